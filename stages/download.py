@@ -1,0 +1,24 @@
+"""Fetch the weights and the corpus: `python -m stages.download`."""
+
+from pathlib import Path
+
+from stages import BUILD, run
+from yourbert.download import download
+from yourbert.params import read_params
+from yourbert.storage import read_json
+
+
+def main() -> None:
+    params = read_params()
+    download(
+        model=params.model,
+        corpus=params.corpus,
+        wanted=read_json(BUILD / "plan.json")["wanted"],
+        bundled=Path("data"),
+        base=BUILD / "base",
+        texts=BUILD / "corpus",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

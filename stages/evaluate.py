@@ -1,0 +1,22 @@
+"""Score one trained model on dev and test: `python -m stages.evaluate <task or mixture> <seed>`."""
+
+from stages import BUILD, METRICS, PLOTS, run
+from yourbert.evaluate import evaluate
+from yourbert.params import read_params
+
+
+def main(name: str, seed: str) -> None:
+    params = read_params()
+    evaluate(
+        model=BUILD / "models" / name / seed,
+        tokens=BUILD / "tokens",
+        settings=params.evaluate,
+        runtime=params.runtime(),
+        predictions=BUILD / "predictions" / name / seed,
+        metrics=METRICS / "runs" / name / f"{seed}.json",
+        confusion=PLOTS / "confusion" / name / f"{seed}.csv",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Tailor one shared model to the tasks of a mixture: `python -m stages.multitask <mixture> <seed>`."""
+
+from stages import BUILD, PLOTS, run
+from yourbert.params import read_params
+from yourbert.tailor import tailor
+
+
+def main(mixture: str, seed: str) -> None:
+    params = read_params()
+    tailor(
+        name=mixture,
+        mixture=params.mixtures[mixture],
+        settings=params.training(mixture),
+        runtime=params.runtime(),
+        seed=int(seed),
+        encoder=BUILD / "encoder",
+        tokens=BUILD / "tokens",
+        out=BUILD / "models" / mixture / seed,
+        curve=PLOTS / "curves" / mixture / f"{seed}.csv",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,23 @@
+"""Train the encoder on the tasks' own text, or pass it through: `python -m stages.pretrain`."""
+
+from stages import BUILD, METRICS, run
+from yourbert.params import read_params
+from yourbert.tailor import pretrain
+
+
+def main() -> None:
+    params = read_params()
+    pretrain(
+        settings=params.pretrain,
+        schedule=params.pretraining(),
+        runtime=params.runtime(),
+        seed=params.pretrain.seed,
+        base=BUILD / "base",
+        tokens=BUILD / "tokens",
+        out=BUILD / "encoder",
+        metrics=METRICS / "pretrain.json",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

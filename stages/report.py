@@ -1,0 +1,22 @@
+"""Say what serves each task best, with evidence: `python -m stages.report`."""
+
+from pathlib import Path
+
+from stages import BUILD, METRICS, run
+from yourbert.params import read_params
+from yourbert.report.markdown import write_report
+
+
+def main() -> None:
+    write_report(
+        read_params(),
+        metrics=METRICS,
+        predictions=BUILD / "predictions",
+        tokens=BUILD / "tokens",
+        out=Path("report") / "report.md",
+        summary=METRICS / "summary.json",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Tests: properties, equalities with a reference, and faults."""

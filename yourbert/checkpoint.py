@@ -1,0 +1,97 @@
+"""Exact resume: a run that was cut off continues from its last evaluation to the same weights.
+
+The state lies outside DVC's outputs, which DVC removes before it runs a stage, in a folder named by a fingerprint of
+everything that decides the result: settings, input hashes, code and machine. So no run can continue another one's
+state. It is one file, replaced whole, removed when the run succeeds, and guarded against a second writer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.errors import fail
+from yourbert.storage import read_tensors, read_tensors_metadata, write_tensors
+
+STATE = "state.safetensors"
+SECONDS_BETWEEN_SAVES = 60.0
+History = dict[str, Any]
+
+
+def fingerprint(facts: Mapping[str, object]) -> str:
+    """A short name for a JSON-able description of a run."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+class Resume:
+    """The resume state of one run, held under a lock while the `with` block lasts.
+
+    Saving happens at evaluations, at most once in `seconds_between_saves`; when it happens decides no result.
+    Raises UserError (B10) when another process holds the same run.
+    """
+
+    def __init__(self, folder: Path, seconds_between_saves: float = SECONDS_BETWEEN_SAVES) -> None:
+        self.folder = folder
+        self.seconds_between_saves = seconds_between_saves
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> Resume:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            fail("B10", f"this run is being trained already by {owner}", where=str(self.folder), fix="wait for it, or end it")
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()}")
+        self._lock.flush()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._lock.close()
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def due(self) -> bool:
+        return time.monotonic() - self._saved >= self.seconds_between_saves
+
+    def save(
+        self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW, best: Mapping[str, Tensor], history: History
+    ) -> None:
+        """Writes weights, moments, the best weights so far, and `history`, as one file."""
+        tensors = {f"now/{name}": p for name, p in learning.items()} | {f"best/{name}": t for name, t in best.items()}
+        for name, p in learning.items():
+            if moments := optimizer.state.get(p):
+                tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
+        write_tensors(self.folder / STATE, tensors, {"history": json.dumps(history)})
+        self._saved = time.monotonic()
+
+    def load(
+        self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
+    ) -> tuple[dict[str, Tensor], History] | None:
+        """Puts a saved state back and returns the best weights and the history; None when there is none."""
+        if not (self.folder / STATE).exists():
+            return None
+        tensors = read_tensors(self.folder / STATE)
+        history: History = json.loads(read_tensors_metadata(self.folder / STATE)["history"])
+        with torch.no_grad():
+            for name, p in learning.items():
+                p.copy_(tensors[f"now/{name}"])
+                moments = {"exp_avg": tensors[f"mean/{name}"].to(p.device), "exp_avg_sq": tensors[f"square/{name}"].to(p.device)}
+                # The fused optimizer keeps its step count as a float tensor beside the weights.
+                optimizer.state[p] = {"step": torch.tensor(float(history["step"]), device=p.device), **moments}
+        best = {name: tensors[f"best/{name}"] for name in learning}
+        return best, history

@@ -1,0 +1,198 @@
+"""What a file is, is its content: hashes that identify it, and a store of fetched files under those hashes.
+
+Nothing in the store is trusted: a file is hashed each time it is taken out, and a damaged one is dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from yourbert.errors import fail
+from yourbert.storage import link_or_copy, sha256_of, write_json
+
+LOGGER = logging.getLogger("yourbert")
+CHUNK = 1 << 18
+SHA256_LENGTH = 64
+HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<!--")
+SECONDS_BETWEEN_LOOKS = 0.1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Length and hashes of a file; git_blob is git's own: sha1 of "blob <size>\\0" and the bytes."""
+
+    sha256: str
+    git_blob: str
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> Identity:
+        size = path.stat().st_size
+        plain, blob = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                plain.update(chunk)
+                blob.update(chunk)
+        return cls(plain.hexdigest(), blob.hexdigest(), size)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file must be, as far as it is known; None where it is not."""
+
+    sha256: str | None = None
+    git_blob: str | None = None
+    size: int | None = None
+
+    @property
+    def pinned(self) -> bool:
+        return bool(self.sha256 or self.git_blob)
+
+    def problem(self, found: Identity, path: Path) -> tuple[str, str] | None:
+        """(code, what is wrong) with the bytes in `path`, or None."""
+        differs = self._differs(found)
+        if (differs or not self.pinned) and _is_html(path):
+            return "W12", "a web page came in place of the file (a log-in or an error page?)"
+        if self.size is not None and found.size != self.size:
+            return "W04", f"the file has {found.size} bytes in place of {self.size}"
+        return differs
+
+    def _differs(self, found: Identity) -> tuple[str, str] | None:
+        if self.sha256 and found.sha256 != self.sha256:
+            return "W05", f"wrong content: sha256 {found.sha256} in place of {self.sha256}"
+        if self.git_blob and found.git_blob != self.git_blob:
+            return "W05", f"wrong content: git blob {found.git_blob} in place of {self.git_blob}"
+        return None
+
+
+def _is_html(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_STARTS)
+
+
+@contextmanager
+def alone(target: Path, what: str, seconds: float) -> Iterator[bool]:
+    """Holds `target` against other processes; yields False where the file system has no locks.
+
+    A process that is killed lets go. what: the words for the one line that a waiting process logs.
+    Raises UserError (B11) when another process holds it for longer than `seconds`.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline, told = time.monotonic() + seconds, False
+    while not (held := _locked(path)):
+        owner = _owner(path)
+        if time.monotonic() > deadline:
+            owner = owner or "another process"
+            fail("B11", f"{owner} still fetches {what}", where=str(target), fix="wait for it, or end it")
+        if not told and owner:
+            LOGGER.info("waiting for %s, which fetches %s", owner, what)
+            told = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    try:
+        yield held > 0
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(abs(held))
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock; 0 if another process does; negative where locks do not work.
+
+    The holder removes the file at the end, so a lock counts only on the file that bears the name now.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return 0
+    except OSError as error:
+        LOGGER.info("no locks on this file system (%s): %s", error.strerror, path.parent)
+        return -descriptor
+    if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+        os.close(descriptor)
+        return 0
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, b"process %d" % os.getpid())
+    return descriptor
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: $YOURBERT_CACHE, else `yourbert` in the user's cache folder."""
+    if own := os.environ.get("YOURBERT_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "yourbert"
+
+
+class Cache:
+    """A folder of files under their hashes, and of small facts (JSON) under names.
+
+    Raises UserError (R07) if the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fix = "set YOURBERT_CACHE to a folder you may write to"
+            fail("R07", f"no folder for fetched files: {error.strerror or error}", where=str(folder), fix=fix)
+
+    def place(self, kind: Literal["sha256", "git"], digest: str) -> Path:
+        """Where the file with this hash belongs, whether it is there or not."""
+        return self.folder / kind / digest[:2] / digest
+
+    def incoming(self, url: str) -> Path:
+        """Where a file gathers whose hash is not known before."""
+        return self.folder / "incoming" / hashlib.sha256(url.encode()).hexdigest()[:32]
+
+    def find(self, sha256: str) -> Path | None:
+        """The file with this hash, if it is there and sound; a damaged one is removed."""
+        path = self.place("sha256", sha256)
+        if len(sha256) != SHA256_LENGTH or not sha256.isalnum() or not path.is_file():
+            return None
+        if sha256_of(path) == sha256:
+            return path
+        LOGGER.info("%s is damaged and is removed", path)
+        path.unlink(missing_ok=True)
+        return None
+
+    def add(self, path: Path) -> str:
+        """Keeps a file under its sha256, which it returns; by hard link where that is possible."""
+        sha256 = sha256_of(path)
+        if self.find(sha256) is None:
+            link_or_copy(path, self.place("sha256", sha256))
+        return sha256
+
+    def recall(self, kind: str, name: str) -> dict[str, Any] | None:
+        """What `remember` was told of a name, or None."""
+        try:
+            facts = json.loads(self._facts(kind, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return facts if isinstance(facts, dict) else None
+
+    def remember(self, kind: str, name: str, facts: dict[str, Any]) -> None:
+        write_json(self._facts(kind, name), {"name": name, **facts})
+
+    def _facts(self, kind: str, name: str) -> Path:
+        return self.folder / kind / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"

@@ -1,0 +1,225 @@
+"""BERT itself (Devlin et al. 2019), top to bottom, over packed tokens.
+
+    tokens ─ embeddings ─► L x [ attention, + , norm, feed-forward, +, norm ] ─► hidden ─ pooling ─► one vector a sequence
+
+Nothing is padded in the linear layers. Weights are fp32 masters; `Encoder.compute_dtype` says in what the layers
+compute: in bfloat16 each weight is cast once per forward pass, its gradient arrives in fp32, and softmax and
+normalisation are fp32 inside.
+
+Shapes: T rows of a packed batch (tokens and a few rows of filler), S sequences, E hidden width, H heads, D = E / H
+head width, F feed-forward width, L layers, V word pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yourbert.attention import Layout, Packed, attend, dropout, keep_mask
+from yourbert.errors import Problem, UserError, nearest
+
+Pooling = Literal["cls", "mean"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+# What a stock config.json may say that this encoder does not do.
+ONLY = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+
+# What it must say.
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The shape of a BERT, under the names of the stock config.json."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    @classmethod
+    def from_json(cls, stock: Mapping[str, Any], where: str = "config.json") -> EncoderConfig:
+        """Reads a stock config.json. Unknown fields are ignored; missing, mistyped or unsupported ones are a C10."""
+        problems = _config_problems(stock)
+        if problems:
+            fix = "choose a BERT checkpoint (model_type 'bert')"
+            raise UserError([Problem("C10", what, where, fix) for what in problems])
+        return cls(**{f.name: stock[f.name] for f in fields(cls) if stock.get(f.name) is not None})
+
+    def to_json(self) -> dict[str, Any]:
+        """The stock config.json, as far as it describes the encoder."""
+        return {"model_type": "bert", "position_embedding_type": "absolute", **asdict(self)}
+
+
+def _config_problems(stock: Mapping[str, Any]) -> list[str]:
+    """What keeps a stock config.json from describing an encoder of ours."""
+    found = [f"{k} is {stock[k]!r}; only {v!r} is supported" for k, v in ONLY.items() if stock.get(k, v) != v]
+    for name in SIZES:
+        size = stock.get(name)
+        if type(size) is not int or size < 1:
+            given = "is missing" if size is None else f"is {size!r}"
+            found.append(f"{name} {given}; it should be a whole number above 0")
+    activation = stock.get("hidden_act", "gelu")
+    if activation not in ACTIVATIONS:
+        found.append(f"hidden_act {activation!r} is not supported{nearest(str(activation), ACTIVATIONS)}")
+    if not found and stock["hidden_size"] % stock["num_attention_heads"]:
+        found.append("num_attention_heads does not divide hidden_size")
+    return found
+
+
+class Embeddings(nn.Module):
+    """Word piece + position + segment, normalised."""
+
+    def __init__(self, config: EncoderConfig, p: float) -> None:
+        super().__init__()
+        self.word = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.position = nn.Parameter(torch.empty(config.max_position_embeddings, config.hidden_size))
+        self.segment = nn.Parameter(torch.empty(config.type_vocab_size, config.hidden_size))
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.p = p
+
+    def forward(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
+        x_TE = F.embedding(batch.tokens_T, self.word) + F.embedding(batch.positions_T, self.position)
+        x_TE = x_TE + F.embedding(batch.segments_T, self.segment)
+        return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each followed by dropout, the residual and a layer norm."""
+
+    def __init__(self, config: EncoderConfig, p: float) -> None:
+        super().__init__()
+        width, wide = config.hidden_size, config.intermediate_size
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.wide = nn.Linear(width, wide)
+        self.narrow = nn.Linear(wide, width)
+        self.output_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.heads, self.p = config.num_attention_heads, p
+
+    def forward(
+        self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None = None
+    ) -> Tensor:
+        """[T, E] -> [T, E]; with `rows_S` only those rows go on after the attention: [S, E]."""
+        p = self.p if self.training else 0.0
+        context_TE = attend(project(x_TE, self.qkv), layout, self.heads, p, rng)
+        if rows_S is not None:
+            x_TE, context_TE = x_TE.index_select(0, rows_S), context_TE.index_select(0, rows_S)
+        x_TE = add_norm(x_TE, project(context_TE, self.attention_out), self.attention_norm, p, rng)
+        wide_TF = self.activation(project(x_TE, self.wide))
+        return add_norm(x_TE, project(wide_TF, self.narrow), self.output_norm, p, rng)
+
+
+def project(x_TI: Tensor, linear: nn.Linear) -> Tensor:
+    """A linear layer in x's dtype, whatever that of its weights."""
+    return F.linear(x_TI, linear.weight.to(x_TI.dtype), linear.bias.to(x_TI.dtype))
+
+
+def add_norm(x_TE: Tensor, y_TE: Tensor, norm: nn.LayerNorm, p: float, rng: torch.Generator | None) -> Tensor:
+    """norm(x + dropout(y)); statistics in fp32."""
+    if p > 0:
+        assert rng is not None, "dropout draws from a generator"
+        keep_TE, factor = keep_mask(y_TE.shape, p, y_TE, rng)
+        sum_TE = torch.addcmul(x_TE, y_TE, keep_TE, value=factor)
+    else:
+        sum_TE = x_TE + y_TE
+    # A GPU's kernel wants weights in the input's dtype; a CPU's takes fp32 weights with any input.
+    dtype = sum_TE.dtype if sum_TE.is_cuda else torch.float32
+    return F.layer_norm(sum_TE, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
+
+
+class Encoder(nn.Module):
+    """BERT: packed tokens to one hidden vector per row, and those to one vector per sequence.
+
+    dropout: probability, active while `training`; every draw comes from the generator given to the call.
+    """
+
+    def __init__(self, config: EncoderConfig, dropout: float) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        self.dropout = dropout
+        self.embeddings = Embeddings(config, dropout)
+        self.layers = nn.ModuleList(Layer(config, dropout) for _ in range(config.num_hidden_layers))
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+
+    @property
+    def word_embedding_weight(self) -> Tensor:
+        """[V, E], fp32."""
+        return self.embeddings.word
+
+    def freeze_pooler(self) -> None:
+        """For training that reads no pooled vector."""
+        self.pooler.requires_grad_(False)
+
+    def forward(self, batch: Packed, rng: torch.Generator | None) -> Tensor:
+        """hidden_TE in `compute_dtype`, filler rows included."""
+        x_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
+        for layer in self.layers:
+            x_TE = layer(x_TE, batch.layout, rng)
+        return x_TE
+
+    def pool_cls(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
+        """tanh(dense(first token)) of each sequence, as BERT was trained for next-sentence prediction; fp32."""
+        return self._pool_first(hidden_TE.index_select(0, batch.layout.starts_S))
+
+    def pool_mean(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
+        """Mean over all tokens of each sequence, special ones included; summed in fp32."""
+        layout = batch.layout
+        sums_SE = torch.zeros(layout.sequences, hidden_TE.shape[1], device=hidden_TE.device)
+        sums_SE = sums_SE.index_add(0, layout.sequence_T, hidden_TE[: layout.tokens].float())
+        return sums_SE / layout.lengths_S[:, None]
+
+    def pooled(self, batch: Packed, rng: torch.Generator | None, pooling: Pooling) -> Tensor:
+        """One fp32 vector per sequence, [S, E]: `forward` and the pooling in one.
+
+        For "cls" the last layer computes first tokens only after its attention: nothing else would be read. That is
+        1 / L of three quarters of the work.
+        """
+        if pooling == "mean":
+            return self.pool_mean(self(batch, rng), batch)
+        x_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
+        for layer in self.layers[:-1]:
+            x_TE = layer(x_TE, batch.layout, rng)
+        return self._pool_first(self.layers[-1](x_TE, batch.layout, rng, batch.layout.starts_S))
+
+    def _pool_first(self, first_SE: Tensor) -> Tensor:
+        return torch.tanh(self.pooler(first_SE.float()))
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draws a module's weights as BERT's authors did: normal(0, 0.02); biases 0; norms the identity."""
+    with torch.no_grad():
+        for part in module.modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                if name == "bias":
+                    parameter.zero_()
+                elif isinstance(part, nn.LayerNorm):
+                    parameter.fill_(1)
+                else:
+                    parameter.normal_(0, 0.02, generator=generator)

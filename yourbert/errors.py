@@ -1,0 +1,97 @@
+"""What a user reads when something they can mend is wrong: one line per problem, and an exit code.
+
+A broken invariant of the program itself is an `assert`; everything a user can cause is a `UserError`.
+The letter of a problem's code says which part of their work it is about and decides the exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NoReturn
+
+EXIT_CODES = {"P": 2, "D": 3, "W": 4, "C": 5, "T": 6, "R": 7, "B": 8, "X": 9}
+SHOWN_PER_FILE = 20
+QUOTED_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend: `code` like "D14", `where` (file:line:column or a params key), `what`, and `fix`."""
+
+    code: str
+    what: str
+    where: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        where = f" {self.where}:" if self.where else ""
+        fix = f" Fix: {self.fix}." if self.fix else ""
+        return f"YB-{self.code}{where} {self.what.rstrip('.')}.{fix}"
+
+
+class UserError(Exception):
+    """One or more problems that a user can mend; never shown with a traceback."""
+
+    def __init__(self, problems: Iterable[Problem], total: int | None = None) -> None:
+        self.problems = tuple(problems)
+        assert self.problems, "a UserError names at least one problem"
+        self.total = total if total is not None else len(self.problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.problems[0].code[0]]
+
+    def lines(self) -> list[str]:
+        """What to print: at most `SHOWN_PER_FILE` problems of each file, then how many there are in all."""
+        shown: list[str] = []
+        per_file: dict[str, int] = {}
+        for problem in self.problems:
+            file = problem.where.split(":")[0]
+            per_file[file] = per_file.get(file, 0) + 1
+            if per_file[file] <= SHOWN_PER_FILE:
+                shown.append(str(problem))
+        if self.total > len(shown):
+            shown.append(f"{self.total} problems in all; {len(shown)} shown.")
+        return shown
+
+
+def fail(code: str, what: str, *, where: str = "", fix: str = "") -> NoReturn:
+    """Raises a `UserError` of one problem."""
+    raise UserError([Problem(code, what, where, fix)])
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """`"; did you mean 'lr'?"` for the closest option, or `""` when none is close."""
+    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def quoted(text: str) -> str:
+    """Data as it may stand in a message: short, on one line, control and bidirectional marks escaped."""
+    cut = text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
+    return "'" + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut) + "'"
+
+
+def exit_cleanly(program: Callable[[], None]) -> NoReturn:
+    """Runs a program's `main`: a user's mistake becomes its lines on stderr and its exit code.
+
+    SIGTERM ends the program like Ctrl-C does, so that `finally` blocks run; `YOURBERT_DEBUG=1` shows tracebacks.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        program()
+    except UserError as error:
+        if os.environ.get("YOURBERT_DEBUG") == "1":
+            raise
+        sys.stderr.write("\n".join(error.lines()) + "\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    sys.exit(0)

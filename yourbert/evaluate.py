@@ -1,0 +1,64 @@
+"""A model folder and the tokens of its tasks in; metrics, predictions, hand-in files and confusion rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yourbert.errors import fail
+from yourbert.model_folder import load_model
+from yourbert.packing import open_tokens
+from yourbert.params import Evaluate, Runtime
+from yourbert.predict import predict
+from yourbert.predictions import (
+    confusion_rows,
+    evaluate_split,
+    overall_scores,
+    write_confusion,
+    write_predictions,
+    write_submission,
+)
+from yourbert.runtime import prepare
+from yourbert.storage import read_json, write_json
+from yourbert.tasks import Split, Task
+
+TO_PREDICT: tuple[Split, ...] = ("dev", "test")
+
+
+def evaluate(
+    model: Path, tokens: Path, settings: Evaluate, runtime: Runtime, predictions: Path, metrics: Path, confusion: Path
+) -> None:
+    """Predicts dev and test of every task of the model; scores what has labels.
+
+    Raises UserError (C06) when the tokens were made for other labels than the model knows.
+    """
+    machine = prepare(runtime)
+    tailored, tasks = load_model(model, machine)
+    found: dict[str, Any] = {name: {} for name in tasks}
+    rows: list[tuple[str, str, str]] = []
+    for name, task in tasks.items():
+        opened = open_tokens(tokens / name)
+        if opened.task != task:
+            what = f"task '{name}' was tokenized with other facts than the model was trained on"
+            fail("C06", what, where=str(model), fix="run `dvc repro`")
+        for split in (s for s in TO_PREDICT if s in opened.splits):
+            packed = opened.splits[split]
+            outputs = predict(tailored, name, packed, machine)
+            ids = packed.ids()
+            write_predictions(predictions / f"{name}-{split}.csv", task, ids, outputs, packed.labels)
+            if name in settings.submission:
+                hand_in = predictions / "submission" / f"{name}-{split}-out.csv"
+                write_submission(hand_in, task, settings.submission[name], ids, outputs)
+            if packed.labels is None:
+                continue
+            found[name][split] = evaluate_split(
+                task, split, outputs, packed.labels, resamples=settings.bootstrap, confidence=settings.confidence
+            )
+            if split == "dev":
+                rows += confusion_rows(task, outputs, packed.labels)
+    outcome = read_json(model / "model.json")["outcome"]
+    overall = overall_scores(list(tasks.values()), found)
+    write_json(metrics, {**found, "overall": overall, "training": outcome})
+    write_json(predictions / "tasks.json", {name: task.to_json() for name, task in tasks.items()})
+    write_confusion(confusion, iter(rows))

@@ -1,0 +1,121 @@
+"""Fine-tuning on one task or on a mixture: the same learner, since one task is a mixture of one.
+
+With `tuning: head` the encoder is frozen, its vectors are computed once, and only the last layers learn from them.
+Shapes: B rows, S sequences, E hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from yourbert.batching import Stream, gather
+from yourbert.metrics import score
+from yourbert.mixing import plan_epoch
+from yourbert.model import Model
+from yourbert.objectives import balanced_weights, loss_sum
+from yourbert.packing import TaskTokens
+from yourbert.params import Mixture, Training
+from yourbert.predict import features_of, predict, predict_from_features, to_device
+from yourbert.runtime import Machine
+from yourbert.seeding import seed_of
+from yourbert.tasks import Split, Task, normalised
+from yourbert.train import StepLoss
+
+WITH_LABELS: tuple[Split, ...] = ("train", "dev")
+
+
+class TaskLearner:
+    """Makes the losses of each step and the dev scores for the tasks of `mixture`, in its order."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokens: Mapping[str, TaskTokens],
+        mixture: Mixture,
+        settings: Training,
+        machine: Machine,
+        seed: int,
+    ) -> None:
+        self.model, self.tokens, self.mixture, self.settings = model, tokens, mixture, settings
+        self.machine, self.seed = machine, seed
+        self.names = mixture.tasks
+        self.streams = {n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n) for n in self.names}
+        self.rng = torch.Generator(machine.device)
+        self._schedules: list[list[list[tuple[str, int]]]] = []
+        self._taken = dict.fromkeys(self.names, 0)
+        self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
+        self.frozen = settings.tuning == "head"
+        if self.frozen:
+            model.encoder.requires_grad_(False)
+            model.eval()
+            self.features = {(n, s): features_of(model, tokens[n].splits[s], machine) for n in self.names for s in WITH_LABELS}
+
+    def steps(self, epoch: int) -> int:
+        return len(self._schedule(epoch))
+
+    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+        """The losses of optimizer step `step`; each is divided by its own task's labels in the step, then weighted."""
+        done = step - sum(self.steps(e) for e in range(epoch))
+        for name, batch_number in self._schedule(epoch)[done]:
+            self.rng.manual_seed(seed_of(self.seed, "dropout", name, step))
+            yield self._loss(name, batch_number)
+
+    def evaluate(self) -> dict[str, float]:
+        return {name: self._dev_score(self.tokens[name]) for name in self.names}
+
+    def aggregate(self, scores: dict[str, float]) -> float:
+        """The mean of the tasks' scores, each on 0..1."""
+        return sum(normalised(self.tokens[n].task.metric, s) for n, s in scores.items()) / len(scores)
+
+    def _schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
+        """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
+        while len(self._schedules) <= epoch:
+            plan = plan_epoch(
+                [len(self.streams[name].split) for name in self.names],
+                self.settings.batch_size,
+                self.mixture.sampling,
+                self.mixture.temperature,
+                len(self._schedules),
+                self.settings.epochs,
+                self.seed,
+            )
+            self._schedules.append([[self._next(self.names[index]) for index in tasks] for tasks in plan])
+        return self._schedules[epoch]
+
+    def _next(self, name: str) -> tuple[str, int]:
+        self._taken[name] += 1
+        return name, self._taken[name] - 1
+
+    def _loss(self, name: str, batch_number: int) -> StepLoss:
+        task, stream = self.tokens[name].task, self.streams[name]
+        batch = gather(stream.split, stream.rows(batch_number))
+        if self.frozen:
+            rows = torch.from_numpy(batch.rows_B).to(self.machine.device)
+            per_row = task.sequences_per_row
+            sequences = (rows[:, None] * per_row + torch.arange(per_row, device=rows.device)).reshape(-1)
+            scores = self.model.scores_of_features(name, self.features[name, "train"][sequences], self.rng)
+        else:
+            scores = self.model(name, to_device(batch, self.machine), self.rng)
+        labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
+        total = loss_sum(task, scores, labels_B, self.class_weights[name])
+        weight = self.mixture.weights.get(name, 1.0)
+        return StepLoss(name, weight * total / len(batch.rows_B), len(batch.rows_B), len(batch.tokens_T))
+
+    def _dev_score(self, tokens: TaskTokens) -> float:
+        name, split = tokens.task.name, tokens.splits["dev"]
+        if self.frozen:
+            answers = predict_from_features(self.model, name, self.features[name, "dev"])
+        else:
+            answers = predict(self.model, name, split, self.machine)
+        assert split.labels is not None, "a dev split has labels"
+        return score(tokens.task, answers, split.labels).get(tokens.task.metric, 0.0)
+
+    def _weights(self, tokens: TaskTokens) -> Tensor | None:
+        task: Task = tokens.task
+        if self.settings.class_weights == "none" or task.kind != "classification":
+            return None
+        labels = torch.tensor(tokens.splits["train"].labels)
+        return balanced_weights(labels, len(task.labels)).to(self.machine.device)

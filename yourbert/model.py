@@ -1,0 +1,70 @@
+"""The whole model: one encoder, one pooling, a head per task.
+
+A single-task model is one with one head. Over a frozen encoder `features` are computed once and only heads run.
+
+Shapes: S sequences, E hidden width, B rows, C scores per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.attention import Packed
+from yourbert.encoder import Encoder, Pooling
+from yourbert.heads import Head, build_head
+from yourbert.tasks import Task
+
+
+class Heads(nn.ModuleDict):
+    """Heads by task name. A task may be called "type" or "values", which a plain ModuleDict refuses."""
+
+    def __setitem__(self, name: str, head: nn.Module) -> None:
+        self._modules[name] = head
+
+    def __getitem__(self, name: str) -> Head:
+        head = self._modules[name]
+        assert isinstance(head, Head)
+        return head
+
+
+class Model(nn.Module):
+    """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Iterable[Task],
+        pooling: Pooling,
+        head_dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling: Pooling = pooling
+        width = encoder.config.hidden_size
+        self.heads = Heads({task.name: build_head(task, width, head_dropout, generator) for task in tasks})
+
+    def head(self, task_name: str) -> Head:
+        return self.heads[task_name]
+
+    def forward(self, task_name: str, batch: Packed, rng: torch.Generator | None) -> Tensor:
+        """scores_BC of a task's rows; `rng` serves every dropout."""
+        return self.scores_of_features(task_name, self.encoder.pooled(batch, rng, self.pooling), rng)
+
+    def features(self, batch: Packed) -> Tensor:
+        """pooled_SE without dropout or gradient, whatever mode the model is in."""
+        was_training = self.encoder.training
+        self.encoder.eval()
+        try:
+            with torch.no_grad():
+                return self.encoder.pooled(batch, None, self.pooling)
+        finally:
+            self.encoder.train(was_training)
+
+    def scores_of_features(self, task_name: str, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
+        """scores_BC from vectors that `features` gave."""
+        scores_BC: Tensor = self.heads[task_name](pooled_SE, rng)
+        return scores_BC

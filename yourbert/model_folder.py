@@ -1,0 +1,84 @@
+"""A model folder: one directory that holds all that is needed to use a tailored model.
+
+    config.json, model.safetensors   encoder under its stock names, heads under `heads.<task>.`
+    vocab.txt, tokenizer_config.json how text becomes word pieces
+    model.json                       tasks with their label maps, how it was trained, from what
+    manifest.json                    sizes and sha256, checked at every load
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yourbert.encoder import EncoderConfig
+from yourbert.errors import fail
+from yourbert.model import Model
+from yourbert.pretrained import from_stock, to_stock
+from yourbert.runtime import Machine
+from yourbert.storage import (
+    check_manifest,
+    link_or_copy,
+    read_json,
+    read_tensors,
+    write_json,
+    write_manifest,
+    write_tensors,
+)
+from yourbert.tasks import Task
+
+FORMAT = 1
+TOKENIZER_FILES = ("vocab.txt", "tokenizer_config.json")
+HEADS = "heads."
+
+
+def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path, facts: Mapping[str, Any]) -> None:
+    """Writes a model folder. base: the encoder folder it was tailored from, for the tokenizer's files."""
+    heads = {HEADS + name: t for name, t in model.heads.state_dict().items()}
+    write_tensors(folder / "model.safetensors", to_stock(model.encoder) | heads, {"format": "pt"})
+    write_json(folder / "config.json", model.encoder.config.to_json())
+    for name in TOKENIZER_FILES:
+        link_or_copy(base / name, folder / name)
+    about = {
+        "format": FORMAT,
+        "pooling": model.pooling,
+        "tasks": {name: task.to_json() for name, task in tasks.items()},
+        "revision": _revision(),
+        **facts,
+    }
+    write_json(folder / "model.json", about)
+    write_manifest(folder)
+
+
+def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
+    """A model ready to predict, and its tasks. Raises UserError (C01, C12) for a folder that is not whole."""
+    check_manifest(folder)
+    about = read_json(folder / "model.json")
+    if about["format"] != FORMAT:
+        fail("C12", f"the folder has format {about['format']}, this version reads {FORMAT}", where=str(folder), fix="train it again")
+    tasks = {name: Task.from_json(facts) for name, facts in about["tasks"].items()}
+    tensors = read_tensors(folder / "model.safetensors")
+    config = EncoderConfig.from_json(read_json(folder / "config.json"))
+    encoder = from_stock({name: t for name, t in tensors.items() if not name.startswith(HEADS)}, config)
+    model = Model(encoder, tasks.values(), about["pooling"], 0.0, torch.Generator().manual_seed(0))
+    heads = {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
+    if heads.keys() != model.heads.state_dict().keys():
+        fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
+    model.heads.load_state_dict(heads)
+    return settle(model, machine).eval(), tasks
+
+
+def settle(model: Model, machine: Machine) -> Model:
+    """Moves a model to the device and lets its encoder compute in the machine's precision."""
+    model.encoder.compute_dtype = machine.dtype
+    return model.to(machine.device)
+
+
+def _revision() -> str:
+    """The git commit the code stands at, or "" outside a repository."""
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()

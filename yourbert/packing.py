@@ -1,0 +1,182 @@
+"""Tokenized rows as flat arrays on disk: all sequences one after another, and the offsets between them.
+
+Written by appending, so a corpus larger than memory passes through; read by mapping into memory, so opening costs
+nothing. The idea is nanoGPT's .bin file, with offsets so that no sequence is padded or joined to another.
+Shapes: T tokens, S sequences, R rows; S = R * sequences_per_row (2 where a pair is read as two inputs).
+
+    tokens.npy   uint16 or int32 [T]    special tokens included
+    offsets.npy  int64 [S+1]            sequence s is tokens[offsets[s]:offsets[s+1]]
+    second.npy   int32 [S]              where its second text begins; its length for a single text
+    labels.npy   int64 or float32 [R]   class index or similarity; absent where the split has no labels
+    ids.txt      a line per row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from yourbert.errors import fail
+from yourbert.storage import read_array, read_json, replacing
+from yourbert.tasks import SPLITS, Kind, Split, Task
+from yourbert.tokenizer import Tokenizer
+
+LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedSplit:
+    """One split, its arrays mapped from disk or in memory. `len()` is its rows, R."""
+
+    tokens: npt.NDArray[Any]
+    offsets: npt.NDArray[Any]
+    second: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
+    sequences_per_row: int
+    ids_file: Path | None = None
+
+    def __len__(self) -> int:
+        return self.n_sequences // self.sequences_per_row
+
+    @property
+    def n_sequences(self) -> int:
+        return len(self.offsets) - 1
+
+    def ids(self) -> list[str]:
+        """The id of every row, read when asked for; row numbers where the split stands in memory only."""
+        if self.ids_file is None:
+            return [str(row) for row in range(len(self))]
+        return self.ids_file.read_bytes().decode().split("\n")[:-1]
+
+
+@dataclass(frozen=True)
+class TaskTokens:
+    """A task's facts and its splits ("test" may be absent)."""
+
+    task: Task
+    splits: Mapping[Split, PackedSplit]
+    vocabulary_sha256: str
+    lower_case: bool
+
+
+def open_tokens(folder: Path) -> TaskTokens:
+    """Opens what `tokenize_task` wrote. Raises UserError (C01)."""
+    facts = read_json(folder / "task.json")
+    sha256, lower_case = facts.pop("vocabulary_sha256"), facts.pop("lower_case")
+    task = Task.from_json(facts)
+    splits = {split: open_split(folder / split, task) for split in SPLITS if (folder / split).is_dir()}
+    return TaskTokens(task, splits, sha256, lower_case)
+
+
+def open_split(folder: Path, task: Task) -> PackedSplit:
+    has_labels = (folder / "labels.npy").exists()
+    split = PackedSplit(
+        tokens=read_array(folder / "tokens.npy"),
+        offsets=read_array(folder / "offsets.npy"),
+        second=read_array(folder / "second.npy"),
+        labels=read_array(folder / "labels.npy") if has_labels else None,
+        sequences_per_row=task.sequences_per_row,
+        ids_file=folder / "ids.txt",
+    )
+    whole = split.offsets[-1] == len(split.tokens) and len(split.second) == split.n_sequences
+    if not whole or (split.labels is not None and len(split.labels) != len(split)):
+        fail("C01", "its arrays do not belong together", where=str(folder), fix="remove it and run `dvc repro`")
+    return split
+
+
+def encode_rows(
+    tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
+) -> tuple[list[tuple[list[int], int]], list[int]]:
+    """Rows of texts -> their sequences in order, (ids, second), and the length each had before it was cut."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    if task.pair and task.encoding == "cross":
+        return tokenizer.encode_counting(columns[0], columns[1], task.max_length, task.truncate)
+    return tokenizer.encode_counting(list(chain.from_iterable(texts)), None, task.max_length, task.truncate)
+
+
+def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
+    """At least one row of texts as a split in memory, without labels: what `predict` and `serve` feed the model."""
+    sequences, _ = encode_rows(tokenizer, task, texts)
+    return PackedSplit(
+        tokens=np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
+        offsets=np.fromiter(accumulate((len(ids) for ids, _ in sequences), initial=0), dtype=np.int64),
+        second=np.fromiter((second for _, second in sequences), dtype=np.int32),
+        labels=None,
+        sequences_per_row=task.sequences_per_row,
+    )
+
+
+class GrowingArray:
+    """A one-dimensional .npy file written by appending; its header, of fixed size, is filled in at the end."""
+
+    def __init__(self, file: BinaryIO, dtype: str) -> None:
+        self._file, self._dtype, self._length = file, np.dtype(dtype), 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        self._file.write(values.astype(self._dtype, copy=False).tobytes())
+        self._length += len(values)
+
+    def finish(self) -> None:
+        body = self._file.tell()
+        self._file.seek(0)
+        self._write_header()
+        assert self._file.tell() + self._length * self._dtype.itemsize == body, "the header keeps its size"
+
+
+class SplitWriter:
+    """Appends rows to a split's folder; its files get their names when the `with` block ends well."""
+
+    def __init__(self, folder: Path, task: Task, vocabulary_size: int, has_labels: bool) -> None:
+        self.folder, self.task = folder, task
+        kinds = {"tokens": "<u2" if vocabulary_size <= 65535 else "<i4", "offsets": "<i8", "second": "<i4"}
+        self._kinds = kinds | ({"labels": LABEL_TYPES[task.kind]} if has_labels else {})
+        self._end = 0
+        self._arrays: dict[str, GrowingArray] = {}
+        self._files = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._ids = self._open("ids.txt")
+        for name, dtype in self._kinds.items():
+            self._arrays[name] = GrowingArray(self._open(f"{name}.npy"), dtype)
+        self._arrays["offsets"].append(np.zeros(1, dtype=np.int64))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            for array in self._arrays.values():
+                array.finish()
+        self._files.__exit__(kind, error, trace)
+
+    def _open(self, name: str) -> BinaryIO:
+        part = self._files.enter_context(replacing(self.folder / name))
+        return self._files.enter_context(part.open("wb"))
+
+    def append(
+        self, ids: Iterable[str], labels: Sequence[float | None], sequences: list[tuple[list[int], int]]
+    ) -> None:
+        """Adds rows: their ids, labels (None in a split without), and `sequences_per_row` sequences for each."""
+        ends = np.cumsum([len(tokens) for tokens, _ in sequences]) + self._end
+        self._end = int(ends[-1])
+        self._arrays["tokens"].append(
+            np.fromiter(chain.from_iterable(tokens for tokens, _ in sequences), dtype=np.int32)
+        )
+        self._arrays["offsets"].append(ends)
+        self._arrays["second"].append(np.array([second for _, second in sequences]))
+        if "labels" in self._arrays:
+            self._arrays["labels"].append(np.array(labels, dtype=self._kinds["labels"]))
+        self._ids.write("".join(f"{row_id}\n" for row_id in ids).encode())

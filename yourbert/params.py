@@ -1,0 +1,322 @@
+"""params.yaml as frozen, typed values: read once at the edge, every problem named at once.
+
+Top-level training keys hold for every run; a task or a mixture may override any of them under its own name, so
+`-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from yourbert.errors import Problem, UserError, fail, nearest
+from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Task, Truncation
+from yourbert.yamlfile import Places, read_yaml
+
+PARAMS_FILE = Path("params.yaml")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+LabelText = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
+OnBadRow = Literal["error", "drop"]
+Precision = Literal["auto", "fp32", "bf16"]
+Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
+
+
+class Block(BaseModel):
+    """A block of params.yaml: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Training(Block):
+    """How one model is trained.
+
+    tuning: "full" moves every weight, "head" only the last layer on a frozen encoder. pooling: a text's vector is
+    BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the
+    schedule. batch_size: rows a step, per task. epochs: passes over the rows. dropout: inside the encoder;
+    head_dropout: before the last layer. warmup: share of all steps in which the rate climbs. clip: largest norm of
+    the gradient, 0 for none. patience: evaluations without a better dev score before stopping, 0 for never.
+    """
+
+    tuning: Literal["full", "head"]
+    pooling: Literal["cls", "mean"]
+    lr: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    epochs: Annotated[int, Field(ge=1)]
+    dropout: Share
+    head_dropout: Share
+    schedule: Literal["linear", "constant"]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    clip: Annotated[float, Field(ge=0)]
+    class_weights: Literal["none", "balanced"]
+    patience: Annotated[int, Field(ge=0)]
+
+
+class Overrides(Block):
+    """Any key of `Training`, where one task or mixture differs from the top level."""
+
+    tuning: Literal["full", "head"] | None = None
+    pooling: Literal["cls", "mean"] | None = None
+    lr: Annotated[float, Field(gt=0, le=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    dropout: Share | None = None
+    head_dropout: Share | None = None
+    schedule: Literal["linear", "constant"] | None = None
+    warmup: Share | None = None
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    clip: Annotated[float, Field(ge=0)] | None = None
+    class_weights: Literal["none", "balanced"] | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+
+
+class TaskData(Block):
+    """What `tokenize` must know of a task: files of the corpus, their columns, what the labels may be.
+
+    labels: the label texts of a classification, in order. range: the two ends of a similarity scale. encoding: a
+    pair is read in one input ("cross") or as two ("bi"; a similarity is then their cosine). truncate: which end of
+    a long text stays.
+    """
+
+    kind: Kind
+    train: str
+    dev: str
+    test: str | None = None
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    label: str
+    id: str | None = None
+    labels: list[LabelText] | None = None
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    encoding: PairEncoding = "cross"
+    metric: Metric | None = None
+    max_length: Annotated[int, Field(ge=8)] = 128
+    truncate: Truncation = "head"
+    on_bad_row: OnBadRow = "error"
+
+    def problems(self) -> list[str]:
+        """What is wrong between the keys of this block."""
+        found = []
+        if self.kind == "classification" and len(self.labels or []) < 2:
+            found.append("a classification needs `labels`, at least two of them")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            found.append("`labels` names one label twice")
+        if self.kind == "similarity" and (self.range is None or self.range[0] >= self.range[1]):
+            found.append("a similarity needs `range`, its lowest and highest value")
+        if self.kind == "similarity" and len(self.text) != 2:
+            found.append("a similarity needs two columns in `text`")
+        if self.kind == "classification" and self.range is not None:
+            found.append("`range` belongs to a similarity")
+        if self.kind == "similarity" and self.labels is not None:
+            found.append("`labels` belong to a classification")
+        if self.encoding == "bi" and len(self.text) != 2:
+            found.append("encoding 'bi' needs two columns in `text`")
+        if self.metric is not None and self.metric not in METRICS[self.kind]:
+            found.append(f"a {self.kind} has the metrics {', '.join(METRICS[self.kind])}, not {self.metric}")
+        return found
+
+    def facts(self, name: str) -> Task:
+        low, high = self.range or (0.0, 1.0)
+        return Task(
+            name=name,
+            kind=self.kind,
+            labels=tuple(self.labels or ()),
+            low=float(low),
+            high=float(high),
+            pair=len(self.text) == 2,
+            encoding=self.encoding,
+            metric=self.metric or METRICS[self.kind][0],
+            max_length=self.max_length,
+            truncate=self.truncate,
+        )
+
+
+class TaskBlock(Overrides):
+    data: TaskData
+
+
+class Mixture(Overrides):
+    """Tasks that one model learns together.
+
+    sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
+    in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards equal shares.
+    weights: a task's factor in the loss, 1 where absent.
+    """
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    sampling: Sampling
+    temperature: Annotated[float, Field(ge=1)] = 2.0
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class Pretrain(Block):
+    """Masked-language-model training on the tasks' own training text before fine-tuning.
+
+    text: a file or folder of further text (.txt, .txt.gz), one passage a line; "" for none.
+    """
+
+    enabled: bool
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    text: str
+    lr: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Share
+    mask_rate: Annotated[float, Field(gt=0, lt=1)]
+    max_length: Annotated[int, Field(ge=8)]
+
+
+class Evaluate(Block):
+    """bootstrap: resamples behind every interval. confidence: the share an interval covers.
+
+    submission: for a task, the second word of the heading of its hand-in file; tasks not named get no such file.
+    """
+
+    bootstrap: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    submission: dict[str, str]
+
+
+class Report(Block):
+    """permutations: draws of the paired test. alpha: the level at which a difference counts as real."""
+
+    permutations: Annotated[int, Field(ge=100)]
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Runtime(Block):
+    """precision: "auto" takes bf16 where the processor computes in it. threads: 0 for one per physical core."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Precision
+    threads: Annotated[int, Field(ge=0)]
+
+
+class Params(Training, Runtime):
+    """All of params.yaml."""
+
+    model: str
+    corpus: str
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+    tasks: Annotated[dict[Name, TaskBlock], Field(min_length=1)]
+    mixtures: dict[Name, Mixture]
+    pretrain: Pretrain
+    evaluate: Evaluate
+    report: Report
+
+    def training(self, run: str) -> Training:
+        """How the model named `run` is trained: the top-level keys with the run's own overrides."""
+        block: Overrides = self.tasks[run] if run in self.tasks else self.mixtures[run]
+        own = {key: value for key in Training.model_fields if (value := getattr(block, key)) is not None}
+        return Training(**{key: getattr(self, key) for key in Training.model_fields} | own)
+
+    def pretraining(self) -> Training:
+        """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
+        own = self.pretrain.model_dump(include=set(Training.model_fields))
+        unused = {"tuning": "full", "pooling": "mean", "head_dropout": 0.0, "class_weights": "none", "patience": 0}
+        return Training(schedule=self.schedule, clip=self.clip, **own, **unused)
+
+    def runtime(self) -> Runtime:
+        return Runtime(device=self.device, precision=self.precision, threads=self.threads)
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and checks params.yaml. Raises one UserError that names every problem with its line and column."""
+    values, places = read_yaml(path)
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError([_problem(e, path, places) for e in error.errors(include_url=False)]) from None
+    problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
+    if problems:
+        raise UserError(problems)
+    return params
+
+
+def _contradictions(params: Params) -> list[tuple[str, str]]:
+    """What no single field can see: (dotted key, what is wrong)."""
+    found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
+    if len(set(params.seeds)) < len(params.seeds):
+        found.append(("seeds", "a seed stands there twice"))
+    for name, mixture in params.mixtures.items():
+        if name in params.tasks:
+            found.append((f"mixtures.{name}", f"'{name}' is also the name of a task"))
+        if len(set(mixture.tasks)) < len(mixture.tasks):
+            found.append((f"mixtures.{name}.tasks", "a task stands there twice"))
+        for task in mixture.tasks:
+            if task not in params.tasks:
+                hint = nearest(task, params.tasks)
+                found.append((f"mixtures.{name}.tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){hint}"))
+        for task in mixture.weights:
+            if task not in mixture.tasks:
+                found.append((f"mixtures.{name}.weights", f"'{task}' is not one of the mixture's tasks"))
+    return found
+
+
+def _where(path: Path, places: Places, key: str) -> str:
+    """The file, line and column of a key, or of the nearest block around it."""
+    at = key
+    while at and at not in places:
+        at = at.rpartition(".")[0]
+    line, column = places.get(at, (1, 1))
+    return f"{path}:{line}:{column}"
+
+
+def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
+    """One line for a pydantic error, with the nearest right spelling for an unknown key."""
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    where = _where(path, places, key)
+    match error["type"]:
+        case "extra_forbidden":
+            block, _, word = key.rpartition(".")
+            return Problem("P01", f"unknown key '{key}'{nearest(word, _siblings(block))}", where)
+        case "missing":
+            return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
+        case "float_type" | "int_type" if isinstance(error["input"], str):
+            return Problem("P03", f"'{key}' is the text '{error['input']}', expected a number", where, "remove the quotes")
+        case "literal_error":
+            expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            hint = nearest(str(error["input"]), expected)
+            return Problem("P05", f"'{key}' is {error['input']!r}, expected one of {', '.join(expected)}{hint}", where)
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return Problem("P04", f"'{key}' is {error['input']!r}: {message}", where)
+
+
+def _siblings(block: str) -> list[str]:
+    """The keys that may stand in a block."""
+    model: type[BaseModel] = Params
+    parts = block.split(".") if block else []
+    table: dict[str, type[BaseModel]] = {"pretrain": Pretrain, "evaluate": Evaluate, "report": Report}
+    if len(parts) == 1 and parts[0] in table:
+        model = table[parts[0]]
+    elif parts[:1] == ["tasks"]:
+        model = TaskData if parts[2:] == ["data"] else TaskBlock
+    elif parts[:1] == ["mixtures"]:
+        model = Mixture
+    return list(model.model_fields)
+
+
+def project_root() -> Path:
+    """The folder that relative paths in params.yaml start from.
+
+    An experiment of `dvc exp run --temp` or of the queue runs in a copy below `.dvc/tmp/exps` of the project; what
+    lies outside the copy is found from the project itself.
+    """
+    root = os.environ.get("DVC_ROOT", "")
+    head, mark, _ = root.partition("/.dvc/tmp/exps/")
+    return Path(head) if mark else Path.cwd()
+
+
+def located(path: str) -> Path:
+    """An existing place named in params.yaml; relative to the project. Raises UserError (P15)."""
+    place = (project_root() / path).resolve()
+    if not place.exists():
+        fail("P15", f"'{path}' does not exist (looked for {place})", where="params.yaml", fix="correct the path")
+    return place

@@ -1,0 +1,63 @@
+"""Model and rows in, scores out: rows of like length share a batch, and the order of the rows is restored.
+
+Shapes: R rows of a split, C classes, S sequences, E hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from yourbert.attention import Packed
+from yourbert.batching import Batch, in_order_of_length
+from yourbert.model import Model
+from yourbert.packing import PackedSplit
+from yourbert.runtime import Machine
+
+TOKENS_PER_BATCH = 4096
+Numbers = npt.NDArray[np.float32]
+
+
+def to_device(batch: Batch, machine: Machine) -> Packed:
+    return Packed.from_numpy(batch.tokens_T, batch.segments_T, batch.positions_T, batch.offsets, machine.device)
+
+
+def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Numbers:
+    """What the model answers for every row: probabilities_RC of a classification, values_R of a similarity."""
+    head = model.heads[task]
+    return _over_rows(split, lambda batch: head.predict(model(task, to_device(batch, machine), None)), model)
+
+
+def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:
+    """The same from features that `features_of` made once."""
+    with torch.inference_mode():
+        scores = model.scores_of_features(task, features_SE, None)
+        return model.heads[task].predict(scores).float().cpu().numpy()
+
+
+def features_of(model: Model, split: PackedSplit, machine: Machine) -> Tensor:
+    """The frozen encoder's vector of every sequence, in the order of the split: features_SE."""
+    width = split.sequences_per_row
+    rows_features = _over_rows(
+        split, lambda batch: model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1), model
+    )
+    return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)
+
+
+def _over_rows(split: PackedSplit, answer: Callable[[Batch], Tensor], model: Model) -> Numbers:
+    assert not model.training, "prediction needs a model in evaluation mode"
+    rows: list[npt.NDArray[np.int64]] = []
+    answers: list[Numbers] = []
+    with torch.inference_mode():
+        for batch in in_order_of_length(split, TOKENS_PER_BATCH):
+            rows.append(batch.rows_B)
+            answers.append(answer(batch).float().cpu().numpy())
+    order = np.concatenate(rows)
+    sorted_answers = np.concatenate(answers)
+    restored: Numbers = np.empty_like(sorted_answers)
+    restored[order] = sorted_answers
+    return restored

@@ -1,0 +1,59 @@
+"""How far a run is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+LOGGER = logging.getLogger("yourbert")
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left."""
+
+    def __init__(self, name: str, steps: int, done: int = 0) -> None:
+        self.name, self.steps, self.step = name, steps, done
+        self.rows = 0
+        self.dev = ""
+        self._first = done
+        self._start = self._told = time.monotonic()
+        self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if sys.stderr.isatty() else None
+
+    def advance(self, rows: int, loss: float) -> None:
+        self.step += 1
+        self.rows += rows
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_postfix_str(f"loss {loss:.3f}{self.dev}, {self._speed():.0f} rows/s", refresh=False)
+        elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._tell(loss)
+
+    def evaluated(self, epoch: int, loss: float, dev: Mapping[str, float]) -> None:
+        """Notes the dev scores after an epoch (counted from 1)."""
+        scores = ", ".join(f"{name} {score:.4f}" for name, score in dev.items())
+        self.dev = f", dev {scores}"
+        line = f"{self.name}: epoch {epoch}, step {self.step}/{self.steps}, loss {loss:.4f}, dev {scores}"
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            LOGGER.info("%s, %.0f rows/s", line, self._speed())
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _speed(self) -> float:
+        return self.rows / max(1e-9, time.monotonic() - self._start)
+
+    def _tell(self, loss: float) -> None:
+        self._told = time.monotonic()
+        left = (self._told - self._start) / (self.step - self._first) * (self.steps - self.step)
+        LOGGER.info(
+            "%s: step %d/%d, loss %.3f%s, %.0f rows/s, %d s left",
+            *(self.name, self.step, self.steps, loss, self.dev, self._speed(), left),
+        )

@@ -1,0 +1,169 @@
+"""The report as a page of Markdown: the answer first, then the table behind it, then how it was found.
+
+Nothing in it depends on the date, the machine or the order of files: the same inputs give the same bytes.
+Place in the flow: the last stage; `write_report` is its one library call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from yourbert.params import Params
+from yourbert.report import tables
+from yourbert.report.answer import answer
+from yourbert.report.figures import Figures, as_json, compute
+from yourbert.report.gather import Gathered, gather
+from yourbert.report.study import SOURCE
+from yourbert.report.tables import count, plain
+from yourbert.storage import write_json, write_text
+
+SEEN_QUORA = "all-MiniLM-L6-v2"
+
+
+def write_report(
+    params: Params,
+    metrics: Path,
+    predictions: Path,
+    tokens: Path,
+    out: Path,
+    summary: Path,
+    overlaps: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """Writes report.md (`out`) and summary.json (`summary`) from what the runs of params.yaml left behind.
+
+    metrics, predictions, tokens: the folders of `evaluate` and `tokenize`. overlaps: texts that one task is scored
+    on and another trained on, as `account.overlaps` finds them. Raises UserError (C01) when a file is missing or
+    does not belong to the others.
+    """
+    gathered = gather(params, metrics, predictions, tokens)
+    figures = compute(gathered, params)
+    blocks = [block for block in page(gathered, figures, params, overlaps or {}) if block]
+    write_text(out, "\n\n".join(blocks) + "\n")
+    write_json(summary, as_json(gathered, figures))
+
+
+def page(
+    gathered: Gathered, figures: Figures, params: Params, overlaps: Mapping[str, Mapping[str, int]]
+) -> Iterator[str]:
+    """The page's blocks from top to bottom; empty ones are left out."""
+    yield "# Which tailoring of BERT serves each task best"
+    yield answer(gathered, figures)
+    yield cautions(gathered, params)
+    yield "## Dev scores"
+    yield tables.scores_table(gathered, figures, "dev")
+    yield legend(params)
+    yield from _test(gathered, figures)
+    yield from _study(gathered, figures, params)
+    yield "## The data"
+    yield tables.data_table(gathered)
+    yield from _warnings(gathered)
+    yield from _overlaps(overlaps)
+    yield "## What training took"
+    yield tables.cost_table(gathered)
+    yield pretraining(gathered, params)
+    yield "## How the figures were found"
+    yield methods(figures, params)
+
+
+def cautions(gathered: Gathered, params: Params) -> str:
+    """What a reader must know before believing any figure."""
+    found = []
+    if params.corpus == "bundled":
+        found.append("The bundled corpus is synthetic: these scores say nothing about real text.")
+    flattered = [plain(task) for task in ("quora", "sts") if task in gathered.tasks]
+    if SEEN_QUORA in params.model and flattered:
+        found.append(
+            f"{plain(params.model)} saw Quora question pairs (duplicates) in its own pretraining, "
+            f"so its {' and '.join(flattered)} figures flatter it."
+        )
+    if len(params.seeds) == 1:
+        found.append(
+            "Every model was trained once: the verdicts allow for the luck of the dev rows, not for the luck of "
+            "training. More `seeds` in params.yaml show that too."
+        )
+    return "\n".join(f"- {one}" for one in found)
+
+
+def legend(params: Params) -> str:
+    seeds = len(params.seeds)
+    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "the score of the one seed"
+    share = f"{params.evaluate.confidence:.0%}"
+    return (
+        f"Each score is {spread}, with the {share} interval over dev rows in brackets. "
+        "“vs own” judges the model that learned several tasks against one model per task: better, worse or no real "
+        "change, with the difference and its corrected p-value. "
+        "The best epoch was chosen on dev, which flatters every dev score a little."
+    )
+
+
+def _test(gathered: Gathered, figures: Figures) -> Iterator[str]:
+    if any(split == "test" for _, split, _ in gathered.answers):
+        yield "## Test scores"
+        yield tables.scores_table(gathered, figures, "test")
+        yield "Nothing was chosen on these rows. Read as above; test files without labels have no line."
+
+
+def _study(gathered: Gathered, figures: Figures, params: Params) -> Iterator[str]:
+    if not tables.study_rows(gathered):
+        return
+    yield "## Beside the study"
+    yield tables.study_table(gathered, figures)
+    if params.corpus == "bundled":
+        yield (
+            "**Not comparable**: our figures are on the bundled corpus, which is synthetic; the study's are on the "
+            "data of its class. `corpus: cs224n` in params.yaml gives figures that can be compared."
+        )
+    else:
+        yield f"Our figures are on the corpus {plain(params.corpus)}, with the model {plain(params.model)}."
+    yield SOURCE
+
+
+def _warnings(gathered: Gathered) -> Iterator[str]:
+    lines = [
+        f"- {plain(task)}: {plain(one)}"
+        for task, account in gathered.accounts.items()
+        for one in account.get("warnings", [])
+    ]
+    if lines:
+        yield "What `tokenize` noticed:"
+        yield "\n".join(lines)
+
+
+def _overlaps(overlaps: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    if any(overlaps.values()):
+        yield "Texts that a shared model was trained on for one task and is scored on for another:"
+        yield tables.overlap_table(overlaps)
+
+
+def pretraining(gathered: Gathered, params: Params) -> str:
+    """What came before fine-tuning, for all models alike."""
+    if not params.pretrain.enabled:
+        return "No domain pretraining: every model starts from the same weights, those of the base model."
+    steps, tokens = (count(gathered.pretrain.get(key)) for key in ("steps", "tokens"))
+    return f"Before all of these: domain pretraining, {steps} steps over {tokens} tokens."
+
+
+def methods(figures: Figures, params: Params) -> str:
+    """How each kind of figure was found, so that another can find it again."""
+    seeds = ", ".join(map(str, params.seeds))
+    evaluate, report, compared = params.evaluate, params.report, len(figures.matches)
+    lines = [
+        f"Model {plain(params.model)}, corpus {plain(params.corpus)}, tuning {params.tuning}; seeds {seeds}.",
+        f"Intervals: {evaluate.bootstrap:,} resamples of the rows, the same rows for every model and every seed; "
+        f"the middle {evaluate.confidence:.0%} of the mean over seeds.",
+        f"Verdicts: paired approximate randomisation with {report.permutations:,} swaps, two-sided, the same rows "
+        f"swapped in all seeds; p-values corrected by Holm over all {compared} comparisons of the table; a "
+        f"difference is real when p ≤ {report.alpha:g}. They allow for the luck of the dev rows; the luck of training "
+        "is what the standard deviation over seeds shows.",
+        "Overall: the mean over tasks of each task's score on 0..1, where a correlation r (and mcc) counts as "
+        "(r + 1) / 2; the own models' line takes the same tasks.",
+        "The figures of one seed are in metrics/, the answers row by row in build/predictions/.",
+    ]
+    smallest = compared / (report.permutations + 1)
+    if smallest > report.alpha:
+        lines.append(
+            f"**Too few swaps**: with {compared} comparisons and {report.permutations} swaps no p-value can reach "
+            f"{report.alpha:g}. Raise `report.permutations` in params.yaml."
+        )
+    return "\n".join(f"- {line}" for line in lines)

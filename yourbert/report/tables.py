@@ -1,0 +1,204 @@
+"""Figures -> the rows of the report's tables, and the few rules for showing text and numbers in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from tabulate import tabulate
+
+from yourbert.report.figures import OVERALL, OWN, Cell, Figures, Match
+from yourbert.report.gather import Gathered
+from yourbert.report.study import OVERALL as STUDY_OVERALL
+from yourbert.report.study import OVERALL_TASKS, STUDY
+from yourbert.tasks import SPLITS, Split
+
+NOTHING = "-"
+MARKUP = re.compile(r"([\\`*\[\]|#~])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+TAGS = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+Row = list[str]
+
+
+def plain(text: object) -> str:
+    """Any text as it may stand in Markdown, also in a table: no markup, no HTML, on one line."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return MARKUP.sub(r"\\\g<0>", shown).translate(TAGS)
+
+
+def table(header: Sequence[str], rows: Sequence[Row], left: int = 1) -> str:
+    """A GitHub table of finished cells; the first `left` columns are text, the others stand to the right.
+
+    tabulate's "pipe" is its "github" with the colons that keep the alignment when the page is rendered.
+    """
+    align = ["left" if column < left else "right" for column in range(len(header))]
+    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """A score with three digits, or a dash."""
+    return NOTHING if value is None else f"{value + 0.0:{'+' if sign else ''}.3f}"
+
+
+def count(value: Any) -> str:
+    """A count with thousands marked, or a dash."""
+    return f"{value:,.0f}" if isinstance(value, int | float) else NOTHING
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+
+
+def score(cell: Cell | None) -> str:
+    """`mean ± sd (low to high)`; without the sd for a single seed."""
+    if cell is None:
+        return "undefined"
+    sd = "" if cell.sd is None else f" ± {number(cell.sd)}"
+    return f"{number(cell.mean)}{sd} ({number(cell.low)} to {number(cell.high)})"
+
+
+def judged(match: Match | None) -> str:
+    if match is None:
+        return NOTHING
+    return f"{match.verdict} ({number(match.comparison.difference, sign=True)}, {p_value(match.p)})"
+
+
+def scores_table(gathered: Gathered, figures: Figures, split: Split) -> str:
+    """Tasks by tailorings; on dev with the verdict on every mixture, and with a line for each overall score."""
+    mixtures, verdicts = list(gathered.mixtures), split == "dev"
+    header = ["task", "score", "own model"]
+    for mixture in mixtures:
+        header += [plain(mixture), f"{plain(mixture)} vs own"] if verdicts else [plain(mixture)]
+    rows = [_task_row(gathered, figures, task, split, mixtures, verdicts) for task in gathered.tasks]
+    rows += [
+        _overall_row(gathered, figures, name, split, mixtures, verdicts)
+        for name in mixtures
+        if (split, name, OWN) in figures.overall
+    ]
+    return table(header, [row for row in rows if row], left=2)
+
+
+def _task_row(
+    gathered: Gathered, figures: Figures, task: str, split: Split, mixtures: Sequence[str], verdicts: bool
+) -> Row:
+    """Empty when nobody has labels for the split."""
+    if (task, split, task) not in gathered.answers:
+        return []
+    row = [plain(task), gathered.tasks[task].metric, score(figures.cells.get((task, split, task)))]
+    for mixture in mixtures:
+        known = (task, split, mixture) in gathered.answers
+        row.append(score(figures.cells.get((task, split, mixture))) if known else NOTHING)
+        row += [judged(figures.matches.get((task, mixture)))] if verdicts else []
+    return row
+
+
+def _overall_row(
+    gathered: Gathered, figures: Figures, name: str, split: Split, mixtures: Sequence[str], verdicts: bool
+) -> Row:
+    row = [f"overall: {plain(', '.join(gathered.runs[name]))}", "mean of 0..1"]
+    row.append(score(figures.overall[split, name, OWN]))
+    for mixture in mixtures:
+        mine = mixture == name
+        cell = figures.overall.get((split, name, name))
+        row.append(score(cell) if mine else NOTHING)
+        row += [judged(figures.matches.get((OVERALL, mixture)) if mine else None)] if verdicts else []
+    return row
+
+
+def study_rows(gathered: Gathered) -> list[str]:
+    """The tasks that stand in the study under the same name, with the same score."""
+    return [t for t, facts in gathered.tasks.items() if t in STUDY and facts.metric == STUDY[t].metric]
+
+
+def study_table(gathered: Gathered, figures: Figures) -> str:
+    """The study's figures and ours in pairs of columns."""
+    mixtures = list(gathered.mixtures)
+    header = ["task", "study: own", "ours: own", "study: multi-task"]
+    header += [f"ours: {plain(mixture)}" for mixture in mixtures]
+    header += ["study: literature", "study: own, test", "ours: own, test"]
+    rows = [_study_row(gathered, figures, task, mixtures) for task in study_rows(gathered)]
+    return table(header, rows + _study_overall(gathered, figures, mixtures))
+
+
+def _study_row(gathered: Gathered, figures: Figures, task: str, mixtures: Sequence[str]) -> Row:
+    theirs, cells = STUDY[task], figures.cells
+    ours = [number(_mean(cells.get((task, "dev", run)))) for run in (task, *mixtures)]
+    test = number(_mean(cells.get((task, "test", task))))
+    return [
+        f"{plain(task)} ({theirs.metric})",
+        number(theirs.own),
+        ours[0],
+        number(theirs.mixture),
+        *ours[1:],
+        number(theirs.baseline),
+        number(theirs.test),
+        test,
+    ]
+
+
+def _study_overall(gathered: Gathered, figures: Figures, mixtures: Sequence[str]) -> list[Row]:
+    """One line when a mixture has just the study's three tasks, by their own scores."""
+    same = [m for m in mixtures if frozenset(gathered.runs[m]) == OVERALL_TASKS]
+    if not same or not set(study_rows(gathered)) >= OVERALL_TASKS:
+        return []
+    overall = figures.overall
+    ours = [number(_mean(overall.get(("dev", m, m)))) if m in same else NOTHING for m in mixtures]
+    own, test = (number(_mean(overall.get((split, same[0], OWN)))) for split in ("dev", "test"))
+    return [
+        [
+            "overall",
+            number(STUDY_OVERALL["own"]),
+            own,
+            number(STUDY_OVERALL["mixture"]),
+            *ours,
+            number(STUDY_OVERALL["baseline"]),
+            number(STUDY_OVERALL["test"]),
+            test,
+        ]
+    ]
+
+
+def _mean(cell: Cell | None) -> float | None:
+    return None if cell is None else cell.mean
+
+
+def data_table(gathered: Gathered) -> str:
+    """What became of every row of every file."""
+    header = ["task", "split", "file", "rows read", "used", "rejected", "texts cut", "rows also in train"]
+    rows = []
+    for task, account in gathered.accounts.items():
+        found = account.get("splits", {})
+        for split, one in ((split, found[split]) for split in SPLITS if split in found):
+            shared = account.get("overlap", {}).get(f"{split}_in_train")
+            counts = [one.get(k) for k in ("rows_read", "rows_used", "rows_rejected", "truncated")]
+            rows.append([plain(task), split, plain(one.get("file", "")), *map(count, [*counts, shared])])
+    return table(header, rows, left=3)
+
+
+def overlap_table(overlaps: Mapping[str, Any]) -> str:
+    """{"sts/dev": {"quora/train": 3}} as lines."""
+    rows = [[plain(there), plain(here), count(n)] for here, found in overlaps.items() for there, n in found.items()]
+    return table(["trained on", "scored on", "texts in both"], rows, left=2)
+
+
+def cost_table(gathered: Gathered) -> str:
+    """What each model's training took, as the mean over its seeds."""
+    keys = ("steps", "tokens", "best_epoch", "parameters")
+    rows = [
+        [plain(run), plain(", ".join(gathered.runs[run])), *(_cost(_values(seeds, key)) for key in keys)]
+        for run, seeds in gathered.training.items()
+    ]
+    return table(["model", "tasks", "steps", "tokens", "best epoch", "parameters trained"], rows, left=2)
+
+
+def _values(seeds: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    return [one[key] for one in seeds if isinstance(one.get(key), int | float)]
+
+
+def _cost(values: Sequence[float]) -> str:
+    """The mean over seeds, with a decimal only where it is not a whole number."""
+    if not values:
+        return NOTHING
+    mean = fmean(values)
+    return f"{mean:,.0f}" if mean == int(mean) else f"{mean:,.1f}"

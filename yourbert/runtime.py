@@ -1,0 +1,115 @@
+"""Where and how numbers are computed: device, precision, threads and determinism, decided once and passed in.
+
+The choice follows from what the processor reports, never from a timing, so that one machine always chooses alike.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+
+import torch
+
+from yourbert.errors import fail
+from yourbert.params import Runtime
+from yourbert.seeding import seed_of
+
+# glibc's mallopt: keep freed blocks of any size in the process. A training step frees and takes the same large
+# buffers again; handing them back to the system costs page faults each time.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEEP_BYTES = -1, -3, 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """dtype: what the encoder computes in; its weights are always kept in fp32."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+    def facts(self) -> dict[str, str | int]:
+        """What decides the bytes of a result, for the fingerprint of a run."""
+        return {
+            "device": self.device.type,
+            "dtype": str(self.dtype),
+            "threads": self.threads,
+            "torch": torch.__version__,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        }
+
+
+def prepare(runtime: Runtime) -> Machine:
+    """Sets up the process and says what it will compute with. Raises UserError (P17) for what is not there."""
+    device = _device(runtime.device)
+    dtype = _dtype(runtime.precision, device)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    torch.use_deterministic_algorithms(True)
+    # Deterministic mode would also fill every fresh buffer, a debugging aid that costs time; nothing here reads one.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    else:
+        _keep_memory()
+        _route_matmul()
+    return Machine(device, dtype, torch.get_num_threads())
+
+
+def generator(machine: Machine, seed: int, *purpose: str | int) -> torch.Generator:
+    """The torch generator of one purpose, on the machine's device."""
+    return torch.Generator(machine.device).manual_seed(seed_of(seed, *purpose))
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        fail("P17", "device is cuda, but this machine shows no GPU", where="params.yaml", fix="set device: auto")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies bf16 in hardware; elsewhere it is emulated and far slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    facts = torch.backends.cpu.get_cpu_capability()
+    return facts.startswith("AVX512") and _flag("avx512_bf16")
+
+
+def _flag(name: str) -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return any(line.startswith("flags") and name in line.split() for line in file)
+    except OSError:
+        return False
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        return torch.bfloat16 if computes_bf16(device) else torch.float32
+    if precision == "bf16" and not computes_bf16(device):
+        fail("P17", "precision is bf16, which this processor does not compute in", where="params.yaml", fix="set precision: auto")
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _keep_memory() -> None:
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, KEEP_BYTES)
+    mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+
+
+def _route_matmul() -> None:
+    """Sends fp32 matrix products to oneDNN where that keeps fp32 exact.
+
+    On AMD processors oneDNN is twice as fast as the default library. The setting permits bf16 inside the product, of
+    which oneDNN makes use only with AMX; so it is taken back when a product comes out less exact than fp32.
+    """
+    a = torch.linspace(-1, 1, 64 * 256).reshape(64, 256)
+    exact = (a.double() @ a.double().T).float()
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    if (a @ a.T - exact).abs().max() > 1e-4:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"

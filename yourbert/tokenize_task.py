@@ -1,0 +1,111 @@
+"""The work of the `tokenize` stage: a task's files -> checked rows -> packed tokens, and an account of every row."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from yourbert.account import SplitAccount, split_warnings, task_account
+from yourbert.corpus import Row, SplitRows
+from yourbert.errors import Problem, UserError, fail, nearest
+from yourbert.packing import SplitWriter, encode_rows
+from yourbert.params import TaskData
+from yourbert.storage import read_json, write_array, write_json
+from yourbert.tasks import SPLITS, Split, Task
+from yourbert.tokenizer import Tokenizer
+
+log = logging.getLogger("yourbert")
+
+BATCH_ROWS = 4096
+
+
+def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path) -> dict[str, Any]:
+    """Reads the task's files in `corpus` and fills `out` for `open_tokens`; returns the account of their rows.
+
+    base: the folder of the model whose vocabulary is used. Raises one UserError with the problems of all files
+    (D codes), or P08 when the model reads fewer tokens than `max_length`.
+    """
+    check_length(name, data, base)
+    task, tokenizer = data.facts(name), Tokenizer.load(base)
+    accounts: dict[Split, SplitAccount] = {}
+    failures: list[UserError] = []
+    files, warnings = find_files(data, corpus)
+    (out / "task.json").unlink(missing_ok=True)
+    for split in SPLITS:
+        shutil.rmtree(out / split, ignore_errors=True)
+    for split, path in files.items():
+        try:
+            accounts[split] = _tokenize_split(path, task, data, split, tokenizer, out / split)
+        except UserError as error:
+            failures.append(error)
+    raise_all(failures)
+    _note_layouts(accounts)
+    warnings += split_warnings(task, accounts)
+    write_json(
+        out / "task.json",
+        task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
+    )
+    return task_account(task, accounts, warnings) | {"vocabulary_sha256": tokenizer.sha256}
+
+
+def check_length(name: str, data: TaskData, base: Path) -> None:
+    """Raises UserError (P08) when `max_length` is more than the model's positions."""
+    positions = read_json(base / "config.json").get("max_position_embeddings", 512)
+    if data.max_length > positions:
+        fail(
+            "P08",
+            f"tasks.{name}.data.max_length is {data.max_length}; the model in {base} reads {positions} tokens at most",
+            where="params.yaml",
+            fix=f"set it to {positions} or less",
+        )
+
+
+def find_files(data: TaskData, corpus: Path) -> tuple[dict[Split, Path], list[str]]:
+    """The file of each split, and a warning for a test file that is not there (train and dev are asked for later)."""
+    files: dict[Split, Path] = {"train": corpus / data.train, "dev": corpus / data.dev}
+    if data.test is None:
+        return files, []
+    if (path := corpus / data.test).exists():
+        return files | {"test": path}, []
+    others = [p.name for p in corpus.glob("*")]
+    return files, [f"D29 no test file {data.test}: the task goes without a test split{nearest(data.test, others)}"]
+
+
+def raise_all(failures: list[UserError]) -> None:
+    """Raises the problems of all files as one UserError, if there are any."""
+    problems: list[Problem] = [problem for failure in failures for problem in failure.problems]
+    if problems:
+        raise UserError(problems, sum(failure.total for failure in failures))
+
+
+def _tokenize_split(
+    path: Path, task: Task, data: TaskData, split: Split, tokenizer: Tokenizer, folder: Path
+) -> SplitAccount:
+    rows = SplitRows(path, task.name, data, split)
+    account = SplitAccount(path, task, rows.has_labels, tuple(rows.table.columns))
+    with SplitWriter(folder, task, tokenizer.vocabulary_size, rows.has_labels) as writer:
+        for batch in _batches(rows):
+            sequences, lengths = encode_rows(tokenizer, task, [row.texts for row in batch])
+            writer.append((row.id for row in batch), [row.label for row in batch], sequences)
+            account.add(batch, lengths)
+    account.finish(rows.tally)
+    write_array(folder / "texts.npy", account.texts_U)
+    return account
+
+
+def _note_layouts(accounts: Mapping[Split, SplitAccount]) -> None:
+    """Says so when the files have not the same columns in the same order; they are read by name."""
+    layouts = {account.columns for account in accounts.values()}
+    if len(layouts) > 1:
+        files = ", ".join(account.path.name for account in accounts.values())
+        log.info("D25 %s: columns differ in number or order; they are read by name", files)
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    row = iter(rows)
+    while batch := list(islice(row, BATCH_ROWS)):
+        yield batch

@@ -1,0 +1,163 @@
+"""The training loop: take a step's losses, divide by the true count, backward, clip, move, note, evaluate.
+
+One loop serves fine-tuning on one task, on a mixture, and masked-language-model training: what differs is the
+`Learner`, which makes the losses of a step and the dev scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.checkpoint import History, Resume
+from yourbert.errors import fail
+from yourbert.optim import adamw, rate
+from yourbert.params import Training
+from yourbert.progress import Progress
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from."""
+
+    task: str
+    loss: Tensor
+    rows: int
+    tokens: int
+
+
+class Learner(Protocol):
+    """What the loop trains: `model`, the steps of each epoch, their losses, and the dev scores."""
+
+    model: nn.Module
+
+    def steps(self, epoch: int) -> int: ...
+
+    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]: ...
+
+    def evaluate(self) -> dict[str, float]:
+        """The dev score of each task."""
+        ...
+
+    def aggregate(self, scores: dict[str, float]) -> float:
+        """One number out of the dev scores, higher is better: it chooses the checkpoint to keep."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and evaluation; epoch 0 is untrained."""
+
+    best_epoch: int = 0
+    best: float = -1.0
+    stale: int = 0
+    step: int = 0
+    epoch: int = 0
+    tokens: int = 0
+    parameters: int = 0
+    curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
+
+
+def train(name: str, learner: Learner, settings: Training, seed: int, resume: Resume) -> Outcome:
+    """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01)."""
+    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
+    optimizer = adamw(learning.values(), settings.weight_decay)
+    steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
+    best, outcome = _start(learner, learning, optimizer, resume)
+    progress = Progress(name, steps, outcome.step)
+    for epoch in range(outcome.epoch, settings.epochs):
+        if settings.patience and outcome.stale >= settings.patience:
+            break
+        totals: dict[str, list[float]] = {}
+        learner.model.train()
+        for _ in range(learner.steps(epoch)):
+            _set_rate(optimizer, rate(outcome.step, steps, settings.lr, settings.warmup, settings.schedule))
+            rows, loss = 0, 0.0
+            for part in learner.losses(epoch, outcome.step):
+                part.loss.backward()  # type: ignore[no-untyped-call]
+                value = float(part.loss.detach())
+                total = totals.setdefault(part.task, [0.0, 0])
+                total[0] += value * part.rows
+                total[1] += part.rows
+                rows, loss, outcome.tokens = rows + part.rows, loss + value, outcome.tokens + part.tokens
+            _move(learning, optimizer, settings.clip, name, outcome.step)
+            outcome.step += 1
+            progress.advance(rows, loss)
+        outcome.epoch = epoch + 1
+        scores = _note(learner, outcome, {task: total / count for task, (total, count) in totals.items()})
+        progress.evaluated(outcome.epoch, loss, scores)
+        if outcome.best_epoch == outcome.epoch:
+            best = _copy(learning)
+        if resume.due() and outcome.epoch < settings.epochs:
+            resume.save(learning, optimizer, best, vars(outcome))
+    progress.close()
+    _put(learning, best)
+    outcome.parameters = sum(p.numel() for p in learning.values())
+    return outcome
+
+
+def _start(
+    learner: Learner, learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, resume: Resume
+) -> tuple[dict[str, Tensor], Outcome]:
+    """The saved state of an interrupted run, or the untrained model with its dev scores."""
+    saved = resume.load(learning, optimizer)
+    if saved is not None:
+        best, history = saved
+        return best, _outcome(history)
+    outcome = Outcome()
+    _note(learner, outcome, {})
+    return _copy(learning), outcome
+
+
+def _outcome(history: History) -> Outcome:
+    return Outcome(**{**history, "curve": [tuple(line) for line in history["curve"]]})
+
+
+def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _move(
+    learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, clip: float, name: str, step: int
+) -> None:
+    """One optimizer step; refuses, before any weight moves, a gradient that is not finite."""
+    norm = nn.utils.clip_grad_norm_(learning.values(), clip or float("inf"), foreach=True)
+    if not torch.isfinite(norm):
+        lr = optimizer.param_groups[0]["lr"]
+        fail(
+            "T01",
+            f"the gradient is not finite at step {step + 1} (lr {lr:.3g})",
+            where=name,
+            fix="lower lr, raise warmup, or set precision: fp32; the weights of the last step were kept",
+        )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _note(learner: Learner, outcome: Outcome, losses: dict[str, float]) -> dict[str, float]:
+    """Evaluates, adds the lines of the curve, and marks the epoch when it is the best so far."""
+    learner.model.eval()
+    scores = learner.evaluate()
+    for task, score in scores.items():
+        outcome.curve.append((outcome.step, outcome.epoch, task, losses.get(task), score))
+    value = learner.aggregate(scores)
+    if outcome.epoch and value > outcome.best:
+        outcome.best, outcome.best_epoch, outcome.stale = value, outcome.epoch, 0
+    elif outcome.epoch:
+        outcome.stale += 1
+    return scores
+
+
+def _copy(learning: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in learning.items()}
+
+
+def _put(learning: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, p in learning.items():
+            p.copy_(weights[name])
