@@ -3,18 +3,21 @@
 from pathlib import Path
 
 from stages import BUILD, METRICS, run
+from yourbert.overlap import overlaps
 from yourbert.params import read_params
 from yourbert.report.markdown import write_report
 
 
 def main() -> None:
+    params = read_params()
     write_report(
-        read_params(),
+        params,
         metrics=METRICS,
         predictions=BUILD / "predictions",
         tokens=BUILD / "tokens",
         out=Path("report") / "report.md",
         summary=METRICS / "summary.json",
+        overlaps=overlaps([BUILD / "tokens" / task for task in params.tasks]),
     )
 
 

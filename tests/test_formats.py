@@ -143,7 +143,7 @@ def test_unnamed_columns_may_repeat(tmp_path: Path) -> None:
     ("D10", b"\n1\ta\n", "t.tsv", "first line blank"),
     ("D10", b"", "t.jsonl", "empty"),
     ("D13", b"id\ttext\tid\n", "t.tsv", "'id' stands there twice (positions 1, 3)"),
-    ("D12", b"id\tsentnce\n1\ta\n", "t.tsv", "no column 'sentence' (columns: 'id', 'sentnce'); did you mean 'sentnce'?"),
+    ("D12", b"id\tsentnce\n", "t.tsv", "no column 'sentence' (columns: 'id', 'sentnce'); did you mean 'sentnce'?"),
     ("D12", b'{"id": 1}\n', "t.jsonl", "no column 'sentence'"),
     ("D08", "id\tsentence\n".encode("utf-16"), "t.tsv", "UTF-16"),
     ("D08", "id\tsentence\n".encode("utf-16-le"), "t.tsv", "UTF-16"),

@@ -52,6 +52,7 @@ def certain(index_R: metrics.Array, classes: int) -> metrics.Array:
     return np.eye(classes)[index_R]
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @given(st.data(), st.integers(2, 6), st.integers(1, 60))
 @settings(max_examples=300, deadline=None)
 def test_classification_scores_equal_scikit_learn(data: st.DataObject, classes: int, rows: int) -> None:

@@ -25,7 +25,7 @@ from yourbert.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [("r0", "good film", "bad film", "0"), ("r1", "the film was good", "a film", "1"), ("r2", "o", "i", "1")]
-DEV = [("d0", "Film  A", "the FILM was good", "1"), ("d1", "new", "text", "0")]
+DEV = [("d0", "A  Film", "the FILM was good", "1"), ("d1", "new", "text", "0")]
 Rows = list[tuple[str, str, str, str]]
 
 
@@ -118,6 +118,17 @@ def test_a_test_file_that_is_not_there_is_a_warning_any_other_an_error(tmp_path:
         tokenize_task("pairs", pairs(), folder, base, tmp_path / "out")
 
 
+def test_other_columns_in_the_test_file_are_read_by_name_and_noted(
+    tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = corpus(tmp_path / "corpus")
+    (folder / "test.tsv").write_text("0\tsecond\tid\tfirst\n1\tbad film\tt0\tgood film\n")
+    with caplog.at_level("INFO", "yourbert"):
+        account = tokenize_task("pairs", pairs(test="test.tsv"), folder, base, tmp_path / "out")
+    assert "D25" in caplog.text and account["overlap"]["test_in_train"] == 1
+    assert open_tokens(tmp_path / "out").splits["test"].ids() == ["t0"]
+
+
 def test_the_problems_of_all_files_are_one_error(tmp_path: Path, base: Path) -> None:
     folder = corpus(tmp_path / "corpus", train=[*TRAIN, ("r9", "x", "y", "7")], dev=[*DEV, ("d9", "", "y", "1")])
     with pytest.raises(UserError) as caught:
@@ -145,7 +156,7 @@ def test_a_second_run_leaves_nothing_of_the_first(tmp_path: Path, base: Path) ->
 def test_arrays_out_of_step_are_refused(tmp_path: Path, base: Path) -> None:
     tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
     np.save(tmp_path / "out" / "dev" / "second.npy", np.zeros(7, dtype=np.int32))
-    with pytest.raises(UserError, match="C01.*do not belong together"):
+    with pytest.raises(UserError, match=r"C01.*do not belong together"):
         open_tokens(tmp_path / "out")
 
 

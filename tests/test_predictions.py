@@ -60,7 +60,7 @@ def test_a_similarity_file_without_labels_leaves_them_empty(tmp_path: Path) -> N
     ("facts", "heading", "outputs", "lines"),
     [
         (SST, "Predicted_Sentiment", np.eye(5)[[3, 0]], b"a1 , 3 \nb2 , 0 \n"),
-        (QUORA, "Predicted_Is_Paraphrase", QUORA_PROBABILITIES, b"a1 , 1 \nb2 , 0 \n"),
+        (QUORA, "Predicted_Is_Paraphrase", QUORA_PROBABILITIES, b"a1 , 1.0 \nb2 , 0.0 \n"),
         (STS, "Predicted_Similiary", np.array([2.5, 4.0]), b"a1 , 2.5 \nb2 , 4 \n"),
         (task("mood", ("bad", "good")), "X", QUORA_PROBABILITIES, b"a1 , 1 \nb2 , 0 \n"),
         (task("half", ("0.5", "1.5")), "X", QUORA_PROBABILITIES, b"a1 , 1.5 \nb2 , 0.5 \n"),

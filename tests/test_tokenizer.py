@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,13 +18,20 @@ from yourbert.errors import UserError
 from yourbert.tasks import Truncation
 from yourbert.tokenizer import SPECIAL_TOKENS, Tokenizer, keep, share
 
-WORDS = "the film was good bad not very un ##able ##ly ##ing a i o e 1 2 ##1 . , ! ' \" ( ) - @ caf\u00e9 cafe \u4e2d \u6587 stra\u00dfe"
+TRUNCATIONS: tuple[Truncation, ...] = get_args(Truncation)
+WORDS = "the film was good bad not very un ##able ##ly ##ing a i o e 1 2 ##1 . , ! ' ( ) @ caf\u00e9 cafe \u4e2d \u6587"
 TEXTS = [
-    "The film was very good.", "unable, badly; notgoodly", "caf\u00e9 CAF\u00c9 cafe\u0301", "\u4e2d\u6587 film\u4e2d", "",
-    " \t\n ", "a\u200bb\u202e c\x07d \ufeff", "Stra\u00dfe \u0130stanbul \u017f \ufb01", "@Lustig -- don't (1.2)", "x" * 101,
-    "o" * 100, "not [MASK] very [SEP]good [UNK]", "[mask] [CLS", "\U0001f600 good\U0001f44d\U0001f3fd", "\u0645\u0631\u062d\u0628\u0627",
-    "\u2028line\u2029 \u00a0 \u3000", "\u0e20\u0e32\u0e29\u0e32 \ud55c\uad6d\uc5b4", "e\u0301\u0323 a\u030a", "good\x00bad \ufffd", "##able a##ing",
+    "The film was very good.", "unable, badly; notgoodly", "caf\u00e9 CAF\u00c9 cafe\u0301", "\u4e2d\u6587 film\u4e2d",
+    "", " \t\n ", "a\u200bb\u202e c\x07d \ufeff", "Stra\u00dfe \u0130stanbul \u017f \ufb01", "@Lustig -- don't (1.2)",
+    "x" * 101, "o" * 100, "not [MASK] very [SEP]good [UNK]", "[mask] [CLS", "\U0001f600 good\U0001f44d\U0001f3fd",
+    "\u0645\u0631\u062d\u0628\u0627", "\u2028line\u2029 \u00a0 \u3000", "\u0e20\u0e32\u0e29\u0e32 \ud55c\uad6d\uc5b4",
+    "e\u0301\u0323 a\u030a", "good\x00bad \ufffd", "##able a##ing",
 ]  # fmt: skip
+
+
+def settled(character: str) -> bool:
+    """Characters of one kind since Unicode 3.2: of younger ones `tokenizers` and Python hold different opinions."""
+    return unicodedata.category(character) == unicodedata.ucd_3_2_0.category(character) != "Cn"
 
 
 def write_base(folder: Path, lower_case: bool = True) -> Path:
@@ -37,13 +46,18 @@ def write_base(folder: Path, lower_case: bool = True) -> Path:
 
 
 def reference(folder: Path, lower_case: bool) -> Any:
-    """The reference written in Python, wherever this version of transformers keeps it."""
-    pytest.importorskip("transformers")
+    """The reference written in Python, wherever this version of transformers keeps it.
+
+    A cased text it first composes (NFC), which neither BERT's own code nor its faster twin does: that one then.
+    """
+    transformers = pytest.importorskip("transformers")
+    if not lower_case:
+        return transformers.BertTokenizerFast.from_pretrained(str(folder), do_lower_case=False)
     try:
-        from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy as Reference
+        written_in_python = import_module("transformers.models.bert.tokenization_bert_legacy").BertTokenizerLegacy
     except ImportError:
-        from transformers import BertTokenizer as Reference
-    return Reference(str(folder / "vocab.txt"), do_lower_case=lower_case)
+        written_in_python = transformers.BertTokenizer
+    return written_in_python(str(folder / "vocab.txt"))
 
 
 @pytest.fixture
@@ -67,11 +81,9 @@ def test_equal_to_the_reference_on_the_real_vocabulary() -> None:
     ours, theirs = Tokenizer.load(base), reference(base, lower_case=True)
 
     @settings(max_examples=500, deadline=None, database=None)
-    @given(st.text(st.characters(codec="utf-8", categories=["L", "M", "N", "P", "S", "Z", "Cc", "Cf"]), max_size=60))
+    @given(st.text(st.characters(codec="utf-8").filter(settled), max_size=60))
     def equal(text: str) -> None:
-        assert (
-            ours.encode([text], None, 512, "head")[0][0] == theirs(text, max_length=512, truncation=True)["input_ids"]
-        )
+        assert ours.encode([text], None, 512, "head")[0][0] == theirs(text)["input_ids"]
 
     equal()
     for text in TEXTS:
@@ -85,7 +97,9 @@ def test_pairs_are_cut_and_parted_as_the_reference_does(tmp_path: Path) -> None:
         first, second = " ".join("abcdefghijklmnopqrst"[:n]), " ".join("tsrqponmlkjihgfedcba"[:m])
         for max_length in range(8, 24):
             ((ids, start),) = ours.encode([first], [second], max_length, "head")
-            expected = theirs(first, second, max_length=max_length, truncation="longest_first")
+            expected = theirs(
+                first, second, max_length=max_length, truncation="longest_first", return_token_type_ids=True
+            )
             assert ids == expected["input_ids"], (n, m, max_length)
             assert [int(i >= start) for i in range(len(ids))] == expected["token_type_ids"]
 
@@ -99,7 +113,7 @@ def test_the_longer_text_of_a_pair_gives_way(first: int, second: int, room: int)
     assert share(first, second, room) == (a, b)
 
 
-@given(st.lists(st.integers(), max_size=30), st.integers(0, 35), st.sampled_from(["head", "tail", "head_tail"]))
+@given(st.lists(st.integers(), max_size=30), st.integers(0, 35), st.sampled_from(TRUNCATIONS))
 def test_what_is_kept_of_a_text(ids: list[int], room: int, truncate: Truncation) -> None:
     kept = keep(ids, room, truncate)
     assert len(kept) == min(len(ids), room)
@@ -117,7 +131,7 @@ def test_a_sequence_keeps_its_frame_and_its_limit(data: st.DataObject) -> None:
     texts = st.lists(st.text("abcdefgh ", max_size=80), min_size=3, max_size=3)
     first, second = data.draw(texts), data.draw(st.none() | texts)
     max_length = data.draw(st.integers(8, 40))
-    truncate = data.draw(st.sampled_from(["head", "tail", "head_tail"]))
+    truncate = data.draw(st.sampled_from(TRUNCATIONS))
     sequences, lengths = tokenizer.encode_counting(first, second, max_length, truncate)
     for (ids, start), length in zip(sequences, lengths, strict=True):
         assert len(ids) == min(length, max_length)

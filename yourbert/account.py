@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class SplitAccount:
         }
         if self.has_labels:
             account["labels"] = self._labels_json()
-            account["same_text_two_labels"] = len(self.contradictions())
+            account["same_text_two_labels"] = len(self.contradictions)
         return account
 
     def _labels_json(self) -> dict[str, float]:
@@ -73,6 +74,7 @@ class SplitAccount:
     def class_counts(self) -> list[int]:
         return [int(n) for n in np.bincount(self.labels_R.astype(np.int64), minlength=len(self.task.labels))]
 
+    @cached_property
     def contradictions(self) -> list[int]:
         """For each text (or pair) that has more than one label, the line where it stands first."""
         order = np.argsort(self.keys_R, kind="stable")
@@ -105,7 +107,7 @@ def split_warnings(task: Task, accounts: Mapping[Split, SplitAccount]) -> list[s
     for split, account in accounts.items():
         if n := account.tally.rejected.total():
             found.append(f"{account.path.name}: {n} of {account.tally.rows_read} rows dropped")
-        if account.has_labels and (lines := account.contradictions()):
+        if account.has_labels and (lines := account.contradictions):
             found.append(f"D22 {account.path.name}: {len(lines)} texts have two labels (lines {_some(lines)})")
         if n := account.tally.hidden_characters:
             found.append(f"D27 {account.path.name}: {n} control, zero-width or bidirectional characters")

@@ -75,6 +75,8 @@ class Resume:
         tensors = {f"now/{name}": p for name, p in learning.items()} | {f"best/{name}": t for name, t in best.items()}
         for name, p in learning.items():
             if moments := optimizer.state.get(p):
+                # A head's own count of steps: in a mixture it moves only when its task is drawn.
+                tensors[f"step/{name}"] = moments["step"]
                 tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
         write_tensors(self.folder / STATE, tensors, {"history": json.dumps(history)})
         self._saved = time.monotonic()
@@ -90,8 +92,11 @@ class Resume:
         with torch.no_grad():
             for name, p in learning.items():
                 p.copy_(tensors[f"now/{name}"])
-                moments = {"exp_avg": tensors[f"mean/{name}"].to(p.device), "exp_avg_sq": tensors[f"square/{name}"].to(p.device)}
-                # The fused optimizer keeps its step count as a float tensor beside the weights.
-                optimizer.state[p] = {"step": torch.tensor(float(history["step"]), device=p.device), **moments}
+                if f"mean/{name}" in tensors:
+                    optimizer.state[p] = {
+                        "step": tensors[f"step/{name}"].to(p.device),
+                        "exp_avg": tensors[f"mean/{name}"].to(p.device),
+                        "exp_avg_sq": tensors[f"square/{name}"].to(p.device),
+                    }
         best = {name: tensors[f"best/{name}"] for name in learning}
         return best, history

@@ -5,6 +5,7 @@ Nothing in the store is trusted: a file is hashed each time it is taken out, and
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -12,7 +13,6 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from yourbert.errors import fail
 from yourbert.storage import link_or_copy, sha256_of, write_json
 
 LOGGER = logging.getLogger("yourbert")
+OWN_CACHE_FIX = "set YOURBERT_CACHE to a folder you may write to"
 CHUNK = 1 << 18
 SHA256_LENGTH = 64
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<!--")
@@ -80,7 +81,7 @@ def _is_html(path: Path) -> bool:
         return file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_STARTS)
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(target: Path, what: str, seconds: float) -> Iterator[bool]:
     """Holds `target` against other processes; yields False where the file system has no locks.
 
@@ -88,7 +89,6 @@ def alone(target: Path, what: str, seconds: float) -> Iterator[bool]:
     Raises UserError (B11) when another process holds it for longer than `seconds`.
     """
     path = target.with_name(f".{target.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline, told = time.monotonic() + seconds, False
     while not (held := _locked(path)):
         owner = _owner(path)
@@ -118,7 +118,11 @@ def _locked(path: Path) -> int:
 
     The holder removes the file at the end, so a lock counts only on the file that bears the name now.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        fail("R07", f"cannot write here: {error.strerror or error}", where=str(path.parent), fix=OWN_CACHE_FIX)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -146,16 +150,15 @@ def cache_folder() -> Path:
 class Cache:
     """A folder of files under their hashes, and of small facts (JSON) under names.
 
-    Raises UserError (R07) if the folder cannot be made.
+    Raises UserError (R07) if the folder cannot be made or written to.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
+        with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fix = "set YOURBERT_CACHE to a folder you may write to"
-            fail("R07", f"no folder for fetched files: {error.strerror or error}", where=str(folder), fix=fix)
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            fail("R07", "fetched files cannot be kept here", where=str(folder), fix=OWN_CACHE_FIX)
 
     def place(self, kind: Literal["sha256", "git"], digest: str) -> Path:
         """Where the file with this hash belongs, whether it is there or not."""

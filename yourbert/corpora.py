@@ -203,7 +203,7 @@ def _from_url(url: str, required: bool, target: Path, cache: Cache, patience: Pa
     known = cache.recall("urls", url) or {"etag": "", "sha256": ""}
     kept = cache.find(known["sha256"])
     try:
-        now = probe(url, patience=patience).get("etag", "") if kept else ""
+        now = _etag(url, patience) if kept else ""
         if kept is None or not now or now != known["etag"]:
             fetched = _fetch_or_advise(url, cache.incoming(url), patience)
             etag = "" if fetched.etag.startswith("W/") else fetched.etag
@@ -217,6 +217,16 @@ def _from_url(url: str, required: bool, target: Path, cache: Cache, patience: Pa
         LOGGER.info("%s: %s; the copy of an earlier run is used", shown(url), error.problems[0].what)
     link_or_copy(kept, target)
     return True
+
+
+def _etag(url: str, patience: Patience) -> str:
+    """The server's word for the version it has; "" if it does not say, so that a GET must tell."""
+    try:
+        return probe(url, patience=patience).get("etag", "")
+    except UserError as error:
+        if error.problems[0].code == "W01":
+            return ""
+        raise
 
 
 def _fetch_or_advise(url: str, target: Path, patience: Patience, git_blob: str | None = None) -> Fetched:

@@ -26,6 +26,7 @@ from yourbert.tasks import Split
 
 LISTED = 100  # rejected rows that the tally names
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+MEND_MISSING = "add it, delete the row, or set the task's on_bad_row: drop"
 MISSING = frozenset(["", "nan", "na", "n/a", "null", "none"])
 # Control characters, soft hyphen, zero-width and bidirectional marks: on no screen, yet in the text.
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -106,13 +107,13 @@ class LabelReader:
     def _similarity(self, text: str) -> float | Problem:
         if DECIMAL.fullmatch(text) and self.low <= (value := float(text)) <= self.high:
             return value
-        if text.strip().lower() in MISSING:
+        if not text.strip():
             return self._missing()
         what = f"{quoted(text)} is not a decimal number from {self.low:g} to {self.high:g}"
         return Problem("D18", what, fix="correct the row, or `range` of the task in params.yaml")
 
     def _missing(self) -> Problem:
-        return Problem("D15", "the label is missing", fix="add it, delete the row, or set the task's on_bad_row: drop")
+        return Problem("D15", "the label is missing", fix=MEND_MISSING)
 
 
 class SplitRows:
@@ -125,11 +126,14 @@ class SplitRows:
 
     def __init__(self, path: Path, name: str, data: TaskData, split: Split) -> None:
         self.path, self.name, self.data, self.split = path, name, data, split
-        self.table = open_table(path)
-        self.has_labels = split != "test" or data.label in self.table.columns
-        ids = [] if data.id is None else [data.id]
-        self.columns = [*([data.label] if self.has_labels else []), *data.text, *ids]
-        self.places = self.table.places(self.columns)
+        try:
+            self.table = open_table(path)
+            self.has_labels = split != "test" or data.label in self.table.columns
+            ids = [] if data.id is None else [data.id]
+            self.columns = [*([data.label] if self.has_labels else []), *data.text, *ids]
+            self.places = self.table.places(self.columns)
+        except UserError as error:
+            raise UserError(map(self._named, error.problems)) from None
         self.labels = LabelReader(data)
         self.tally = Tally()
         self._texts = slice(int(self.has_labels), int(self.has_labels) + len(data.text))
@@ -173,7 +177,7 @@ class SplitRows:
     def _check(self, line: int, number: int, cells: Cells | Problem) -> Row | list[Problem]:
         """The row, or all that is wrong with it."""
         if isinstance(cells, Problem):
-            return [replace(cells, what=f"task '{self.name}': {cells.what}")]
+            return [self._named(cells)]
         label = self.labels.read(cells[0]) if self.has_labels else None
         texts = cells[self._texts]
         row_id = cells[-1] if self.data.id is not None else str(number)
@@ -189,6 +193,9 @@ class SplitRows:
             self.tally.labels_respelled += 1
         return Row(line, number, row_id, texts, label)  # type: ignore[arg-type]  # a Problem is in `found`
 
+    def _named(self, problem: Problem) -> Problem:
+        return replace(problem, what=f"task '{self.name}': {problem.what}")
+
     def _at(self, line: int, place: int, problem: Problem) -> Problem:
         """The problem with its place: field number in the file, task and column."""
         where = f"{self.path}:{line}:{self.places[place] + 1}"
@@ -200,29 +207,16 @@ class SplitRows:
         if len(text) > FIELD_LIMIT:
             return [Problem("D19", f"a text of {len(text)} characters; the limit is {FIELD_LIMIT}", fix="shorten it")]
         if not HIDDEN.sub("", text).strip():
-            return [
-                Problem(
-                    "D20",
-                    "the text is empty",
-                    fix="add it, delete the row, or set the task's on_bad_row: drop",
-                )
-            ]
+            return [Problem("D20", "the text is empty", fix=MEND_MISSING)]
         self.tally.hidden_characters += len(hidden)
         self.tally.rows_with_hidden_characters += bool(hidden)
         return []
 
     def _bad_id(self, line: int, row_id: str) -> Problem:
+        what = f"{quoted(row_id)} names no row: it is empty or has a line break"
         if line in self._repeated:
-            return Problem(
-                "D09",
-                f"id {quoted(row_id)} stands in line {self._repeated[line]} too",
-                fix="give each row its own id",
-            )
-        return Problem(
-            "D09",
-            f"{quoted(row_id)} names no row: it is empty or has a line break",
-            fix="give the row an id of its own",
-        )
+            what = f"id {quoted(row_id)} stands in line {self._repeated[line]} too"
+        return Problem("D09", what, fix="give each row an id of its own")
 
     def _like_rows(self, rows: list[Cells]) -> bool:
         """Whether each of these cell lists could be a row of this table: label fit, texts there, ids of one shape."""
@@ -234,7 +228,10 @@ class SplitRows:
         return self.data.id is None or len({_shape(cells[-1]) for cells in wanted}) == 1
 
     def _find_repeated_ids(self) -> dict[int, int]:
-        """Line of a repeated id -> line where that id stands first. 16 bytes a row: a pass over the ids alone."""
+        """Line of a repeated id -> line where that id stands first, from a pass over the ids alone.
+
+        Kept as 64-bit hashes, 16 bytes a row: two of five million ids are taken for one with a chance of 1e-6.
+        """
         if self.data.id is None:
             return {}
         hashes, lines = array("q"), array("q")

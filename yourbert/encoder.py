@@ -1,13 +1,13 @@
 """BERT itself (Devlin et al. 2019), top to bottom, over packed tokens.
 
-    tokens ─ embeddings ─► L x [ attention, + , norm, feed-forward, +, norm ] ─► hidden ─ pooling ─► one vector a sequence
+    tokens ─► embeddings ─► L x [attention, add, norm, feed-forward, add, norm] ─► pooling ─► vectors
 
-Nothing is padded in the linear layers. Weights are fp32 masters; `Encoder.compute_dtype` says in what the layers
-compute: in bfloat16 each weight is cast once per forward pass, its gradient arrives in fp32, and softmax and
-normalisation are fp32 inside.
+Nothing is padded in the linear layers. Weights are fp32 masters; `Encoder.compute_dtype` says in what the
+layers compute: in bfloat16 each weight is cast once per forward pass, its gradient arrives in fp32, and
+softmax and normalisation are fp32 inside.
 
-Shapes: T rows of a packed batch (tokens and a few rows of filler), S sequences, E hidden width, H heads, D = E / H
-head width, F feed-forward width, L layers, V word pieces.
+Shapes: T rows of a packed batch (tokens and a few rows of filler), S sequences, E hidden width, H heads, D =
+E / H head width, F feed-forward width, L layers, V word pieces.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
 }
 # What a stock config.json may say that this encoder does not do.
-ONLY = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+ONLY = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
 
 # What it must say.
 SIZES = (
@@ -62,7 +67,7 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, stock: Mapping[str, Any], where: str = "config.json") -> EncoderConfig:
-        """Reads a stock config.json. Unknown fields are ignored; missing, mistyped or unsupported ones are a C10."""
+        """Reads a stock config.json, ignoring unknown fields. Raises UserError (C10) for one it cannot be."""
         problems = _config_problems(stock)
         if problems:
             fix = "choose a BERT checkpoint (model_type 'bert')"
@@ -185,7 +190,7 @@ class Encoder(nn.Module):
         return x_TE
 
     def pool_cls(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
-        """tanh(dense(first token)) of each sequence, as BERT was trained for next-sentence prediction; fp32."""
+        """tanh(dense(first token)) of each sequence, as in next-sentence prediction; fp32."""
         return self._pool_first(hidden_TE.index_select(0, batch.layout.starts_S))
 
     def pool_mean(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
@@ -198,8 +203,8 @@ class Encoder(nn.Module):
     def pooled(self, batch: Packed, rng: torch.Generator | None, pooling: Pooling) -> Tensor:
         """One fp32 vector per sequence, [S, E]: `forward` and the pooling in one.
 
-        For "cls" the last layer computes first tokens only after its attention: nothing else would be read. That is
-        1 / L of three quarters of the work.
+        For "cls" the last layer computes first tokens only after its attention: nothing else would be read.
+        That is 1 / L of three quarters of the work.
         """
         if pooling == "mean":
             return self.pool_mean(self(batch, rng), batch)

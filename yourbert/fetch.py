@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import requests
@@ -33,7 +32,6 @@ __all__ = ["Fetched", "Patience", "fetch", "probe"]
 
 CHUNK = 1 << 18
 SECONDS_BETWEEN_LINES = 10.0
-NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ def fetch(
     sha256: str | None = None,
     git_blob: str | None = None,
     size: int | None = None,
-    secrets: Mapping[str, str] = NO_SECRETS,
+    secrets: Mapping[str, str] | None = None,
     patience: Patience = USUAL,
 ) -> Fetched:
     """Downloads `url` to `target`, or finds it there already with the wanted hash.
@@ -66,20 +64,19 @@ def fetch(
     place of the file), B11 (another process holds it), R07 (disk).
     """
     wanted = Wanted(sha256, git_blob, size)
-    with alone(target, shown(url), patience.busy) as locked:
+    with closing(Caller(patience, secrets)) as caller, alone(target, shown(url), patience.busy) as locked:
         if target.is_file() and wanted.pinned:
             there = Identity.of(target)
             if wanted.problem(there, target) is None:
                 return Fetched(path=target, sha256=there.sha256, size=there.size, transferred=0, etag="")
-        return _Download(url, target, wanted, Caller(patience, secrets), locked).run()
+        return _Download(url, target, wanted, caller, locked).run()
 
 
-def probe(url: str, *, secrets: Mapping[str, str] = NO_SECRETS, patience: Patience = USUAL) -> dict[str, str]:
+def probe(url: str, *, secrets: Mapping[str, str] | None = None, patience: Patience = USUAL) -> dict[str, str]:
     """The headers (lower case) of a file and of the redirects on its own host, without its content.
 
     Raises UserError like `fetch`.
     """
-    caller = Caller(patience, secrets)
 
     def ask() -> dict[str, str]:
         response, headers = caller.ask("HEAD", url, {}, stay=True)
@@ -88,7 +85,8 @@ def probe(url: str, *, secrets: Mapping[str, str] = NO_SECRETS, patience: Patien
             check_status(response, url)
         return headers
 
-    return persist(ask, url, patience)
+    with closing(Caller(patience, secrets)) as caller:
+        return persist(ask, url, patience)
 
 
 class _Download:
@@ -118,16 +116,14 @@ class _Download:
             self.fresh = True
 
     def place(self, found: Identity) -> Fetched:
+        """The rename comes last and at once, so that a kill before it costs no byte."""
+        with self.part.open("rb") as file:
+            os.fsync(file.fileno())
         with replacing(self.target) as temporary:
             self.part.replace(temporary)
         self.facts_file.unlink(missing_ok=True)
-        return Fetched(
-            path=self.target,
-            sha256=found.sha256,
-            size=found.size,
-            transferred=self.transferred,
-            etag=self.facts["etag"],
-        )
+        came, etag = self.transferred, self.facts["etag"]
+        return Fetched(path=self.target, sha256=found.sha256, size=found.size, transferred=came, etag=etag)
 
     def put_aside(self, code: str, what: str) -> NoReturn:
         """Keeps the wrong bytes under a name that nothing reads."""
@@ -206,12 +202,9 @@ class _Download:
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
         etag = response.headers.get("ETag", "")
         strong = "" if etag.startswith("W/") or encoded else etag
-        self.facts = {
-            "url": self.url,
-            "etag": etag,
-            "validator": strong or ("" if encoded else response.headers.get("Last-Modified", "")),
-            "size": int(length) if length.isdigit() and not encoded else None,
-        }
+        validator = strong or ("" if encoded else response.headers.get("Last-Modified", ""))
+        size = int(length) if length.isdigit() and not encoded else None
+        self.facts = {"url": self.url, "etag": etag, "validator": validator, "size": size}
         if not encoded:
             write_json(self.facts_file, self.facts)
         return 0
@@ -220,7 +213,7 @@ class _Download:
         """Appends the body. Raises Trouble when it breaks off, UserError (R07) if the disk is full."""
         total = self.facts["size"] if self.facts["size"] is not None else self.wanted.size
         self.room_for((total or 0) - start)
-        have, patience = start, self.caller.patience
+        have, broke, patience = start, False, self.caller.patience
         meter = _Meter(self.target.name, start, total, patience)
         try:
             with closing(meter), self.part.open("ab") as part:
@@ -231,11 +224,13 @@ class _Download:
                     meter.add(len(chunk))
                     if self.wanted.size is not None and have > self.wanted.size:
                         return
+        except _BrokenOff:
+            broke = True
         except OSError as error:
             what = f"cannot write: {error.strerror or error}"
             fail("R07", what, where=str(self.part), fix="free space or permissions there, run again")
-        if total is not None and have < total:
-            raise Trouble("W04", f"cut off: {have} of {total} bytes came")
+        if broke or (total is not None and have < total):
+            raise Trouble("W04", f"cut off: {have} of {'unknown' if total is None else total} bytes came")
 
     def room_for(self, needed: int) -> None:
         free = shutil.disk_usage(self.part.parent).free
@@ -244,8 +239,12 @@ class _Download:
             fail("R07", what, where=str(self.part.parent), fix="free space there, run again")
 
 
+class _BrokenOff(Exception):
+    """The body ended before its end."""
+
+
 def _body(response: requests.Response, idle: float) -> Iterator[bytes]:
-    """The bytes as they come, however slowly; gzip and deflate are undone. Raises Trouble."""
+    """The bytes as they come, however slowly; gzip and deflate are undone. Raises _BrokenOff or Trouble."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding not in ("identity", "gzip", "deflate", "x-gzip"):
         raise Trouble("W04", f"the server packs the file as {encoding}, which was not asked for")
@@ -255,10 +254,10 @@ def _body(response: requests.Response, idle: float) -> Iterator[bytes]:
             yield inflate.decompress(chunk) if inflate else chunk
     except urllib3.exceptions.ReadTimeoutError:
         raise Trouble("W06", f"not a byte came for {idle:g} s") from None
-    except (urllib3.exceptions.HTTPError, zlib.error) as error:
-        raise Trouble("W04", f"cut off: {type(error).__name__}") from None
+    except (urllib3.exceptions.HTTPError, zlib.error):
+        raise _BrokenOff from None
     if inflate and not inflate.eof:
-        raise Trouble("W04", "cut off inside packed content")
+        raise _BrokenOff
 
 
 class _Meter:

@@ -148,10 +148,10 @@ def _object(line: str, where: str, decoder: json.JSONDecoder) -> dict[str, Any] 
 
 
 def _text(value: object) -> str:
-    """A cell's text: nothing for null, true and false as JSON spells them."""
+    """A cell's text: nothing for null and NaN, true and false as JSON spells them."""
     if isinstance(value, str):
         return value
-    if value is None:
+    if value is None or value != value:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 

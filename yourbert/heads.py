@@ -1,8 +1,8 @@
 """Task heads: from pooled text vectors to scores, and from scores to what a user reads.
 
-A task's facts choose its head: one vector per row is classified or regressed; two vectors per row (a pair encoded
-one text after the other) are compared by their cosine, or classified by [u; v; |u - v|] (Reimers and Gurevych 2019).
-`MlmHead` predicts masked word pieces during domain pretraining (Devlin et al. 2019).
+A task's facts choose its head: one vector per row is classified or regressed; two vectors per row (a pair
+encoded one text after the other) are compared by their cosine, or classified by [u; v; |u - v|] (Reimers and
+Gurevych 2019). `MlmHead` predicts masked word pieces during domain pretraining (Devlin et al. 2019).
 
 Shapes: S sequences, B rows (S = B, or 2B where a row has two sequences: a0, b0, a1, b1 ...), E hidden width,
 C scores per row, M masked positions, V word pieces.
@@ -141,7 +141,7 @@ class MlmHead(nn.Module):
         initialise(self, generator)
 
     def forward(self, hidden_ME: Tensor, word_embedding_weight: Tensor) -> Tensor:
-        """Hidden vectors of the masked positions only -> logits_MV, fp32; computes in the dtype of `hidden_ME`."""
+        """Hidden vectors of the masked positions only -> logits_MV in fp32; computes in their dtype."""
         dtype = hidden_ME.dtype
         x_ME = self.norm(self.activation(project(hidden_ME, self.dense)).float()).to(dtype)
         return F.linear(x_ME, word_embedding_weight.to(dtype), self.bias.to(dtype)).float()

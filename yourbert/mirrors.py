@@ -69,7 +69,7 @@ def fetch_model(model: str, folder: Path, cache: Path, *, patience: Patience = U
     what is there cannot be used; P05 if `model` is neither a folder nor a hub id; R07 (disk).
     """
     place = Path(model).expanduser()
-    if place.is_dir():
+    if model and place.is_dir():
         found = _from_folder(place, folder)
     elif match := HUB_ID.fullmatch(model):
         found = _from_mirrors(match[1], match[2] or "main", folder, Cache(cache), patience)
@@ -91,12 +91,19 @@ def _from_folder(place: Path, folder: Path) -> Found:
     with tempfile.TemporaryDirectory(prefix="yourbert-") as work:
         for name in (CONFIG, VOCABULARY, TOKENIZER, FAST_TOKENIZER):
             if (place / name).is_file():
-                shutil.copyfile(place / name, Path(work, name))
+                _copy(place / name, Path(work, name))
         complete(Path(work), source)
         for name in FILES:
             with replacing(folder / name) as temporary:
                 shutil.copyfile(place / name if name == WEIGHTS else Path(work, name), temporary)
     return Found(f"folder {place}", "")
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        fail("C01", f"cannot be read: {error.strerror or error}", where=str(source), fix="change its permissions")
 
 
 def _from_mirrors(name: str, revision: str, folder: Path, cache: Cache, patience: Patience) -> Found:
@@ -147,9 +154,9 @@ def _from_cache(key: str, work: Path, cache: Cache) -> Found:
     if facts is None:
         fail("W03", "not there")
     for file in FILES:
-        kept = cache.find(facts["files"][file])
+        kept = cache.find(facts["files"].get(file, ""))
         if kept is None:
-            fail("W03", f"{file} is not there")
+            fail("W03", f"{file} is not there any more")
         link_or_copy(kept, work / file)
     return Found(facts["source"], facts["revision"])
 

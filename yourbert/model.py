@@ -1,6 +1,7 @@
 """The whole model: one encoder, one pooling, a head per task.
 
-A single-task model is one with one head. Over a frozen encoder `features` are computed once and only heads run.
+A single-task model is one with one head. Over a frozen encoder `features` are computed once and only heads
+run.
 
 Shapes: S sequences, E hidden width, B rows, C scores per row.
 """

@@ -18,6 +18,8 @@ from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Task, Truncation
 from yourbert.yamlfile import Places, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
+# Keys that stand beside the names of tasks and runs in the metrics files.
+RESERVED = ("overall", "training", "comparisons", "own")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -245,6 +247,8 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
     found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
         found.append(("seeds", "a seed stands there twice"))
+    for block, names in (("tasks", params.tasks), ("mixtures", params.mixtures)):
+        found += [(f"{block}.{n}", f"'{n}' has a meaning of its own in the metrics") for n in names if n in RESERVED]
     for name, mixture in params.mixtures.items():
         if name in params.tasks:
             found.append((f"mixtures.{name}", f"'{name}' is also the name of a task"))

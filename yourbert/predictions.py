@@ -158,14 +158,15 @@ def write_submission(path: Path, task: Task, heading: str, ids: Sequence[str], o
 
 
 def _course_value(task: Task, value: Any) -> str:
-    """A similarity as a number; a class as the whole number its label stands for, else as its index."""
+    """A similarity as a number; a class as its label where labels are numbers, as in the course's files, else its index."""
     if task.kind == "similarity":
         return _number(value)
+    label = task.labels[int(value)]
     try:
-        number = float(task.labels[int(value)])
+        float(label)
     except ValueError:
         return str(int(value))
-    return str(int(number)) if number.is_integer() else task.labels[int(value)]
+    return label
 
 
 def evaluate_split(

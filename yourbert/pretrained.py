@@ -1,8 +1,8 @@
 """Stock BERT checkpoints (config.json + model.safetensors) to our modules and back, strict both ways.
 
-Every tensor of a checkpoint is used, or is on a short list of known extras, or the checkpoint is refused; every
-weight of ours comes from the checkpoint, save a pooler that it lacks. Nothing is half loaded. What is written under
-stock names loads in `transformers` without a missing or unexpected key.
+Every tensor of a checkpoint is used, or is on a short list of known extras, or the checkpoint is refused;
+every weight of ours comes from the checkpoint, save a pooler that it lacks. Nothing is half loaded. What is
+written under stock names loads in `transformers` without a missing or unexpected key.
 """
 
 from __future__ import annotations
@@ -72,19 +72,20 @@ class LoadedEncoder:
 def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> LoadedEncoder:
     """Reads a stock checkpoint folder; a pooler that it lacks is drawn from `generator`, and noted.
 
-    Raises UserError: C01 no such file or not readable, C03 tensors that do not fit, C04 weights only as pickle,
-    C07 weights that are not numbers, C10 not a BERT.
+    Raises UserError: C01 no such file or not readable, C03 tensors that do not fit, C04 weights only as
+    pickle, C07 weights that are not numbers, C10 not a BERT.
     """
     path = folder / WEIGHTS_FILE
     if not path.exists() and (unsafe := sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))):
         fix = f"save it again as {WEIGHTS_FILE}, with `save_pretrained` of transformers"
-        fail("C04", "these weights are a pickle, which can run code and is never opened", where=str(unsafe[0]), fix=fix)
+        what = "these weights are a pickle, which can run code and is never opened"
+        fail("C04", what, where=str(unsafe[0]), fix=fix)
     config = EncoderConfig.from_json(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
     return _load(read_tensors(path), config, dropout, generator, str(path))
 
 
 def save_encoder(folder: Path, encoder: Encoder, mlm_head: MlmHead | None) -> None:
-    """Writes a stock checkpoint folder: a bare BERT, or with its masked-LM head (then under the prefix "bert.")."""
+    """Writes a stock checkpoint folder: a bare BERT, or one under "bert." beside its masked-LM head."""
     tensors, architecture = to_stock(encoder), "BertModel"
     if mlm_head is not None:
         ours = dict(mlm_head.named_parameters())
@@ -105,7 +106,7 @@ def to_stock(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def from_stock(tensors: Mapping[str, Tensor], config: EncoderConfig, dropout: float = 0.0) -> Encoder:
-    """The encoder whose `to_stock` these tensors are. Raises UserError (C03, C07) unless all fit, pooler included."""
+    """The encoder whose `to_stock` these tensors are. Raises UserError (C03, C07) unless all of them fit."""
     return _load(tensors, config, dropout, None, WEIGHTS_FILE).encoder
 
 
@@ -134,7 +135,11 @@ def _plain_name(name: str) -> str:
 
 
 def _load(
-    tensors: Mapping[str, Tensor], config: EncoderConfig, dropout: float, generator: torch.Generator | None, where: str
+    tensors: Mapping[str, Tensor],
+    config: EncoderConfig,
+    dropout: float,
+    generator: torch.Generator | None,
+    where: str,
 ) -> LoadedEncoder:
     given = {_plain_name(name): t for name, t in tensors.items()}
     if len(given) < len(tensors):
@@ -145,7 +150,7 @@ def _load(
     encoder = Encoder(config, dropout)
     if generator is not None and not any(name in given for name in POOLER):
         initialise(encoder.pooler, generator)
-        given |= {f"pooler.{name}": t for name, t in (("dense.weight", encoder.pooler.weight), ("dense.bias", encoder.pooler.bias))}
+        given |= zip(POOLER, (encoder.pooler.weight, encoder.pooler.bias), strict=True)
         notes.append("the checkpoint has no pooler; a fresh one was drawn")
     mlm_head = _mlm_head(given, config, where)
     targets = _targets(encoder, mlm_head)
@@ -157,14 +162,15 @@ def _load(
 
 
 def _mlm_head(given: dict[str, Tensor], config: EncoderConfig, where: str) -> MlmHead | None:
-    """An empty head when the checkpoint has one. Takes the decoder, which only repeats other tensors, out of `given`."""
+    """An empty head when the checkpoint has one. Takes the decoder, which repeats others, out of `given`."""
     bias = given.pop(DECODER_BIAS, None)
     if bias is not None:
         given.setdefault(MLM_BIAS, bias)
     decoder = given.pop(DECODER, None)
     untied = decoder is not None and WORDS in given and not torch.equal(decoder, given[WORDS])
     if untied or (bias is not None and not torch.equal(bias, given[MLM_BIAS])):
-        fail("C03", f"{DECODER} differs from the word embeddings; only a tied decoder is supported", where=where)
+        what = "the decoder is not tied: its weight or bias differs from the tensor that it should repeat"
+        fail("C03", what, where=where)
     if not any(name in given for name in MLM_NAMES.values()):
         return None
     return MlmHead(config, torch.Generator())
@@ -193,7 +199,8 @@ def _check(given: Mapping[str, Tensor], targets: Mapping[str, Tensor], where: st
     broken = [name for name in targets if not math.isfinite(given[name].float().sum())]
     broken = [name for name in broken if not torch.isfinite(given[name]).all()]
     if broken:
-        fail("C07", f"weights that are not numbers (NaN or infinite): {_some(broken)}", where=where, fix="fetch it again")
+        what = f"weights that are not numbers (NaN or infinite): {_some(broken)}"
+        fail("C07", what, where=where, fix="fetch it again")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -80,15 +80,15 @@ def _pieces(fast: dict[str, Any], source: str) -> list[str]:
 
 def _has_capitals(vocabulary: Path) -> bool:
     """Whether the word pieces were made from text with capitals; [CLS] and its like do not count."""
-    lines = vocabulary.read_text(encoding="utf-8").splitlines()
+    lines = vocabulary.read_text(encoding="utf-8", errors="replace").splitlines()
     return any(line != line.lower() for line in lines if not re.fullmatch(r"\[.*\]|<.*>", line))
 
 
 def _json_object(path: Path, source: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (OSError, ValueError):
         value = None
     if not isinstance(value, dict):
-        fail("C01", f"{path.name} is not a JSON object", where=source, fix="fetch it again")
+        fail("C01", f"{path.name} is not a readable JSON object", where=source, fix="fetch it again")
     return value

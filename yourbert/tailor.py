@@ -55,7 +55,7 @@ def tailor(
         model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)
-        outcome = train(f"{name} {seed}", learner, settings, seed, resume)
+        outcome = train(f"{name} {seed}", learner, settings, resume)
     save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
     _write_curve(curve, outcome)
 
@@ -98,7 +98,7 @@ def pretrain(
         {
             "enabled": 1,
             "rows": len(train_rows),
-            "steps": outcome.step,
+            "steps": outcome.steps_done,
             "tokens": outcome.tokens,
             "dev_accuracy_before": round(scores[0], 5),
             "dev_accuracy": round(scores[outcome.best_epoch], 5),
@@ -123,7 +123,7 @@ def _train_mlm(
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device)
     learner = MlmLearner(model, train_rows, dev_rows, tokenizer, schedule, settings.mask_rate, machine, seed)
-    return train("pretrain", learner, schedule, seed, resume)
+    return train("pretrain", learner, schedule, resume)
 
 
 def _open(folder: Path, encoder: Path) -> TaskTokens:
@@ -141,7 +141,7 @@ def _resume_folder(facts: Mapping[str, object]) -> Path:
 
 def _summary(outcome: Outcome) -> dict[str, int]:
     return {
-        "steps": outcome.step,
+        "steps": outcome.steps_done,
         "tokens": outcome.tokens,
         "parameters": outcome.parameters,
         "best_epoch": outcome.best_epoch,

@@ -50,46 +50,51 @@ class Learner(Protocol):
 
 @dataclass
 class Outcome:
-    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and evaluation; epoch 0 is untrained."""
+    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and evaluation; epoch 0 is untrained.
+
+    best_epoch: the epoch, from 1, with the highest dev score, `best`; stale: evaluations since. tokens, parameters:
+    how many were read and how many learnt.
+    """
 
     best_epoch: int = 0
     best: float = -1.0
     stale: int = 0
-    step: int = 0
+    steps_done: int = 0
     epoch: int = 0
     tokens: int = 0
     parameters: int = 0
     curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
 
 
-def train(name: str, learner: Learner, settings: Training, seed: int, resume: Resume) -> Outcome:
+def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Outcome:
     """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01)."""
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
     best, outcome = _start(learner, learning, optimizer, resume)
-    progress = Progress(name, steps, outcome.step)
+    progress = Progress(name, steps, outcome.steps_done)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
             break
-        totals: dict[str, list[float]] = {}
+        sums: dict[str, float] = {}
+        rows: dict[str, int] = {}
         learner.model.train()
         for _ in range(learner.steps(epoch)):
-            _set_rate(optimizer, rate(outcome.step, steps, settings.lr, settings.warmup, settings.schedule))
-            rows, loss = 0, 0.0
-            for part in learner.losses(epoch, outcome.step):
+            _set_rate(optimizer, rate(outcome.steps_done, steps, settings.lr, settings.warmup, settings.schedule))
+            parts = []
+            for part in learner.losses(epoch, outcome.steps_done):
                 part.loss.backward()  # type: ignore[no-untyped-call]
-                value = float(part.loss.detach())
-                total = totals.setdefault(part.task, [0.0, 0])
-                total[0] += value * part.rows
-                total[1] += part.rows
-                rows, loss, outcome.tokens = rows + part.rows, loss + value, outcome.tokens + part.tokens
-            _move(learning, optimizer, settings.clip, name, outcome.step)
-            outcome.step += 1
-            progress.advance(rows, loss)
+                parts.append(part)
+                outcome.tokens += part.tokens
+            _move(learning, optimizer, settings.clip, name, outcome.steps_done)
+            outcome.steps_done += 1
+            for part in parts:
+                sums[part.task] = sums.get(part.task, 0.0) + float(part.loss.detach()) * part.rows
+                rows[part.task] = rows.get(part.task, 0) + part.rows
+            progress.advance(sum(part.rows for part in parts), sum(sums.values()) / sum(rows.values()))
         outcome.epoch = epoch + 1
-        scores = _note(learner, outcome, {task: total / count for task, (total, count) in totals.items()})
-        progress.evaluated(outcome.epoch, loss, scores)
+        scores = _note(learner, outcome, {task: sums[task] / rows[task] for task in sums})
+        progress.evaluated(outcome.epoch, sum(sums.values()) / sum(rows.values()), scores)
         if outcome.best_epoch == outcome.epoch:
             best = _copy(learning)
         if resume.due() and outcome.epoch < settings.epochs:
@@ -144,7 +149,7 @@ def _note(learner: Learner, outcome: Outcome, losses: dict[str, float]) -> dict[
     learner.model.eval()
     scores = learner.evaluate()
     for task, score in scores.items():
-        outcome.curve.append((outcome.step, outcome.epoch, task, losses.get(task), score))
+        outcome.curve.append((outcome.steps_done, outcome.epoch, task, losses.get(task), score))
     value = learner.aggregate(scores)
     if outcome.epoch and value > outcome.best:
         outcome.best, outcome.best_epoch, outcome.stale = value, outcome.epoch, 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
-import itertools
 import logging
 import queue
 import re
@@ -18,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -30,7 +29,9 @@ LOGGER = logging.getLogger("yourbert")
 MOST_HOPS = 5
 MOST_ADDRESSES = 8
 RETRIED_STATUSES = {408, 425, 429}
+UNREACHED = (requests.exceptions.SSLError, requests.exceptions.ProxyError, requests.exceptions.ConnectTimeout)
 OWN_FIX = "use the file's own address"
+ACCOUNT_FIX = ", or whether it needs an account"
 OFFLINE_FIX = "check the network and run again"
 T = TypeVar("T")
 
@@ -86,25 +87,21 @@ def persist(act: Callable[[], T], url: str, patience: Patience) -> T:
 
     Raises UserError with the trouble's code when the tries, or the time for a silent host, are used up.
     """
-    started = time.monotonic()
-    for attempt in itertools.count(1):
+    started, attempt = time.monotonic(), 0
+    while True:
+        attempt += 1
         try:
             return act()
         except Trouble as trouble:
             pause = max(trouble.wait, min(patience.longest_wait, patience.first_wait * 2 ** (attempt - 1)))
             late = time.monotonic() - started + pause + patience.connect > patience.unreachable
             if attempt >= patience.tries or pause > patience.longest_wait or (late and not trouble.reached):
-                _give_up(trouble, attempt, url)
+                asked = f" (the server asks to wait {trouble.wait:.0f} s)" if trouble.wait else ""
+                tries = f" ({attempt} tries)" if attempt > 1 else ""
+                fail(trouble.code, f"{trouble}{tries}{asked}", where=shown(url), fix=OFFLINE_FIX)
             counted = f"try {attempt + 1} of {patience.tries} in {pause:.1f} s"
             LOGGER.info("%s: %s; %s", shown(url), trouble, counted)
             time.sleep(pause)
-    raise AssertionError("the tries are counted")
-
-
-def _give_up(trouble: Trouble, tries: int, url: str) -> NoReturn:
-    asked = f" (the server asks to wait {trouble.wait:.0f} s)" if trouble.wait else ""
-    counted = f" ({tries} tries)" if tries > 1 else ""
-    fail(trouble.code, f"{trouble}{counted}{asked}", where=shown(url), fix=OFFLINE_FIX)
 
 
 class Caller:
@@ -118,6 +115,9 @@ class Caller:
         self.secrets = dict(secrets or {})
         self._session = requests.Session()
         self._met: set[tuple[str, int]] = set()
+
+    def close(self) -> None:
+        self._session.close()
 
     def ask(
         self, method: str, url: str, headers: Mapping[str, str], *, stay: bool = False
@@ -149,7 +149,7 @@ class Caller:
         try:
             waits = (self.patience.connect, self.patience.idle)
             return self._session.request(method, url, headers=sent, stream=True, allow_redirects=False, timeout=waits)
-        except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
+        except UNREACHED as error:
             raise Trouble("W03", f"no connection: {_reason(error)}", reached=False) from None
         except requests.exceptions.Timeout:
             raise Trouble("W06", f"no answer for {self.patience.idle:g} s") from None
@@ -186,16 +186,16 @@ def next_hop(seen: list[str], location: str) -> str:
         _ = parts.port  # an impossible port is noticed only here
     except (ValueError, requests.exceptions.InvalidURL):
         fail("W07", f"redirects to {quoted(location)}, which is no address", where=shown(here))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        _refuse_hop(here, there, "only http and https are followed")
-    if urlsplit(here).scheme == "https" and parts.scheme == "http":
-        _refuse_hop(here, there, "that would leave the encrypted connection")
-    if "@" in parts.netloc:
-        _refuse_hop(here, there, "an address with a user name is not followed")
-    if there in seen:
-        _refuse_hop(here, there, "which is a loop")
-    if len(seen) > MOST_HOPS:
-        _refuse_hop(here, there, f"more than {MOST_HOPS} redirects are not followed")
+    refusals = {
+        "only http and https are followed": parts.scheme not in ("http", "https") or not parts.hostname,
+        "that would leave the encrypted connection": urlsplit(here).scheme == "https" and parts.scheme != "https",
+        "an address with a user name is not followed": "@" in parts.netloc,
+        "which is a loop": there in seen,
+        f"more than {MOST_HOPS} redirects are not followed": len(seen) > MOST_HOPS,
+    }
+    for why, holds in refusals.items():
+        if holds:
+            fail("W07", f"redirects to {shown(there)}: {why}", where=shown(here), fix=OWN_FIX)
     return there
 
 
@@ -219,8 +219,7 @@ def check_status(response: requests.Response, url: str) -> None:
     text = f"the server answers {status} {quoted(response.reason or '')[1:-1]}".rstrip()
     if status in RETRIED_STATUSES or status >= 500:
         raise Trouble("W03", text, wait=_retry_after(response.headers.get("Retry-After", "")))
-    account = ", or whether it needs an account" if status in (401, 403) else ""
-    fail("W01", text, where=shown(url), fix=f"check the address{account}")
+    fail("W01", text, where=shown(url), fix="check the address" + ACCOUNT_FIX * (status in (401, 403)))
 
 
 def _retry_after(value: str) -> float:
@@ -231,10 +230,6 @@ def _retry_after(value: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):
         return 0.0
-
-
-def _refuse_hop(here: str, there: str, why: str) -> NoReturn:
-    fail("W07", f"redirects to {shown(there)}: {why}", where=shown(here), fix=OWN_FIX)
 
 
 def _host(url: str) -> tuple[str, int]:
@@ -285,12 +280,12 @@ def _greet(addresses: list[str], port: int, seconds: float) -> None:
 
     for address in addresses:
         threading.Thread(target=call, args=(address,), daemon=True).start()
-    reason = "no address"
+    reason, deadline = "no address", time.monotonic() + seconds
     for _ in addresses:
         try:
-            reason = answers.get(timeout=seconds + 0.1)
+            reason = answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            reason = f"no connection for {seconds:.0f} s"
+            reason = f"no connection for {seconds:.1f} s"
         if not reason:
             return
     raise Trouble("W03", f"unreachable: {reason}", reached=False)
@@ -299,6 +294,6 @@ def _greet(addresses: list[str], port: int, seconds: float) -> None:
 def _reason(error: Exception) -> str:
     """The innermost reason of a nested network error, on one line."""
     inner: BaseException = error
-    while (deeper := inner.__cause__ or inner.__context__) is not None:
+    while deeper := inner.__cause__ or inner.__context__:
         inner = deeper
     return quoted(str(inner) or type(inner).__name__)[1:-1]

@@ -86,7 +86,7 @@ class Tree:
         return self.quality.get((run, task), self.quality["own" if run == task else run])
 
     def metrics(self, run: str, seed: int) -> Path:
-        return self.root / "metrics" / run / f"{seed}.json"
+        return self.root / "metrics" / "runs" / run / f"{seed}.json"
 
     def report(self, overlaps: dict[str, dict[str, int]] | None = None) -> tuple[str, dict[str, Any]]:
         out, summary = self.root / "report" / "report.md", self.root / "metrics" / "summary.json"
@@ -233,7 +233,23 @@ def test_rows_costs_and_overlaps_are_told(full: Tree) -> None:
     assert cells(data, "quora/train") == ["quora/train", "sts/dev", "31"]
     cost = section(text, "What training took")
     assert cells(cost, "shared") == ["shared", "sst, quora, sts", "1,001.5", "1,234,567", "2", "22,713,600"]
-    assert "500 swaps" in text and "200 resamples" in text and "Holm over all 4 comparisons" in text
+    assert "500 swaps" in text and "200 resamples" in text and "Holm over all comparisons of the table (4)" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, ""),
+        ({"enabled": 0, "steps": 0, "tokens": 0}, "No domain pretraining"),
+        ({"enabled": 1, "steps": 1200, "tokens": 9}, "domain pretraining, 1,200 steps over 9 tokens"),
+    ],
+)
+def test_pretraining_is_told(tmp_path: Path, found: dict[str, int] | None, said: str) -> None:
+    tree = Tree(tmp_path, params(["sst"], {}), QUALITY)
+    if found:
+        write_json(tmp_path / "metrics" / "pretrain.json", found)
+    text = tree.report()[0]
+    assert said in text and ("domain pretraining" in text) == bool(found)
 
 
 def test_the_same_inputs_give_the_same_bytes(full: Tree) -> None:
@@ -263,7 +279,7 @@ def test_several_mixtures_one_of_a_single_task(tmp_path: Path) -> None:
 
 def test_a_single_task_without_mixtures(tmp_path: Path) -> None:
     text, summary = Tree(tmp_path, params(["sst"], {}), QUALITY).report()
-    assert "**sst** has its own model alone" in text and "vs own |" not in text
+    assert "**sst** has its own model alone" in text and "vs own" not in text and "Verdicts" not in text
     assert summary["comparisons"] == {} and summary["overall"] == {}
 
 

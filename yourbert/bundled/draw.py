@@ -1,8 +1,8 @@
 """The one source of chance of the generator, and the rule that keeps words out of training.
 
-Every list of words has a part that training may use and a held-out part that only dev and test use: a model that
-merely memorised the training words meets strangers there, a pretrained one meets old acquaintances. Only
-`random.Random.random` is used, the one method whose sequence Python promises never to change.
+Every list of words has a part that training may use and a held-out part that only dev and test use: a model
+that merely memorised the training words meets strangers there, a pretrained one meets old acquaintances.
+Only `random.Random.random` is used, the one method whose sequence Python promises never to change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writes the bundled corpora: `python -m yourbert.bundled.generate FOLDER`.
 
-Four tasks in the file names and columns of the CS224N default project, so that either can stand in for the other;
-unlike there, the test files carry their labels. The same seed gives the same bytes on every machine. No text
-of training or dev comes back in a later split, and no text or pair has two labels.
+Four tasks in the file names and columns of the CS224N default project, so that either can stand in for the
+other; unlike there, the test files carry their labels. The same seed gives the same bytes on every machine.
+No text of training or dev comes back in a later split, and no text or pair has two labels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pairs of questions: do the two ask the same thing?
 
-Duplicates range from a small change of wording to a different sentence. So do the others: they swap what plays which
-part, put the opposite, another name or number, or ask something else about the same things.
+Duplicates range from a small change of wording to a different sentence. So do the others: they swap what
+plays which part, put the opposite, another name or number, or ask something else about the same things.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from yourbert.bundled.draw import Draw, Words, sentence, words
-from yourbert.bundled.topics import CITIES, FRAMES, JOBS, SUBJECTS, Frame
+from yourbert.bundled.names import CITIES, JOBS, SUBJECTS
+from yourbert.bundled.topics import FRAMES, Frame
 
 DUPLICATES = 0.37
 NOISE = 0.02  # pairs whose label is wrong: two annotators of questions disagree more often than that
-SAME_WORDING = {True: 0.3, False: 0.5}  # by label: how often both questions use one wording
-NUMBERS = words("two, three, four, six", "five, eight, ten")
+SAME_WORDING = {True: 0.3, False: 0.45}  # by label: how often both questions use one wording
+NUMBERS = words("two|2, three|3, four|4, six|6", "five|5, eight|8, ten|10")
 OPENINGS = (
     "I am a(n) {job} from {city}. ",
     "I am new to {subject}. ",
@@ -25,7 +26,7 @@ OPENINGS = (
     "I am curious. ",
 )
 ENDINGS = (" Thanks!", " Any ideas?", " I am from {city}.", " A(n) {job} told me to ask.", " Just curious.")
-DECORATED = 0.18  # how often a question has an opening, or an ending: facts that do not matter
+DECORATED = 0.12  # how often a question has an opening, or an ending: facts that do not matter
 
 Change = Literal["none", "swap", "opposite", "place", "number", "ask", "topic"]
 
@@ -53,13 +54,13 @@ def question(draw: Draw, frame: Frame) -> Question:
 def change(draw: Draw, asked: Question) -> tuple[Change, Question]:
     """A question that is not `asked`, and what makes the difference."""
     frame = asked.frame
-    options: list[tuple[float, Change]] = [(2.0, "place"), (2.5, "ask"), (0.8, "topic")]
+    options: list[tuple[float, Change]] = [(1.6, "place"), (3.2, "ask"), (1.2, "topic")]
     if frame.directed:
-        options.append((3.0, "swap"))
+        options.append((1.1, "swap"))
     if frame.opposites.train[0][0]:
-        options.append((3.0, "opposite"))
+        options.append((2.0, "opposite"))
     if frame.counted:
-        options.append((2.0, "number"))
+        options.append((1.0, "number"))
     kind = draw.weighted(options)
     if kind == "swap":
         return kind, replace(asked, a=asked.b, b=asked.a)
@@ -81,7 +82,8 @@ def wording(draw: Draw, asked: Question, template: str) -> str:
     named = {key: draw.one(getattr(asked, key).split("|")) for key in ("a", "b", "n")}
     text = template.format(f=draw.one(asked.opposites[asked.side].split("|")), **named)
     start, end = (draw.one(options) if draw.chance(DECORATED) else "" for options in (OPENINGS, ENDINGS))
-    about = {"job": draw.word(JOBS).split("|")[0], "city": draw.word(CITIES), "subject": draw.word(SUBJECTS)}
+    about = {"job": draw.word(JOBS), "city": draw.word(CITIES), "subject": draw.word(SUBJECTS)}
+    about = {key: names.split("|")[0] for key, names in about.items()}
     return sentence(start.format(**about) + text + end.format(**about))
 
 

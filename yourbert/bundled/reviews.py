@@ -1,7 +1,7 @@
 """Long film reviews in pairs: the same review twice, edited as little as it takes to turn its verdict.
 
-A review tells a plot, quotes other people who are free to disagree, and gives its verdict in sentences that hold both
-praise and blame. The edit exchanges the two, or replaces one closing remark; all else is shared.
+A review tells a plot, quotes other people who are free to disagree, and gives its verdict in sentences that
+hold both praise and blame. The edit exchanges the two, or replaces one closing remark; all else is shared.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ OPENINGS = Words(
     ),
 )
 PLOTS = words(
-    """a retired nurse, two brothers, a young pianist, a taxi driver, a fisherman, an old judge, a lonely baker,
-    a night watchman, three students""",
+    """a retired nurse, two brothers, a young pianist, a taxi driver, a fisherman, an old judge, a
+    lonely baker, a night watchman, three students""",
     "a widowed farmer, a bus driver, a shy librarian, four sailors, a chess player",
 )
 TROUBLES = Words(
@@ -69,12 +69,12 @@ OTHERS = (
     "On the poster somebody calls it {X}.",
     "In the row behind us someone whispered that it was {X}.",
     "The book it is based on was {Xn}.",
-    "The director's last picture, \"{title}\", was {X}.",
+    'The director\'s last picture, "{title}", was {X}.',
     "The actors saw {Xn} in it.",
 )
 # ... and say the remarks below, in their own name.
 QUOTES = (
-    "{people} said: \"{remark}\"",
+    '{people} said: "{remark}"',
     "The comment of {people}: {remark}",
     "To quote {people}: {remark}",
     "{people} sent me this line: '{remark}'",
@@ -100,7 +100,8 @@ VERDICTS = (
     "This one is {Dn}; last year's version was {On}.",
 )
 SHADES = words(
-    "truly, utterly, deeply, thoroughly, absolutely, remarkably, wholly, quite, really, simply, plainly, rather",
+    """truly, utterly, deeply, thoroughly, absolutely, remarkably, wholly, quite, really, simply, plainly,
+        rather""",
     "extremely, incredibly, clearly, genuinely",
 )
 SIZES = words("real, complete, small, genuine, minor, total, true, rare", "perfect, big, little, absolute")
@@ -159,7 +160,7 @@ def review(draw: Draw) -> tuple[str, str]:
     middle = [spoken(text) for text in [draw.word(DETAILS), *draw.some(OTHERS, draw.one((1, 2)))]]
     verdicts = [verdict(draw, template, shared) for template in draw.some(VERDICTS, draw.one((1, 1, 2)))]
     remarks = [draw.word(REMARKS)] if draw.chance(0.5) else []
-    quoted = draw.one(draw.word(REMARKS))
+    quoted = draw.word(REMARKS)[draw.one((0, 1))]
     middle.append(draw.one(QUOTES).format(people=draw.word(PEOPLE), remark=quoted))
     parts: list[tuple[str, str]] = [(text, text) for text in middle]
     parts = draw.shuffled(parts + verdicts + remarks)

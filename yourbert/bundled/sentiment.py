@@ -1,7 +1,7 @@
 """One-sentence reviews on a scale of five: which clause decides, and how strongly it speaks.
 
-Nearly every sentence holds a word of praise and a word of blame, each strong or mild, under every label; grammar
-(contrast, negation, whose opinion it is, expectation against outcome) says which of them counts.
+Nearly every sentence holds a word of praise and a word of blame, each strong or mild, under every label;
+grammar (contrast, negation, whose opinion it is, expectation against outcome) says which of them counts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONTRAST = (
 )
 VOICES = (
     "{people} called it {O}, but I found it {D}.",
-    "{people} called it \"{O1}\", but I found it {D}.",
+    '{people} called it "{O1}", but I found it {D}.',
     "I found this {item} {D}, whatever {people} said about its {O1} {aspect}.",
     "To me it was {D}; to {people} it was {O}.",
     "{people} kept talking about {On}; what I saw was {Dn}.",
@@ -104,7 +104,7 @@ STRONG_TURNED = (
 # Clauses that leave things open, and sentences that use the words of those clauses to decide all the same.
 OPEN = (
     "The {item} is neither {P} nor {N}.",
-    "The {aspect} is {P}, the {other} is {N}, and they cancel out.",
+    "The {aspect} is {P}, the {other} is {N}; that can cancel out.",
     "Half of it is {P} and half of it is {N}.",
     "{people} called it {P}, {people2} called it {N}, and I have no opinion.",
     "I cannot say whether it is {P} or {N}.",
@@ -113,10 +113,10 @@ OPEN = (
     "The {item} is about a(n) {Ng} {about} and a(n) {Pg} neighbor.",
     "In it we meet a(n) {Pg} {about} in a(n) {Ng} winter.",
     "The {item} is {P} on some days and {N} on others.",
-    "It may look {N}, it may look {P}; it depends on your taste.",
+    "It is {N} or it is {P}; that depends on your taste.",
     "I have not tried the {item} yet; {people} said that it was {P}, not {N}.",
     "Whether the {aspect} is {N} or {P} is for others to decide.",
-    "A(n) {N1} {aspect} and a(n) {P1} {other} leave the {item} in the middle.",
+    "A(n) {N1} {aspect} and a(n) {P1} {other}: the {item} is in the middle.",
 )
 CLOSED = (
     "Half of it is {O}, but on the whole it is {D}.",
@@ -176,7 +176,7 @@ def as_noun(draw: Draw, domain: Domain | None, opinion: Opinion, item: str) -> s
     return f"a(n) {before_noun(draw, domain, opinion)} {item}"
 
 
-def decided(draw: Draw, domain: Domain | None, opinion: Opinion) -> str:
+def decided(draw: Draw, domain: Domain, opinion: Opinion) -> str:
     """A sentence of two opinions of which only `opinion` counts."""
     side = -opinion.side if draw.chance(0.9) else opinion.side
     other = Opinion(side, 1 + draw.chance(0.5))
@@ -197,7 +197,7 @@ def decided(draw: Draw, domain: Domain | None, opinion: Opinion) -> str:
     )
 
 
-def turned(draw: Draw, domain: Domain | None, opinion: Opinion) -> str:
+def turned(draw: Draw, domain: Domain, opinion: Opinion) -> str:
     """A sentence of one opinion, said straight or through a negation with equal chances."""
     straight = draw.chance(0.5)
     side = opinion.side if straight else -opinion.side

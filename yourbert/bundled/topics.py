@@ -1,62 +1,47 @@
 """What people ask about: frames of questions in which a swap, an antonym or a number changes the meaning.
 
-A frame fills its places {a} and {b} (in a directed frame the two are of a kind and may be swapped), {n} (a number) and
-{f} (one of a pair of opposites). `asks` holds the things one may want to know, each in several wordings of one
-meaning; wordings name {a} and {b} in either order, so that order alone means nothing. "car|automobile" is one
-thing with two names.
+A frame fills its places {a} and {b} (in a directed frame the two are of a kind and may be swapped), {n} (a
+number) and {f} (one of a pair of opposites). `asks` holds the things one may want to know, each in several
+wordings of one meaning; wordings name {a} and {b} in either order, so that order alone means nothing.
+"rising|going up" is one thing said in two ways.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yourbert.bundled.draw import Words, words
+from yourbert.bundled.draw import Words
+from yourbert.bundled.names import (
+    CITIES,
+    DEVICES,
+    DISHES,
+    EXERCISE,
+    EXTRAS,
+    FEATURES,
+    FOODS,
+    FORMATS,
+    GOODS,
+    JOBS,
+    MONEY,
+    NATIONS,
+    PRICES,
+    SUBJECTS,
+    TROUBLES,
+)
 
 Opposites = tuple[str, str]
+NOTHING = Words(("",), ())
+NO_OPPOSITES: Words[Opposites] = Words((("", ""),), ())
 
 
 @dataclass(frozen=True)
 class Frame:
     asks: tuple[tuple[str, ...], ...]
     a: Words[str]
-    b: Words[str] = Words(("",), ())
-    opposites: Words[Opposites] = Words((("", ""),), ())
+    b: Words[str] = NOTHING
+    opposites: Words[Opposites] = NO_OPPOSITES
     directed: bool = False
     counted: bool = False
-
-
-CITIES = words(
-    "London, Berlin, Madrid, Chicago, Boston, Delhi, Cairo, Vienna, Dublin, Toronto, Moscow, Lisbon",
-    "Paris, Rome, Seattle, Mumbai, Tokyo, Sydney, Prague, Denver, Athens, Dallas",
-)
-NATIONS = words(
-    "Rome, Persia, France, Spain, Sweden, Prussia, Russia, Japan, Athens, Portugal",
-    "Sparta, England, Egypt, Poland, Turkey, Austria, Greece, Denmark",
-)
-JOBS = words(
-    "nurse|hospital nurse, teacher|schoolteacher, lawyer|attorney, chef|cook, pilot|airline pilot, designer, plumber",
-    "doctor|physician, accountant|bookkeeper, engineer, journalist|reporter, programmer|software developer, firefighter",
-)
-SUBJECTS = words(
-    "physics, chemistry, Spanish, calculus, Java, biology, economics, drawing, guitar, chess, statistics",
-    "algebra, French, Python, philosophy, piano, history, geometry, German, photography, machine learning",
-)
-FORMATS = words("PDF, Excel, HTML, Markdown, EPUB, rich text", "Word, CSV, plain text, PowerPoint, XML")
-FOODS = words("butter, honey, yogurt, almond flour, milk, maple syrup, margarine", "sugar, olive oil, cream, corn flour, applesauce")
-TROUBLES = words(
-    "stress, insomnia|sleeplessness, weight gain, back pain, anxiety, high blood pressure, bad temper",
-    "headaches|migraines, depression, fatigue|tiredness, overeating, loneliness, poor sleep",
-)
-MONEY = words("dollars, euros, yen, Swiss francs, rupees", "pounds, pesos, Canadian dollars, roubles")
-GOODS = words("car|automobile, laptop|notebook, sofa|couch, guitar, camera, boat", "bicycle|bike, phone|smartphone, piano, house|home")
-DISHES = words("bread, ice cream, pancakes, pizza dough, soup, cookies", "pasta, cheese, brownies, lasagna, jam")
-EXTRAS = words("sugar, yeast, eggs, butter, an oven, garlic", "milk, flour, cream, a blender, salt")
-DEVICES = words("iPhone, laptop|notebook, television|TV, tablet, router", "Android phone, PC|computer, watch, car")
-FEATURES = words(
-    "notifications, dark mode, automatic updates, spell check, Bluetooth", "location services, subtitles, voice control, roaming"
-)
-PRICES = words("house prices, interest rates, rents, wages, gas prices", "food prices, stock prices, salaries, taxes")
-EXERCISE = words("running|a run, yoga, swimming|a swim, weight training, an exam", "a workout, cycling|a bike ride, a flight, hiking")
 
 
 FRAMES: tuple[Frame, ...] = (
@@ -91,13 +76,13 @@ FRAMES: tuple[Frame, ...] = (
             (
                 "How do I convert {a} files to {b}?",
                 "What is the easiest way to turn {a} into {b}?",
-                "I have a {a} document and need {b}. What do I do?",
-                "How can I make a {b} file from a {a} file?",
+                "I have a(n) {a} document and need {b}. What do I do?",
+                "How can I make a(n) {b} file from a(n) {a} file?",
             ),
             (
                 "Is anything lost when {a} files are converted to {b}?",
                 "Will making {b} from {a} hurt the quality?",
-                "Do I lose quality if I turn {a} into {b}?",
+                "Do I lose any details if I turn {a} into {b}?",
             ),
         ),
     ),
@@ -149,8 +134,9 @@ FRAMES: tuple[Frame, ...] = (
                 "I have no {b}. May I bake with {a}?",
             ),
             (
-                "How much {a} do I need to replace a cup of {b}?",
-                "If a recipe wants a cup of {b}, how much {a} do I take instead?",
+                "How much {a} do I need to replace {b} in a cake?",
+                "If a recipe wants {b}, what amount of {a} do I take instead?",
+                "In what ratio is {a} a substitute for {b} in baking?",
             ),
         ),
     ),
@@ -180,12 +166,12 @@ FRAMES: tuple[Frame, ...] = (
             (
                 "Why did {a} attack {b}?",
                 "What made {a} go to war against {b}?",
-                "For what reason was {b} attacked by {a}?",
+                "For what reason was {b} invaded by {a}?",
             ),
             (
                 "When did {a} first invade {b}?",
-                "In which year was {b} first invaded by {a}?",
-                "What is the date of the first invasion of {b} by {a}?",
+                "In which year was {b} attacked by {a} for the first time?",
+                "On what date did the first war of {a} against {b} begin?",
             ),
         ),
     ),
@@ -265,7 +251,7 @@ FRAMES: tuple[Frame, ...] = (
             (
                 "How do I {f} {a} on my {b}?",
                 "What is the way to {f} {a} on a(n) {b}?",
-                "Where in the settings of my {b} can I {f} \"{a}\"?",
+                'Where in the settings of my {b} can I {f} "{a}"?',
             ),
             (
                 "Why can I not {f} {a} on my {b}?",
@@ -276,7 +262,10 @@ FRAMES: tuple[Frame, ...] = (
     Frame(
         a=PRICES,
         b=CITIES,
-        opposites=Words((("rising|going up", "falling|going down"), ("so high", "so low")), (("climbing|increasing", "dropping|decreasing"),)),
+        opposites=Words(
+            (("rising|going up", "falling|going down"), ("so high", "so low")),
+            (("climbing|increasing", "dropping|decreasing"),),
+        ),
         asks=(
             (
                 "Why are {a} {f} in {b}?",
@@ -301,7 +290,7 @@ FRAMES: tuple[Frame, ...] = (
             ),
             (
                 "Is it bad to drink coffee {n} hours {f} {a}?",
-                "Does coffee do any harm {n} hours {f} {a}?",
+                "Does an espresso do any harm {n} hours {f} {a}?",
             ),
         ),
     ),

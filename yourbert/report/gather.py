@@ -70,7 +70,7 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
     pretrained = metrics / "pretrain.json"
     answers, training = {}, {}
     for run, names in runs.items():
-        files = [metrics / run / f"{seed}.json" for seed in params.seeds]
+        files = [metrics / "runs" / run / f"{seed}.json" for seed in params.seeds]
         found = {file: read_json(file) for file in files}
         training[run] = [one.get("training", {}) for one in found.values()]
         for name in names:
@@ -97,7 +97,7 @@ def _needed(
         yield metrics / "data" / f"{task}.json"
     for run, tasks in runs.items():
         for seed in params.seeds:
-            yield metrics / run / f"{seed}.json"
+            yield metrics / "runs" / run / f"{seed}.json"
             yield from (predictions / run / str(seed) / f"{task}-dev.csv" for task in tasks)
 
 

@@ -32,9 +32,9 @@ def write_report(
 ) -> None:
     """Writes report.md (`out`) and summary.json (`summary`) from what the runs of params.yaml left behind.
 
-    metrics, predictions, tokens: the folders of `evaluate` and `tokenize`. overlaps: texts that one task is scored
-    on and another trained on, as `account.overlaps` finds them. Raises UserError (C01) when a file is missing or
-    does not belong to the others.
+    metrics, predictions, tokens: the folders of `evaluate` and `tokenize`. overlaps: how many texts one task is
+    scored on and another trained on, {"sts/dev": {"quora/train": 3}}. Raises UserError (C01) when a file is missing
+    or does not belong to the others.
     """
     gathered = gather(params, metrics, predictions, tokens)
     figures = compute(gathered, params)
@@ -52,7 +52,7 @@ def page(
     yield cautions(gathered, params)
     yield "## Dev scores"
     yield tables.scores_table(gathered, figures, "dev")
-    yield legend(params)
+    yield legend(gathered, params)
     yield from _test(gathered, figures)
     yield from _study(gathered, figures, params)
     yield "## The data"
@@ -61,7 +61,7 @@ def page(
     yield from _overlaps(overlaps)
     yield "## What training took"
     yield tables.cost_table(gathered)
-    yield pretraining(gathered, params)
+    yield pretraining(gathered)
     yield "## How the figures were found"
     yield methods(figures, params)
 
@@ -85,16 +85,18 @@ def cautions(gathered: Gathered, params: Params) -> str:
     return "\n".join(f"- {one}" for one in found)
 
 
-def legend(params: Params) -> str:
-    seeds = len(params.seeds)
-    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "the score of the one seed"
-    share = f"{params.evaluate.confidence:.0%}"
-    return (
-        f"Each score is {spread}, with the {share} interval over dev rows in brackets. "
-        "“vs own” judges the model that learned several tasks against one model per task: better, worse or no real "
-        "change, with the difference and its corrected p-value. "
-        "The best epoch was chosen on dev, which flatters every dev score a little."
-    )
+def legend(gathered: Gathered, params: Params) -> str:
+    """How to read the table above it."""
+    seeds, share = len(params.seeds), f"{params.evaluate.confidence:.0%}"
+    spread = f"the mean ± standard deviation over {seeds} seeds" if seeds > 1 else "that of the one seed"
+    lines = [f"Each score is {spread}; in parentheses its {share} interval over dev rows."]
+    if gathered.mixtures:
+        lines.append(
+            "“vs own” judges a model of several tasks against one model per task: better, worse or no real change, "
+            "with the difference and its corrected p-value."
+        )
+    lines.append("The best epoch was chosen on dev, which flatters every dev score a little.")
+    return "\n".join(lines)
 
 
 def _test(gathered: Gathered, figures: Figures) -> Iterator[str]:
@@ -136,9 +138,11 @@ def _overlaps(overlaps: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         yield tables.overlap_table(overlaps)
 
 
-def pretraining(gathered: Gathered, params: Params) -> str:
-    """What came before fine-tuning, for all models alike."""
-    if not params.pretrain.enabled:
+def pretraining(gathered: Gathered) -> str:
+    """What came before fine-tuning, for all models alike; nothing where no stage has told."""
+    if not gathered.pretrain:
+        return ""
+    if not gathered.pretrain.get("enabled"):
         return "No domain pretraining: every model starts from the same weights, those of the base model."
     steps, tokens = (count(gathered.pretrain.get(key)) for key in ("steps", "tokens"))
     return f"Before all of these: domain pretraining, {steps} steps over {tokens} tokens."
@@ -146,24 +150,33 @@ def pretraining(gathered: Gathered, params: Params) -> str:
 
 def methods(figures: Figures, params: Params) -> str:
     """How each kind of figure was found, so that another can find it again."""
+    evaluate, compared = params.evaluate, len(figures.matches)
     seeds = ", ".join(map(str, params.seeds))
-    evaluate, report, compared = params.evaluate, params.report, len(figures.matches)
     lines = [
-        f"Model {plain(params.model)}, corpus {plain(params.corpus)}, tuning {params.tuning}; seeds {seeds}.",
+        f"Model {plain(params.model)}, corpus {plain(params.corpus)}, seeds {seeds}.",
         f"Intervals: {evaluate.bootstrap:,} resamples of the rows, the same rows for every model and every seed; "
         f"the middle {evaluate.confidence:.0%} of the mean over seeds.",
-        f"Verdicts: paired approximate randomisation with {report.permutations:,} swaps, two-sided, the same rows "
-        f"swapped in all seeds; p-values corrected by Holm over all {compared} comparisons of the table; a "
-        f"difference is real when p ≤ {report.alpha:g}. They allow for the luck of the dev rows; the luck of training "
-        "is what the standard deviation over seeds shows.",
-        "Overall: the mean over tasks of each task's score on 0..1, where a correlation r (and mcc) counts as "
-        "(r + 1) / 2; the own models' line takes the same tasks.",
-        "The figures of one seed are in metrics/, the answers row by row in build/predictions/.",
+        *(_verdicts(compared, params) if compared else ()),
+        "The figures of one seed are in metrics/runs/, its answers row by row in build/predictions/; this page's are "
+        "in metrics/summary.json, with the interval of each difference (before correction).",
     ]
-    smallest = compared / (report.permutations + 1)
-    if smallest > report.alpha:
-        lines.append(
-            f"**Too few swaps**: with {compared} comparisons and {report.permutations} swaps no p-value can reach "
-            f"{report.alpha:g}. Raise `report.permutations` in params.yaml."
-        )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _verdicts(compared: int, params: Params) -> Iterator[str]:
+    swaps, alpha = params.report.permutations, params.report.alpha
+    yield (
+        f"Verdicts: paired approximate randomisation with {swaps:,} swaps, two-sided, the same rows swapped in all "
+        f"seeds; p-values corrected by Holm over all comparisons of the table ({compared}); a difference is real when "
+        f"p ≤ {alpha:g}. They allow for the luck of the dev rows; the luck of training is what the standard deviation "
+        "over seeds shows."
+    )
+    yield (
+        "Overall: the mean over tasks of each task's score on 0..1, where a correlation r (and mcc) counts as "
+        "(r + 1) / 2; the own models' figure takes the same tasks."
+    )
+    if compared / (swaps + 1) > alpha:
+        yield (
+            f"**Too few swaps**: with {compared} comparisons and {swaps} swaps no p-value can reach {alpha:g}. "
+            "Raise `report.permutations` in params.yaml."
+        )

@@ -1,0 +1,15 @@
+"""Fixtures of several test files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of the real all-MiniLM-L6-v2: $YOURBERT_MINILM, or what the pipeline downloaded."""
+    folder = Path(os.environ.get("YOURBERT_MINILM", "build/base"))
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"no weights in {folder}: set YOURBERT_MINILM, or run `dvc repro download`")
+    return folder

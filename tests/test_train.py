@@ -1,0 +1,162 @@
+"""The loop: it learns, it repeats, an interrupted run ends in the same weights, and a broken step moves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests import tiny
+from yourbert.checkpoint import Resume, fingerprint
+from yourbert.errors import UserError
+from yourbert.finetune import TaskLearner
+from yourbert.metrics import score
+from yourbert.params import Training
+from yourbert.predict import predict
+from yourbert.train import Outcome, StepLoss, train
+
+
+def run(folder: Path, learner: TaskLearner, settings: Training, seconds: float = 1e9) -> Outcome:
+    with Resume(folder / "resume", seconds) as resume:
+        return train("tiny", learner, settings, resume)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def mood() -> TaskLearner:
+    return tiny.learner([tiny.tokens(tiny.task())], tiny.training(epochs=6))
+
+
+def pair_of_tasks(settings: Training, **mixture: object) -> TaskLearner:
+    tasks = [tiny.tokens(tiny.task()), tiny.tokens(tiny.task("sim", "similarity"), 64)]
+    return tiny.learner(tasks, settings, **mixture)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    learner = mood()
+    outcome = run(tmp_path, learner, learner.settings)
+    assert outcome.best > 0.9
+    assert outcome.steps_done == 6 * 12
+    assert [line[1] for line in outcome.curve] == list(range(7))
+
+
+def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
+    learner = mood()
+    outcome = run(tmp_path, learner, learner.settings)
+    learner.model.eval()
+    best = max(line[4] for line in outcome.curve if line[1])
+    assert learner.evaluate()["mood"] == best == outcome.best
+
+
+@pytest.mark.parametrize("sampling", ["joint", "annealed"])
+def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
+    ended = []
+    for _ in range(2):
+        learner = pair_of_tasks(tiny.training(epochs=2), sampling=sampling)
+        run(tmp_path, learner, learner.settings)
+        ended.append(weights(learner.model))
+    assert same(*ended)
+
+
+class CutOff(Exception):
+    pass
+
+
+class Interrupted(TaskLearner):
+    """A learner whose process dies at a given step."""
+
+    dies_at = 10**9
+
+    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+        if step == self.dies_at:
+            raise CutOff
+        yield from super().losses(epoch, step)
+
+
+@pytest.mark.parametrize("dies_at", [3, 13, 24, 30])
+@pytest.mark.parametrize("sampling", ["joint", "proportional"])
+def test_interrupted_is_uninterrupted(tmp_path: Path, dies_at: int, sampling: str) -> None:
+    """An epoch of the two tasks has 10 (joint) or 20 steps: cut in the first epoch, at its end, and later."""
+    settings = tiny.training(epochs=4)
+    whole = pair_of_tasks(settings, sampling=sampling)
+    expected = run(tmp_path / "whole", whole, settings)
+
+    cut = pair_of_tasks(settings, sampling=sampling)
+    cut.__class__, cut.dies_at = Interrupted, dies_at  # type: ignore[attr-defined]
+    with pytest.raises(CutOff):
+        run(tmp_path / "cut", cut, settings, seconds=0)
+    again = pair_of_tasks(settings, sampling=sampling)
+    outcome = run(tmp_path / "cut", again, settings, seconds=0)
+    assert same(weights(again.model), weights(whole.model))
+    assert outcome == expected
+    assert not (tmp_path / "cut" / "resume").exists(), "the state goes when the run succeeds"
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with Resume(tmp_path / "x"), pytest.raises(UserError, match="trained already by process"), Resume(tmp_path / "x"):
+        pass
+
+
+def test_fingerprints_tell_runs_apart() -> None:
+    facts = {"lr": 1e-5, "tokens": {"sst": "abc"}}
+    assert fingerprint(facts) == fingerprint(dict(reversed(facts.items())))
+    assert fingerprint(facts) != fingerprint({**facts, "lr": 2e-5})
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
+    settings = tiny.training()
+    learner = mood()
+    with torch.no_grad():
+        learner.model.encoder.embeddings.word[10].fill_(float("inf"))
+    before = weights(learner.model)
+    with pytest.raises(UserError, match="T01") as caught:
+        run(tmp_path, learner, settings)
+    assert caught.value.exit_code == 6
+    assert same(before, weights(learner.model))
+
+
+def test_patience_stops_early(tmp_path: Path) -> None:
+    settings = tiny.training(epochs=50, patience=2)
+    learner = tiny.learner([tiny.tokens(tiny.task())], settings)
+    outcome = run(tmp_path, learner, settings)
+    assert outcome.epoch == outcome.best_epoch + 2 < 50
+
+
+def test_a_frozen_encoder_stays_as_it_was(tmp_path: Path) -> None:
+    settings = tiny.training(tuning="head", lr=1e-2, epochs=10)
+    learner = tiny.learner([tiny.tokens(tiny.task())], settings)
+    before = weights(learner.model.encoder)
+    outcome = run(tmp_path, learner, settings)
+    assert same(before, weights(learner.model.encoder))
+    assert outcome.parameters == 32 * 3 + 3
+    assert outcome.best > outcome.curve[0][4]
+
+
+def test_frozen_features_give_the_scores_of_the_whole_model(tmp_path: Path) -> None:
+    settings = tiny.training(tuning="head", lr=1e-2)
+    learner = tiny.learner([tiny.tokens(tiny.task("sim", "similarity", encoding="bi"))], settings)
+    run(tmp_path, learner, settings)
+    learner.model.eval()
+    tokens = learner.tokens["sim"]
+    whole = predict(learner.model, "sim", tokens.splits["dev"], tiny.MACHINE)
+    assert tokens.splits["dev"].labels is not None
+    assert learner.evaluate()["sim"] == pytest.approx(score(tokens.task, whole, tokens.splits["dev"].labels)["pearson"], abs=1e-5)
+
+
+def test_the_loss_is_divided_once_by_the_labels_of_the_step() -> None:
+    """Two tasks in one step: each loss is a mean over its own labels, and weights multiply it."""
+    settings = tiny.training(dropout=0.0, head_dropout=0.0)
+    plain = list(pair_of_tasks(settings, sampling="joint").losses(0, 0))
+    weighted = list(pair_of_tasks(settings, sampling="joint", weights={"sim": 3.0}).losses(0, 0))
+    assert [p.task for p in plain] == ["mood", "sim"]
+    assert weighted[0].loss.item() == pytest.approx(plain[0].loss.item())
+    assert weighted[1].loss.item() == pytest.approx(3 * plain[1].loss.item())

@@ -1,0 +1,101 @@
+"""Small things to train on: rows in memory, a two-layer encoder, and the settings of a short run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from yourbert.encoder import EncoderConfig
+from yourbert.finetune import TaskLearner
+from yourbert.model import Model
+from yourbert.packing import PackedSplit, TaskTokens
+from yourbert.params import Mixture, Training
+from yourbert.pretrained import random_encoder
+from yourbert.runtime import Machine
+from yourbert.seeding import rng_for
+from yourbert.tasks import Task
+
+VOCABULARY = 60
+MACHINE = Machine(torch.device("cpu"), torch.float32, torch.get_num_threads())
+CONFIG = EncoderConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    max_position_embeddings=64,
+    type_vocab_size=2,
+)
+TRAINING: dict[str, Any] = {
+    "tuning": "full",
+    "pooling": "cls",
+    "lr": 1e-3,
+    "batch_size": 8,
+    "epochs": 3,
+    "dropout": 0.1,
+    "head_dropout": 0.1,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "class_weights": "none",
+    "patience": 0,
+}
+
+
+def training(**changes: Any) -> Training:
+    return Training(**{**TRAINING, **changes})
+
+
+def task(name: str = "mood", kind: str = "classification", **changes: Any) -> Task:
+    facts: dict[str, Any] = {
+        "name": name,
+        "kind": kind,
+        "labels": ("bad", "fair", "good") if kind == "classification" else (),
+        "low": 0.0,
+        "high": 5.0 if kind == "similarity" else 1.0,
+        "pair": kind == "similarity",
+        "encoding": "cross",
+        "metric": "accuracy" if kind == "classification" else "pearson",
+        "max_length": 32,
+        "truncate": "head",
+    }
+    return Task(**{**facts, **changes})
+
+
+def split(described: Task, rows: int, seed: int) -> PackedSplit:
+    """Rows whose label follows from which word pieces they hold, so that a model can learn it."""
+    rng = rng_for(seed, "tiny", described.name)
+    sequences, labels = [], []
+    for _ in range(rows):
+        label = int(rng.integers(3))
+        for _ in range(described.sequences_per_row):
+            body = rng.integers(20, VOCABULARY, rng.integers(4, 20))
+            body[rng.random(len(body)) < 0.4] = 10 + label
+            sequences.append([2, *body.tolist(), 3])
+        labels.append(label)
+    lengths = [len(s) for s in sequences]
+    similarity = described.kind == "similarity"
+    return PackedSplit(
+        tokens=np.concatenate(sequences),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        second=np.asarray(lengths) // (2 if described.pair else 1),
+        labels=np.asarray(labels, np.float32) * 2.5 if similarity else np.asarray(labels, np.int64),
+        sequences_per_row=described.sequences_per_row,
+    )
+
+
+def tokens(described: Task, rows: int = 96) -> TaskTokens:
+    return TaskTokens(described, {"train": split(described, rows, 1), "dev": split(described, 48, 2)}, "sha", True)
+
+
+def learner(tasks: Sequence[TaskTokens], settings: Training, seed: int = 1, **mixture: Any) -> TaskLearner:
+    encoder = random_encoder(CONFIG, torch.Generator().manual_seed(seed), settings.dropout)
+    names = [t.task.name for t in tasks]
+    heads_rng = torch.Generator().manual_seed(seed)
+    model = Model(encoder, [t.task for t in tasks], settings.pooling, settings.head_dropout, heads_rng)
+    mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
+    return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, MACHINE, seed)
