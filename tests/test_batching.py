@@ -16,7 +16,8 @@ def test_gathered_rows_are_the_rows(encoding: str) -> None:
     rows = np.array([7, 0, 19])
     batch = gather(split, rows)
     per_row = split.sequences_per_row
-    want = [split.tokens[split.offsets[s] : split.offsets[s + 1]] for r in rows for s in range(r * per_row, (r + 1) * per_row)]
+    sequences = [s for r in rows for s in range(r * per_row, (r + 1) * per_row)]
+    want = [split.tokens[split.offsets[s] : split.offsets[s + 1]] for s in sequences]
     np.testing.assert_array_equal(batch.tokens_T, np.concatenate(want))
     np.testing.assert_array_equal(np.diff(batch.offsets), [len(w) for w in want])
     assert batch.labels_B is not None and split.labels is not None

@@ -51,7 +51,7 @@ def test_every_file_has_its_floor() -> None:
 def test_a_file_imports_only_what_stands_above_it(path: Path) -> None:
     own = name_of(path)
     for module in imports(path):
-        imported = (module.split(".") + [""])[1]
+        imported = [*module.split("."), ""][1]
         if not imported or imported == own:
             continue
         assert own not in STANDALONE, f"{path.name} imports {imported}"

@@ -107,9 +107,9 @@ def test_line_ends_and_byte_order_mark_change_nothing(tmp_path: Path, end: str, 
 
 
 def test_invalid_utf8_names_line_and_byte(tmp_path: Path) -> None:
-    found = read(written(tmp_path, b"id\ttext\n1\ta\n2\tcaf\xe9\n3\tc\n"))
+    found = read(written(tmp_path, b"id\ttext\n1\t\xc3\xa9\n2\tcaf\xe9\n3\tc\n"))
     assert bad(found) == [(3, "D08")] and len(good(found)) == 2
-    assert "0xe9 at byte offset 17" in str(found[1][1]) and "t.tsv:3:6" in str(found[1][1])
+    assert "0xe9 at byte offset 18" in str(found[1][1]) and "t.tsv:3:6" in str(found[1][1])
 
 
 def test_blank_lines_are_counted(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: str, code: str) -> N
 
 def test_parquet_reads_as_text(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    columns = {"text": ["a", None, "c\nd"], "label": [1.0, 0.0, None], "other": [1, 2, 3]}
+    columns = {"text": ["a", None, "c\nd"], "label": [1.0, 0.0, float("nan")], "other": [1, 2, 3]}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     found = read(tmp_path / "t.parquet", "label", "text")
     assert found == [(1, ["1.0", "a"]), (2, ["0.0", ""]), (3, ["", "c\nd"])]

@@ -91,15 +91,16 @@ def test_in_memory_and_on_disk_agree(tmp_path: Path, base: Path) -> None:
 
 def test_the_account(tmp_path: Path, base: Path) -> None:
     train = [*TRAIN, ("r3", "i", "O", "0"), ("r4", "good " * 20, "bad " * 20, "9"), ("r5", "good " * 20, "bad", "0")]
+    train.append(("r6", "a " * 7, "a " * 6, "0"))  # 16 tokens: as many as fit
     test = [("t0", "bad film", "good film", "1"), ("t1", "a\u200b", "b", "0")]
     folder = corpus(tmp_path / "corpus", train=train, test=test)
     data = pairs(on_bad_row="drop", test="test.tsv", labels=["0", "1", "2"])
     account = tokenize_task("pairs", data, folder, base, tmp_path / "out")
     split = account["splits"]["train"]
-    assert (split["rows_read"], split["rows_used"], split["rows_rejected"]) == (6, 5, 1)
+    assert (split["rows_read"], split["rows_used"], split["rows_rejected"]) == (7, 6, 1)
     assert split["rejected"] == {"D16": 1} and split["rejected_lines"] == [[6, "D16"]]
-    assert split["labels"] == {"0": 3, "1": 2, "2": 0} and split["truncated"] == 1 and split["length"]["max"] == 24
-    assert split["same_text_two_labels"] == 1 and split["distinct_rows"] == 4
+    assert split["labels"] == {"0": 4, "1": 2, "2": 0} and split["truncated"] == 1 and split["length"]["max"] == 24
+    assert split["same_text_two_labels"] == 1 and split["distinct_rows"] == 5
     assert split["tokens"] == len(open_tokens(tmp_path / "out").splits["train"].tokens)
     assert account["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
     codes = [warning[:3] for warning in account["warnings"]]

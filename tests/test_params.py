@@ -9,7 +9,7 @@ import pytest
 from dvc.utils.serialize import modify_yaml
 
 from yourbert.errors import UserError
-from yourbert.params import Params, Training, located, read_params
+from yourbert.params import Training, located, read_params
 from yourbert.yamlfile import read_yaml, resolve
 
 SHIPPED = Path("params.yaml")
@@ -111,11 +111,16 @@ def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
     assert params.training("sst").model_copy(update={"lr": params.lr}) == params.training("quora")
 
 
-def test_overrides_are_the_training_keys() -> None:
-    from yourbert.params import Overrides
-
-    assert set(Overrides.model_fields) == set(Training.model_fields)
-    assert set(Training.model_fields) < set(Params.model_fields)
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [("lr: 7", "P04", "tasks.sst.lr"), ("epoch: 7", "P01", "did you mean 'epochs'"), ("tuning: heads", "P05", "'head'")],
+)
+def test_an_override_is_checked_like_the_key_it_overrides(tmp_path: Path, line: str, code: str, says: str) -> None:
+    problem = refusal(changed(tmp_path, "  sst:\n", f"  sst:\n    {line}\n")).problems[0]
+    assert problem.code == code
+    assert says in str(problem)
+    place = (tmp_path / "params.yaml").read_text().splitlines().index(f"    {line}") + 1
+    assert problem.where.endswith(f":{place}:5")
 
 
 def test_paths_start_at_the_project_in_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from yourbert.predictions import (
 )
 from yourbert.runtime import prepare
 from yourbert.storage import read_json, write_json
-from yourbert.tasks import Split, Task
+from yourbert.tasks import Split
 
 TO_PREDICT: tuple[Split, ...] = ("dev", "test")
 

@@ -51,7 +51,8 @@ class TaskLearner:
         if self.frozen:
             model.encoder.requires_grad_(False)
             model.eval()
-            self.features = {(n, s): features_of(model, tokens[n].splits[s], machine) for n in self.names for s in WITH_LABELS}
+            read = [(name, split) for name in self.names for split in WITH_LABELS]
+            self.features = {(n, s): features_of(model, tokens[n].splits[s], machine) for n, s in read}
 
     def steps(self, epoch: int) -> int:
         return len(self._schedule(epoch))

@@ -37,7 +37,7 @@ def quotas(rows_K: Sequence[int], a: float, steps: int) -> npt.NDArray[np.int64]
     """Whole numbers of steps for each task that add up to `steps`, in shares ~ rows^a (largest remainders)."""
     weights_K = np.asarray(rows_K, dtype=np.float64) ** a
     exact_K = steps * weights_K / weights_K.sum()
-    counts_K = np.floor(exact_K).astype(np.int64)
+    counts_K: npt.NDArray[np.int64] = np.floor(exact_K).astype(np.int64)
     behind = np.argsort(counts_K - exact_K, kind="stable")[: steps - counts_K.sum()]
     counts_K[behind] += 1
     return counts_K

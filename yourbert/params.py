@@ -60,22 +60,10 @@ class Training(Block):
     patience: Annotated[int, Field(ge=0)]
 
 
-class Overrides(Block):
-    """Any key of `Training`, where one task or mixture differs from the top level."""
+class Overriding(Block):
+    """A block that may also hold any key of `Training`, where one task or mixture differs from the top level."""
 
-    tuning: Literal["full", "head"] | None = None
-    pooling: Literal["cls", "mean"] | None = None
-    lr: Annotated[float, Field(gt=0, le=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    dropout: Share | None = None
-    head_dropout: Share | None = None
-    schedule: Literal["linear", "constant"] | None = None
-    warmup: Share | None = None
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
-    clip: Annotated[float, Field(ge=0)] | None = None
-    class_weights: Literal["none", "balanced"] | None = None
-    patience: Annotated[int, Field(ge=0)] | None = None
+    model_config = ConfigDict(extra="allow")
 
 
 class TaskData(Block):
@@ -138,11 +126,11 @@ class TaskData(Block):
         )
 
 
-class TaskBlock(Overrides):
+class TaskBlock(Overriding):
     data: TaskData
 
 
-class Mixture(Overrides):
+class Mixture(Overriding):
     """Tasks that one model learns together.
 
     sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
@@ -215,15 +203,15 @@ class Params(Training, Runtime):
 
     def training(self, run: str) -> Training:
         """How the model named `run` is trained: the top-level keys with the run's own overrides."""
-        block: Overrides = self.tasks[run] if run in self.tasks else self.mixtures[run]
-        own = {key: value for key in Training.model_fields if (value := getattr(block, key)) is not None}
-        return Training(**{key: getattr(self, key) for key in Training.model_fields} | own)
+        block: Overriding = self.tasks[run] if run in self.tasks else self.mixtures[run]
+        top = {key: getattr(self, key) for key in Training.model_fields}
+        return Training.model_validate(top | (block.model_extra or {}))
 
     def pretraining(self) -> Training:
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
         own = self.pretrain.model_dump(include=set(Training.model_fields))
         unused = {"tuning": "full", "pooling": "mean", "head_dropout": 0.0, "class_weights": "none", "patience": 0}
-        return Training(schedule=self.schedule, clip=self.clip, **own, **unused)
+        return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 
     def runtime(self) -> Runtime:
         return Runtime(device=self.device, precision=self.precision, threads=self.threads)
@@ -237,6 +225,11 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     except ValidationError as error:
         raise UserError([_problem(e, path, places) for e in error.errors(include_url=False)]) from None
     problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
+    for block, run in [("tasks", t) for t in params.tasks] + [("mixtures", m) for m in params.mixtures]:
+        try:
+            params.training(run)
+        except ValidationError as error:
+            problems += [_problem(e, path, places, f"{block}.{run}.") for e in error.errors(include_url=False)]
     if problems:
         raise UserError(problems)
     return params
@@ -273,9 +266,9 @@ def _where(path: Path, places: Places, key: str) -> str:
     return f"{path}:{line}:{column}"
 
 
-def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
+def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str = "") -> Problem:
     """One line for a pydantic error, with the nearest right spelling for an unknown key."""
-    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    key = prefix + ".".join(str(part) for part in error["loc"] if part != "[key]")
     where = _where(path, places, key)
     match error["type"]:
         case "extra_forbidden":
@@ -304,7 +297,7 @@ def _siblings(block: str) -> list[str]:
         model = TaskData if parts[2:] == ["data"] else TaskBlock
     elif parts[:1] == ["mixtures"]:
         model = Mixture
-    return list(model.model_fields)
+    return [*model.model_fields, *(Training.model_fields if issubclass(model, Overriding) else ())]
 
 
 def project_root() -> Path:

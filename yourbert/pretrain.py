@@ -46,7 +46,8 @@ class MlmModel(nn.Module):
         seen = Batch(masked.tokens_T, batch.segments_T, batch.positions_T, batch.offsets, batch.rows_B, None)
         hidden_TE = self.encoder(to_device(seen, machine), rng)
         places_M = torch.from_numpy(masked.places_M).to(machine.device)
-        return self.head(hidden_TE[places_M], self.encoder.word_embedding_weight)
+        logits_MV: Tensor = self.head(hidden_TE[places_M], self.encoder.word_embedding_weight)
+        return logits_MV
 
 
 class MlmLearner:
@@ -142,7 +143,7 @@ def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[n
 def _lines(file: Path) -> Iterator[str]:
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            for line in io.TextIOWrapper(stream, encoding="utf-8"):  # type: ignore[arg-type]
+            for line in io.TextIOWrapper(stream, encoding="utf-8"):
                 if line.strip():
                     yield line.strip()
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:

@@ -110,6 +110,7 @@ def _route_matmul() -> None:
     """
     a = torch.linspace(-1, 1, 64 * 256).reshape(64, 256)
     exact = (a.double() @ a.double().T).float()
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    matmul.fp32_precision = "bf16"
     if (a @ a.T - exact).abs().max() > 1e-4:
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        matmul.fp32_precision = "ieee"

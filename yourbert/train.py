@@ -33,7 +33,8 @@ class StepLoss:
 class Learner(Protocol):
     """What the loop trains: `model`, the steps of each epoch, their losses, and the dev scores."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     def steps(self, epoch: int) -> int: ...
 

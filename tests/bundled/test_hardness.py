@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from yourbert.bundled import generate
 
 # The best of all settings below on dev, the count of words in one split: a generous opponent.
-CEILINGS = {"ids-sst": 0.55, "ids-cfimdb": 0.70, "quora": 0.73, "sts": 0.50}
+CEILINGS = {"ids-sst": 0.55, "ids-cfimdb": 0.70, "quora": 0.73, "sts": 0.60}
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 SURPLUS = 0.5  # the most that the presence of a word may add to the share of a label
 FREQUENT = 20

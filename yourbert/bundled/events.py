@@ -185,7 +185,7 @@ def pair(draw: Draw) -> tuple[Event, Event, float]:
     if kind == "trap":
         return trapped(draw, first)
     second, score = first, 5.0
-    for fact in draw.some(facts, 1 if kind == "one" else draw.one((2, 3, 4))):
+    for fact in draw.some(facts, 1 if kind == "one" else draw.one((2, 3, 3, 4))):
         second, score = altered(draw, second, fact), score - WEIGHTS[fact]
     return first, second, max(0.2, score)
 
