@@ -1,9 +1,10 @@
-"""Milliseconds of one training step (forward and backward, dropout on), for texts short and long, in fp32 and bf16.
+"""Milliseconds of one training step (forward and backward, dropout on), for texts short and long, in fp32 and
+bf16.
 
     python benchmarks/step.py [--steps 20] [--threads 2] [--layers 6 --width 384]
 
-Variants take turns, each step sees another batch, medians and minima are printed. The matmul peak is measured in the
-same run. Weights and word pieces are random: speed does not depend on them.
+Variants take turns, each step sees another batch, medians and minima are printed. The matmul peak is measured
+in the same run. Weights and word pieces are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -73,12 +74,21 @@ def main() -> None:
         share = count * _flops_per_token(config, variant.lengths[0]) / median / peak[variant.dtype]
         dtype = str(variant.dtype).removeprefix("torch.")
         fastest = min(times[variant])
-        print(f"{variant.name:>12} {dtype:>9} {count:7.0f} {median * 1e3:10.1f} {fastest * 1e3:8.1f} {share:15.0%}")
+        print(
+            f"{variant.name:>12} {dtype:>9} {count:7.0f} {median * 1e3:10.1f} {fastest * 1e3:8.1f} {share:15.0%}"
+        )
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name, default in (("steps", 20), ("warmup", 5), ("threads", 2), ("layers", 6), ("width", 384), ("head-width", 32)):
+    for name, default in (
+        ("steps", 20),
+        ("warmup", 5),
+        ("threads", 2),
+        ("layers", 6),
+        ("width", 384),
+        ("head-width", 32),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     return parser.parse_args()
 
@@ -116,7 +126,9 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def _matmul_peak(dtype: torch.dtype, size: int = 2048) -> float:
-    a, b = (torch.randn(size, size, generator=torch.Generator().manual_seed(SEED)).to(dtype) for _ in range(2))
+    a, b = (
+        torch.randn(size, size, generator=torch.Generator().manual_seed(SEED)).to(dtype) for _ in range(2)
+    )
     return 2 * size**3 / min(_timed(lambda: a @ b) for _ in range(8))
 
 

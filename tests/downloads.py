@@ -32,6 +32,13 @@ SLACK = 4096
 BUFFER = 8192
 
 
+def without_proxies(patch: pytest.MonkeyPatch) -> None:
+    """The servers of the tests are on this machine; a proxy of the environment does not know them."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        patch.delenv(name, raising=False)
+        patch.delenv(name.upper(), raising=False)
+
+
 def refused(code: str, url: str, target: Path, **settings: Any) -> str:
     """The one line of the refusal; the target is not there."""
     with pytest.raises(UserError) as caught:

@@ -167,5 +167,5 @@ def test_kernels_on_a_gpu_equal_the_definition(kernel: str) -> None:
     there = qkv.detach().to("cuda", torch.bfloat16).requires_grad_()
     context = attend(there, layout_of(LENGTHS, 3, "cuda"), HEADS, kernel=kernel)  # type: ignore[arg-type]
     (got,) = torch.autograd.grad(context.square().sum(), there)
-    torch.testing.assert_close(context[: layout.tokens].cpu().double(), expected[: layout.tokens], atol=0.03, rtol=0.03)
+    torch.testing.assert_close(context.cpu().double(), expected, atol=0.03, rtol=0.03)
     torch.testing.assert_close(got.cpu().double(), wanted, atol=0.1, rtol=0.1)

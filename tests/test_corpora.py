@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.downloads import without_proxies
 from tests.faulty_server import Faulty, page, serving, status, whole
 from yourbert import corpora
 from yourbert.content import Identity
@@ -26,6 +27,11 @@ REAL = Path(os.environ.get("YOURBERT_REAL_DATA", "no-real-data")) / "cs224n"
 FILES = {"ids-sst-train.csv": b"id\tsentence\n", "ids-sst-dev.csv": b"dev\n", "ids-sst-test-student.csv": b"test\n"}
 WANTED = {name: "test" not in name for name in FILES}
 Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture

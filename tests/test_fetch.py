@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.downloads import BLOB, DATA, QUICK, SHA, SLACK, aside, only, part_of, refused
+from tests.downloads import BLOB, DATA, QUICK, SHA, SLACK, aside, only, part_of, refused, without_proxies
 from tests.faulty_server import (
     HTML,
     Faulty,
@@ -30,6 +30,11 @@ from yourbert.content import Identity
 from yourbert.fetch import fetch
 from yourbert.storage import sha256_of
 from yourbert.web import Patience
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.downloads import BUFFER, DATA, QUICK, SHA, only, part_of, refused
+from tests.downloads import BUFFER, DATA, QUICK, SHA, only, part_of, refused, without_proxies
 from tests.faulty_server import (
     Faulty,
     serving,
@@ -24,6 +24,11 @@ from tests.faulty_server import (
 )
 from yourbert.fetch import fetch
 from yourbert.storage import sha256_of
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture
@@ -69,10 +74,11 @@ def test_a_disk_that_fills_up(monkeypatch: pytest.MonkeyPatch, server: Faulty, t
         file = real(path, mode, *args, **settings)
         return FullDisk(file, 100_000) if mode == "ab" else file
 
-    monkeypatch.setattr(Path, "open", opened)
-    assert "No space left" in refused("R07", server.plan("/f", slow(DATA, 50_000, 0, 50_000)), target, sha256=SHA)
-    monkeypatch.undo()
-    fetch(f"{server.address}/f", target, sha256=SHA, patience=QUICK)
+    url = server.plan("/f", slow(DATA, 50_000, 0, 50_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        assert "No space left" in refused("R07", url, target, sha256=SHA)
+    fetch(url, target, sha256=SHA, patience=QUICK)
     assert target.read_bytes() == DATA
 
 

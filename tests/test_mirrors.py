@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.downloads import closed_address
+from tests.downloads import closed_address, without_proxies
 from tests.faulty_server import Faulty, cut, page, redirect, serving, status, whole
 from tests.stock_models import (
     COMMIT,
@@ -35,6 +35,11 @@ from yourbert.web import Patience
 
 QUICK = Patience(connect=1.0, idle=0.5, tries=3, first_wait=0.02, longest_wait=0.1, unreachable=1.2)
 Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture
@@ -298,7 +303,7 @@ def test_a_local_folder_of_links(run: Run, tmp_path: Path) -> None:
     ("changed", "code", "why"),
     [
         ({"config_json": None}, "C01", "there is no config.json"),
-        ({"config_json": b"["}, "C01", "config.json is not a JSON object"),
+        ({"config_json": b"["}, "C01", "config.json is not a readable JSON object"),
         ({"model_safetensors": None}, "C01", "there is no model.safetensors"),
         ({"model_safetensors": WEIGHTS[:-1]}, "C01", "not a whole safetensors file"),
         ({"model_safetensors": b"\xff" * 64}, "C01", "not a whole safetensors file"),

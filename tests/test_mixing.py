@@ -15,7 +15,9 @@ RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "an
 SIZES = (800, 4800, 600)
 
 
-def plan(rule: Sampling, epoch: int = 0, epochs: int = 3, seed: int = 1, sizes: tuple[int, ...] = SIZES) -> Counter[int]:
+def plan(
+    rule: Sampling, epoch: int = 0, epochs: int = 3, seed: int = 1, sizes: tuple[int, ...] = SIZES
+) -> Counter[int]:
     return Counter(t for step in plan_epoch(sizes, 16, rule, 2.0, epoch, epochs, seed) for t in step)
 
 

@@ -113,7 +113,11 @@ def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "code", "says"),
-    [("lr: 7", "P04", "tasks.sst.lr"), ("epoch: 7", "P01", "did you mean 'epochs'"), ("tuning: heads", "P05", "'head'")],
+    [
+        ("lr: 7", "P04", "tasks.sst.lr"),
+        ("epoch: 7", "P01", "did you mean 'epochs'"),
+        ("tuning: heads", "P05", "'head'"),
+    ],
 )
 def test_an_override_is_checked_like_the_key_it_overrides(tmp_path: Path, line: str, code: str, says: str) -> None:
     problem = refusal(changed(tmp_path, "  sst:\n", f"  sst:\n    {line}\n")).problems[0]

@@ -149,7 +149,9 @@ def test_frozen_features_give_the_scores_of_the_whole_model(tmp_path: Path) -> N
     tokens = learner.tokens["sim"]
     whole = predict(learner.model, "sim", tokens.splits["dev"], tiny.MACHINE)
     assert tokens.splits["dev"].labels is not None
-    assert learner.evaluate()["sim"] == pytest.approx(score(tokens.task, whole, tokens.splits["dev"].labels)["pearson"], abs=1e-5)
+    assert learner.evaluate()["sim"] == pytest.approx(
+        score(tokens.task, whole, tokens.splits["dev"].labels)["pearson"], abs=1e-5
+    )
 
 
 def test_the_loss_is_divided_once_by_the_labels_of_the_step() -> None:

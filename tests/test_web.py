@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.downloads import DATA, QUICK, SHA, closed_address, refused
+from tests.downloads import DATA, QUICK, SHA, closed_address, refused, without_proxies
 from tests.faulty_server import (
     Faulty,
     redirect,
@@ -22,6 +22,11 @@ from tests.faulty_server import (
 from yourbert.errors import UserError
 from yourbert.fetch import fetch, probe
 from yourbert.web import Patience, next_hop, refuse_local, shown
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture

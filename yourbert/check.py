@@ -50,7 +50,9 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
         if not path.is_file():
             hint = nearest(name, (p.name for p in folder.iterdir()))
             where = f"params.yaml: tasks.{task}.data.{split}"
-            problems.append(Problem("D29", f"no file '{name}' in {folder}{hint}", where, "correct the name or add the file"))
+            problems.append(
+                Problem("D29", f"no file '{name}' in {folder}{hint}", where, "correct the name or add the file")
+            )
             continue
         present[name] = sha256_of(path)
         problems += check_file(path, task, params.tasks[task].data, split)

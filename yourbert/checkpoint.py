@@ -54,7 +54,12 @@ class Resume:
         except OSError:
             self._lock.seek(0)
             owner = self._lock.read().strip() or "another process"
-            fail("B10", f"this run is being trained already by {owner}", where=str(self.folder), fix="wait for it, or end it")
+            fail(
+                "B10",
+                f"this run is being trained already by {owner}",
+                where=str(self.folder),
+                fix="wait for it, or end it",
+            )
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()}")
         self._lock.flush()
@@ -69,7 +74,11 @@ class Resume:
         return time.monotonic() - self._saved >= self.seconds_between_saves
 
     def save(
-        self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW, best: Mapping[str, Tensor], history: History
+        self,
+        learning: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.AdamW,
+        best: Mapping[str, Tensor],
+        history: History,
     ) -> None:
         """Writes weights, moments, the best weights so far, and `history`, as one file."""
         tensors = {f"now/{name}": p for name, p in learning.items()} | {f"best/{name}": t for name, t in best.items()}

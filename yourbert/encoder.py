@@ -104,10 +104,12 @@ class Embeddings(nn.Module):
         self.position = nn.Parameter(torch.empty(config.max_position_embeddings, config.hidden_size))
         self.segment = nn.Parameter(torch.empty(config.type_vocab_size, config.hidden_size))
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.p = p
+        self.pad, self.p = config.pad_token_id, p
 
     def forward(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
-        x_TE = F.embedding(batch.tokens_T, self.word) + F.embedding(batch.positions_T, self.position)
+        """[T, E] in `dtype`; summed and normalised in fp32. As in the reference, [PAD] never learns."""
+        x_TE = F.embedding(batch.tokens_T, self.word, self.pad)
+        x_TE = x_TE + F.embedding(batch.positions_T, self.position)
         x_TE = x_TE + F.embedding(batch.segments_T, self.segment)
         return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
 

@@ -6,6 +6,7 @@ that two versions of a file are never mixed. Only bytes with the right length an
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -121,7 +122,8 @@ class _Download:
             os.fsync(file.fileno())
         with replacing(self.target) as temporary:
             self.part.replace(temporary)
-        self.facts_file.unlink(missing_ok=True)
+        for leftover in self.part.parent.glob(f"*{glob.escape(self.facts_file.name)}*"):
+            leftover.unlink(missing_ok=True)
         came, etag = self.transferred, self.facts["etag"]
         return Fetched(path=self.target, sha256=found.sha256, size=found.size, transferred=came, etag=etag)
 

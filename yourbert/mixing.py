@@ -60,7 +60,9 @@ def plan_epoch(
     steps = sum(-(-rows // batch_size) for rows in rows_K)
     if sampling == "round_robin":
         return [(step % len(rows_K),) for step in range(steps)]
-    counts_K = quotas([-(-rows // batch_size) for rows in rows_K], exponent(sampling, temperature, epoch, epochs), steps)
+    counts_K = quotas(
+        [-(-rows // batch_size) for rows in rows_K], exponent(sampling, temperature, epoch, epochs), steps
+    )
     order = np.repeat(tasks, counts_K)
     rng_for(seed, "mixing", epoch).shuffle(order)
     return [(int(task),) for task in order]

@@ -9,6 +9,7 @@ Shapes: S sequences, E hidden width, B rows, C scores per row.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from yourbert.tasks import Task
 
 
 class Heads(nn.ModuleDict):
-    """Heads by task name. A task may be called "type" or "values", which a plain ModuleDict refuses."""
+    """Heads by task name. A task may be called "values" or "training", which a plain ModuleDict refuses."""
 
     def __setitem__(self, name: str, head: nn.Module) -> None:
         self._modules[name] = head
@@ -29,6 +30,12 @@ class Heads(nn.ModuleDict):
         head = self._modules[name]
         assert isinstance(head, Head)
         return head
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training":  # the mode, whatever tasks there are
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
 class Model(nn.Module):

@@ -1,9 +1,9 @@
 """A model folder: one directory that holds all that is needed to use a tailored model.
 
-    config.json, model.safetensors   encoder under its stock names, heads under `heads.<task>.`
-    vocab.txt, tokenizer_config.json how text becomes word pieces
-    model.json                       tasks with their label maps, how it was trained, from what
-    manifest.json                    sizes and sha256, checked at every load
+config.json, model.safetensors   encoder under its stock names, heads under `heads.<task>.`
+vocab.txt, tokenizer_config.json how text becomes word pieces
+model.json                       tasks with their label maps, how it was trained, from what
+manifest.json                    sizes and sha256, checked at every load
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     check_manifest(folder)
     about = read_json(folder / "model.json")
     if about["format"] != FORMAT:
-        fail("C12", f"the folder has format {about['format']}, this version reads {FORMAT}", where=str(folder), fix="train it again")
+        fail(
+            "C12",
+            f"the folder has format {about['format']}, this version reads {FORMAT}",
+            where=str(folder),
+            fix="train it again",
+        )
     tasks = {name: Task.from_json(facts) for name, facts in about["tasks"].items()}
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))

@@ -250,7 +250,9 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
         for task in mixture.tasks:
             if task not in params.tasks:
                 hint = nearest(task, params.tasks)
-                found.append((f"mixtures.{name}.tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){hint}"))
+                found.append(
+                    (f"mixtures.{name}.tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){hint}")
+                )
         for task in mixture.weights:
             if task not in mixture.tasks:
                 found.append((f"mixtures.{name}.weights", f"'{task}' is not one of the mixture's tasks"))
@@ -277,7 +279,9 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str =
         case "missing":
             return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
         case "float_type" | "int_type" if isinstance(error["input"], str):
-            return Problem("P03", f"'{key}' is the text '{error['input']}', expected a number", where, "remove the quotes")
+            return Problem(
+                "P03", f"'{key}' is the text '{error['input']}', expected a number", where, "remove the quotes"
+            )
         case "literal_error":
             expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             hint = nearest(str(error["input"]), expected)

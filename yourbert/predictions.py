@@ -76,7 +76,12 @@ def prediction_rows(task: Task, ids: Sequence[str], outputs: Array, labels: Arra
 
 
 def _text(task: Task, value: Any) -> str:
-    return task.labels[int(value)] if task.kind == "classification" else _number(value)
+    return task.labels[int(value)] if task.kind == "classification" else _exact(value)
+
+
+def _exact(value: Any) -> str:
+    """The shortest text that reads back as the same fp32 number: of near-constant answers six digits keep too little."""
+    return np.format_float_positional(np.float32(value), trim="-")
 
 
 def _number(value: Any) -> str:
@@ -160,7 +165,7 @@ def write_submission(path: Path, task: Task, heading: str, ids: Sequence[str], o
 def _course_value(task: Task, value: Any) -> str:
     """A similarity as a number; a class as its label where labels are numbers, as in the course's files, else its index."""
     if task.kind == "similarity":
-        return _number(value)
+        return _exact(value)
     label = task.labels[int(value)]
     try:
         float(label)

@@ -129,7 +129,9 @@ def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[n
     files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
     files = [p for p in files if p.name.endswith((".txt", ".txt.gz"))]
     if not files:
-        fail("D29", "no .txt or .txt.gz file there", where=f"pretrain.text: {place}", fix="name a text file or a folder")
+        fail(
+            "D29", "no .txt or .txt.gz file there", where=f"pretrain.text: {place}", fix="name a text file or a folder"
+        )
     for file in files:
         chunk: list[str] = []
         for line in _lines(file):

@@ -150,7 +150,7 @@ def _load(
     encoder = Encoder(config, dropout)
     if generator is not None and not any(name in given for name in POOLER):
         initialise(encoder.pooler, generator)
-        given |= zip(POOLER, (encoder.pooler.weight, encoder.pooler.bias), strict=True)
+        given |= zip(POOLER, (encoder.pooler.weight.detach(), encoder.pooler.bias.detach()), strict=True)
         notes.append("the checkpoint has no pooler; a fresh one was drawn")
     mlm_head = _mlm_head(given, config, where)
     targets = _targets(encoder, mlm_head)
@@ -195,7 +195,7 @@ def _check(given: Mapping[str, Tensor], targets: Mapping[str, Tensor], where: st
             wrong.append(f"{name} wanted {_shape(wanted)} got {_shape(got)}")
     if wrong:
         fix = "choose the plain BERT that its config.json describes, without another task's head"
-        fail("C03", f"{len(wrong)} tensors do not fit: {_some(wrong)}", where=where, fix=fix)
+        fail("C03", f"tensors that do not fit, {len(wrong)} in all: {_some(wrong)}", where=where, fix=fix)
     broken = [name for name in targets if not math.isfinite(given[name].float().sum())]
     broken = [name for name in broken if not torch.isfinite(given[name]).all()]
     if broken:

@@ -58,5 +58,3 @@ def count_vocabulary(corpus: Path) -> list[str]:
         counts.update(re.findall(r"[a-z]{2,}", path.read_bytes().decode("utf-8", "ignore").lower()))
     words = sorted(counts, key=lambda word: (-counts[word], word))[:WORDS]
     return [*SPECIAL, *characters, *(f"##{c}" for c in characters), *words]
-
-

@@ -89,7 +89,12 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if computes_bf16(device) else torch.float32
     if precision == "bf16" and not computes_bf16(device):
-        fail("P17", "precision is bf16, which this processor does not compute in", where="params.yaml", fix="set precision: auto")
+        fail(
+            "P17",
+            "precision is bf16, which this processor does not compute in",
+            where="params.yaml",
+            fix="set precision: auto",
+        )
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 

@@ -61,7 +61,14 @@ def tailor(
 
 
 def pretrain(
-    settings: Pretrain, schedule: Training, runtime: Runtime, seed: int, base: Path, tokens: Path, out: Path, metrics: Path
+    settings: Pretrain,
+    schedule: Training,
+    runtime: Runtime,
+    seed: int,
+    base: Path,
+    tokens: Path,
+    out: Path,
+    metrics: Path,
 ) -> None:
     """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
     if not settings.enabled:
@@ -87,7 +94,9 @@ def pretrain(
     with Resume(_resume_folder(facts)) as resume:
         loaded = load_encoder(base, settings.dropout, generator(machine, seed, "pooler"))
         head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(machine, seed, "mlm head"))
-        outcome = _train_mlm(loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume)
+        outcome = _train_mlm(
+            loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume
+        )
     save_encoder(out, loaded.encoder, head)
     for name in TOKENIZER_FILES:
         link_or_copy(base / name, out / name)

@@ -128,9 +128,7 @@ def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:
         group["lr"] = lr
 
 
-def _move(
-    learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, clip: float, name: str, step: int
-) -> None:
+def _move(learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, clip: float, name: str, step: int) -> None:
     """One optimizer step; refuses, before any weight moves, a gradient that is not finite."""
     norm = nn.utils.clip_grad_norm_(learning.values(), clip or float("inf"), foreach=True)
     if not torch.isfinite(norm):

@@ -70,7 +70,7 @@ CORPORA: tuple[Corpus, ...] = (
     Corpus(
         prefix="ids-cfimdb",
         columns=("sentence", "sentiment"),
-        sizes=(360, 160, 160),
+        sizes=(440, 160, 160),
         make=review_rows,
         test_header="student",
     ),

@@ -34,7 +34,7 @@ FOODS = words(
 )
 TROUBLES = words(
     "stress, insomnia|sleeplessness, weight gain, back pain, anxiety, high blood pressure, bad temper",
-    "headaches|migraines, depression, fatigue|tiredness, overeating, loneliness, poor sleep",
+    "migraine, depression, fatigue|tiredness, overeating, loneliness, poor sleep",
 )
 MONEY = words("dollars, euros, yen, Swiss francs, rupees", "pounds, pesos, Canadian dollars, roubles")
 GOODS = words(
@@ -45,7 +45,7 @@ DISHES = words(
     "bread, ice cream|gelato, pancakes|crepes, pizza dough, soup|broth, cookies|biscuits",
     "pasta, cheese, brownies, lasagna, jam",
 )
-EXTRAS = words("sugar, yeast, eggs, butter, an oven, garlic", "milk, flour, cream, a blender, salt")
+EXTRAS = words("sugar, yeast, eggs, butter, raisins, garlic", "milk, flour, cream, nuts, salt")
 DEVICES = words("iPhone, laptop|notebook, television|TV, tablet|iPad", "Android phone, PC|computer, watch, car")
 FEATURES = words(
     "notifications, dark mode, automatic updates, spell check, alerts|alarms",

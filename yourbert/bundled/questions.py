@@ -54,11 +54,11 @@ def question(draw: Draw, frame: Frame) -> Question:
 def change(draw: Draw, asked: Question) -> tuple[Change, Question]:
     """A question that is not `asked`, and what makes the difference."""
     frame = asked.frame
-    options: list[tuple[float, Change]] = [(1.6, "place"), (3.2, "ask"), (1.2, "topic")]
+    options: list[tuple[float, Change]] = [(1.2, "place"), (3.2, "ask"), (0.7, "topic")]
     if frame.directed:
-        options.append((1.1, "swap"))
+        options.append((0.7, "swap"))
     if frame.opposites.train[0][0]:
-        options.append((2.0, "opposite"))
+        options.append((1.4, "opposite"))
     if frame.counted:
         options.append((1.0, "number"))
     kind = draw.weighted(options)

@@ -80,7 +80,7 @@ QUOTES = (
     "{people} sent me this line: '{remark}'",
 )
 # {D} is the reviewer's view, {O} its opposite; {Dn} and {On} are nouns such as "a masterpiece".
-# Each wording has its mirror image, so that the words beside {D} and {O} tell nothing either.
+# Each wording is followed by its mirror image, so that the words beside {D} and {O} tell nothing either.
 VERDICTS = (
     "What I saw was {Dn}, although I had been told to expect {On}.",
     "I had been told to expect {On}, although what I saw was {Dn}.",
@@ -98,6 +98,14 @@ VERDICTS = (
     "The {item} is {D}, but the {aspect} may be {O}.",
     "Last year's version was {On}; this one is {Dn}.",
     "This one is {Dn}; last year's version was {On}.",
+)
+# The same without anyone else's view: few enough to be no help to a counter of words.
+PLAIN = (
+    "All in all, the {item} is {D}.",
+    "In short, this is {Dn}.",
+    "My own verdict: {D}.",
+    "I call it {Dn}.",
+    "To my mind it is {D}.",
 )
 SHADES = words(
     """truly, utterly, deeply, thoroughly, absolutely, remarkably, wholly, quite, really, simply, plainly,
@@ -118,6 +126,14 @@ REMARKS: Words[tuple[str, str]] = Words(
         ("I did not look at my watch once.", "I looked at my watch more than once."),
         ("Do yourself a favor and see it.", "Do yourself a favor and avoid it."),
         ("I could not stop watching.", "I could not keep watching."),
+        ("I am glad that I went.", "I am sorry that I went."),
+        ("You will thank me for sending you there.", "You will curse me for sending you there."),
+        ("I would pay twice to see it.", "I would pay to forget it."),
+        ("It is the best evening I have had in months.", "It is the worst evening I have had in months."),
+        ("Go, and take everybody along.", "Stay at home, and keep everybody there."),
+        ("The applause went on for minutes.", "The seats emptied within minutes."),
+        ("It deserves every prize it can get.", "It deserves no prize that I know of."),
+        ("My heart was won after a minute.", "My patience was gone after a minute."),
     ),
     (
         ("I want to own a copy.", "I want my money back."),
@@ -126,6 +142,9 @@ REMARKS: Words[tuple[str, str]] = Words(
         ("I would recommend it to anyone.", "I would not recommend it to anyone."),
         ("I applauded at the end.", "I sighed at the end."),
         ("It made my week.", "It ruined my week."),
+        ("I loved nearly all of it.", "I hated nearly all of it."),
+        ("I was laughing with it.", "I was laughing at it."),
+        ("I give it full marks.", "I give it a single star."),
     ),
 )
 
@@ -157,11 +176,14 @@ def review(draw: Draw) -> tuple[str, str]:
         return template.format(X=shaded(draw, side), Xn=thing(draw, side), people=draw.word(PEOPLE), **shared)
 
     start = [spoken(draw.word(OPENINGS)), f"It is about {draw.word(PLOTS)} who {draw.word(TROUBLES)}."]
-    middle = [spoken(text) for text in [draw.word(DETAILS), *draw.some(OTHERS, draw.one((1, 2)))]]
-    verdicts = [verdict(draw, template, shared) for template in draw.some(VERDICTS, draw.one((1, 1, 2)))]
-    remarks = [draw.word(REMARKS)] if draw.chance(0.5) else []
+    chosen = [2 * place + draw.one((0, 1)) for place in draw.some(range(len(VERDICTS) // 2), 2)]
+    verdicts = [verdict(draw, VERDICTS[place], shared) for place in chosen]
+    if draw.chance(0.7):
+        verdicts.append(verdict(draw, draw.one(PLAIN), shared))
+    remarks = [draw.word(REMARKS)] if draw.chance(0.8) else []
     quoted = draw.word(REMARKS)[draw.one((0, 1))]
-    middle.append(draw.one(QUOTES).format(people=draw.word(PEOPLE), remark=quoted))
+    quote = draw.one(QUOTES).format(people=draw.word(PEOPLE), remark=quoted)
+    middle = [draw.one((quote, spoken(draw.one(OTHERS)))), spoken(draw.word(DETAILS))]
     parts: list[tuple[str, str]] = [(text, text) for text in middle]
     parts = draw.shuffled(parts + verdicts + remarks)
     first = join(start + [praise for praise, _ in parts])

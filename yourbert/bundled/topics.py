@@ -211,7 +211,7 @@ FRAMES: tuple[Frame, ...] = (
     Frame(
         a=GOODS,
         b=CITIES,
-        opposites=Words((("buy|purchase", "sell"),), (("rent", "rent out"), ("purchase|get", "sell"))),
+        opposites=Words((("buy|purchase", "sell"),), (("get|acquire", "sell"),)),
         asks=(
             (
                 "What is the best place to {f} a used {a} in {b}?",
@@ -227,7 +227,7 @@ FRAMES: tuple[Frame, ...] = (
     Frame(
         a=DISHES,
         b=EXTRAS,
-        opposites=Words((("with|using", "without"),), (("with plenty of|with a lot of", "with no|without any"),)),
+        opposites=Words((("with|using", "without"),), (("with extra", "with no|without any"),)),
         asks=(
             (
                 "How do I make {a} {f} {b}?",
@@ -245,7 +245,7 @@ FRAMES: tuple[Frame, ...] = (
         b=DEVICES,
         opposites=Words(
             (("turn on|enable", "turn off|disable"), ("switch on|turn on", "switch off|turn off")),
-            (("activate|switch on", "deactivate|switch off"), ("allow", "block")),
+            (("activate|switch on", "deactivate|switch off"),),
         ),
         asks=(
             (
@@ -281,7 +281,7 @@ FRAMES: tuple[Frame, ...] = (
     Frame(
         a=EXERCISE,
         counted=True,
-        opposites=Words((("before", "after"),), (("ahead of|prior to", "following"),)),
+        opposites=Words((("before", "after"),), (("prior to", "after"),)),
         asks=(
             (
                 "What should I eat {n} hours {f} {a}?",

@@ -1,0 +1,146 @@
+"""What `dvc repro` and `dvc exp run -S` run, keep and print."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Project
+
+MODELS = {"finetune@sst-11711", "finetune@sts-11711", "multitask@shared-11711"}
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs):
+    sys.exit("a stage after download opened a network connection")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+def ran(output: str) -> set[str]:
+    """The stages that really ran, by what DVC prints."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def test_every_promised_file_is_there(reproduced: Project) -> None:
+    root = reproduced.root
+    for run in ("sst", "sts", "shared"):
+        assert (root / f"metrics/runs/{run}/11711.json").is_file()
+        assert (root / f"plots/curves/{run}/11711.csv").is_file()
+        assert {p.name for p in (root / f"build/models/{run}/11711").iterdir()} >= {"model.safetensors", "model.json"}
+    assert (root / "build/predictions/sst/11711/submission/sst-test-out.csv").read_text().startswith("id \t Predicted")
+    summary = json.loads((root / "metrics/summary.json").read_text())
+    assert {"sst", "sts"} <= set(summary)
+    assert "# Which tailoring" in (root / "report/report.md").read_text()
+
+
+def test_rows_are_accounted_for(reproduced: Project) -> None:
+    for task in ("sst", "sts"):
+        for split in json.loads((reproduced.root / f"metrics/data/{task}.json").read_text())["splits"].values():
+            assert split["rows_read"] == split["rows_used"] + split["rows_rejected"]
+
+
+def test_a_second_repro_does_nothing(reproduced: Project) -> None:
+    assert not ran(reproduced.dvc("repro"))
+    assert reproduced.git("status", "--porcelain") == ""
+
+
+def test_a_clone_gives_the_same_metrics(reproduced: Project, tmp_path: Path) -> None:
+    """Nothing but what git tracks and the data: every stage runs again and every tracked byte comes out the same."""
+    reproduced.git("clone", "--quiet", str(reproduced.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    shutil.copytree(reproduced.root / "data", clone.root / "data")
+    assert MODELS <= ran(clone.dvc("repro"))
+    changed = [line for line in clone.git("status", "--porcelain").splitlines() if "dvc.lock" not in line]
+    assert changed == []
+
+
+def test_lr_retrains_the_models_and_not_the_tokens(project: Project) -> None:
+    stages = ran(project.dvc("exp", "run", "-S", "lr=1e-5"))
+    assert MODELS <= stages
+    assert not {s for s in stages if s.startswith(("tokenize", "pretrain", "download"))}
+    diff = json.loads(project.dvc("metrics", "diff", "--json"))
+    for run in ("sst", "sts", "shared"):
+        assert diff[f"metrics/runs/{run}/11711.json"]
+    assert "lr: 1e-05" in (project.root / "params.yaml").read_text()
+
+
+def test_a_task_s_own_lr_retrains_that_task_alone(project: Project) -> None:
+    stages = ran(project.dvc("exp", "run", "-S", "+tasks.sst.lr=3e-5"))
+    assert stages == {"check", "finetune@sst-11711", "evaluate@sst-11711", "report"}
+
+
+def test_a_new_seed_trains_that_seed_alone(project: Project) -> None:
+    project.set_params(seeds=[11711, 5])
+    stages = {s for s in ran(project.dvc("repro")) if s != "check"}
+    assert stages and all(s.endswith("-5") or s == "report" for s in stages)
+
+
+def test_pretraining_switches_on_and_back(project: Project) -> None:
+    project.set_params(pretrain={**project.params()["pretrain"], "enabled": True})
+    assert {"pretrain", *MODELS} <= ran(project.dvc("repro"))
+    assert json.loads((project.root / "metrics/pretrain.json").read_text())["steps"] > 0
+    project.git("checkout", "--quiet", "params.yaml")
+    assert not {s for s in ran(project.dvc("repro")) if s.startswith(("finetune", "multitask"))}, "the run cache has them"
+
+
+def test_last_layer_only(project: Project) -> None:
+    project.dvc("exp", "run", "--temp", "--name", "head", "-S", "tuning=head", "evaluate@sst-11711")
+    shown = json.loads(project.dvc("exp", "show", "--json"))
+    assert "head" in json.dumps(shown)
+    assert project.params()["tuning"] == "full", "an experiment elsewhere leaves the workspace alone"
+
+
+def test_the_queue_runs_what_was_queued(project: Project) -> None:
+    project.dvc("exp", "run", "--queue", "--name", "slow", "-S", "lr=1e-4", "evaluate@sst-11711")
+    project.dvc("exp", "run", "--queue", "--name", "fast", "-S", "lr=1e-2", "evaluate@sst-11711")
+    project.dvc("exp", "run", "--run-all")
+    rows = json.loads(project.dvc("exp", "show", "--json", "--param-deps"))
+    assert {"slow", "fast"} <= set(re.findall(r'"(slow|fast)"', json.dumps(rows)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("\nlr: 0.001", "\nlerning_rate: 1\nlr: 0.001", "YB-P01"),
+        ("\nbatch_size: 16", "\nbatch_size: -1", "YB-P04"),
+        ("label: sentiment", "label: sentimnt", "YB-D12"),
+    ],
+)
+def test_a_mistake_costs_no_trained_model(project: Project, old: str, new: str, says: str) -> None:
+    params = project.root / "params.yaml"
+    text = params.read_text()
+    assert old in text
+    params.write_text(text.replace(old, new, 1))
+    done = project("python", "-m", "dvc", "repro")
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (project.root / "build/models/sst/11711/model.safetensors").is_file()
+    params.write_text(text)
+    assert not ran(project.dvc("repro")) - {"check"}
+
+
+def test_a_bad_row_is_named_before_anything_runs(project: Project) -> None:
+    path = project.root / "data/ids-sst-train.csv"
+    path.chmod(0o644)
+    lines = path.read_text().splitlines(keepends=True)
+    lines[9] = lines[9].rsplit("\t", 1)[0] + "\t7\n"
+    path.unlink()
+    path.write_text("".join(lines))
+    done = project("python", "-m", "dvc", "repro")
+    assert done.returncode != 0
+    assert re.search(r"YB-D14 data/ids-sst-train.csv:10:\d+: .*'7'", done.stderr), done.stderr
+    assert (project.root / "build/models/sst/11711/model.safetensors").is_file()
+
+
+def test_nothing_after_download_opens_a_connection(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    env = {"PYTHONPATH": str(tmp_path)}
+    for words in (["tokenize", "sst"], ["pretrain"], ["finetune", "sst", "11711"], ["evaluate", "sst", "11711"], ["report"]):
+        shutil.rmtree(project.root / "build" / "models" / "sst", ignore_errors=True) if words[0] == "finetune" else None
+        done = project("python", "-m", f"stages.{words[0]}", *words[1:], env=env)
+        assert done.returncode == 0, done.stderr
