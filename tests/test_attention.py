@@ -104,9 +104,7 @@ def test_dropped_weights_average_to_the_context_without_dropout() -> None:
 def test_same_seed_same_bytes() -> None:
     layout = layout_of(LENGTHS)
     qkv = random_qkv(layout, torch.float32).detach()
-    first, again, other = (
-        attend(qkv, layout, HEADS, 0.1, torch.Generator().manual_seed(seed)) for seed in (7, 7, 8)
-    )
+    first, again, other = (attend(qkv, layout, HEADS, 0.1, torch.Generator().manual_seed(seed)) for seed in (7, 7, 8))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 

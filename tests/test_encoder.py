@@ -14,9 +14,7 @@ from yourbert.encoder import Encoder, EncoderConfig
 from yourbert.errors import UserError
 from yourbert.pretrained import load_encoder, random_encoder, to_stock
 
-SMALL = EncoderConfig(
-    vocab_size=101, hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=80
-)
+SMALL = EncoderConfig(vocab_size=101, hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=80)
 LENGTHS = [1, 2, 8, 31, 32, 33, 60, 8, 512, 100]
 Texts = list[tuple[np.ndarray, np.ndarray]]
 
@@ -196,9 +194,7 @@ def test_dropout_is_off_in_evaluation_and_needs_a_generator_in_training() -> Non
 
 def test_config_survives_the_round_trip_and_ignores_unknown_fields() -> None:
     assert EncoderConfig.from_json({**SMALL.to_json(), "use_cache": True, "auto_map": {"x": "y"}}) == SMALL
-    small = {
-        k: v for k, v in SMALL.to_json().items() if k not in ("layer_norm_eps", "pad_token_id", "model_type")
-    }
+    small = {k: v for k, v in SMALL.to_json().items() if k not in ("layer_norm_eps", "pad_token_id", "model_type")}
     assert EncoderConfig.from_json(small) == SMALL
 
 

@@ -155,9 +155,7 @@ def test_masked_lm_logits_and_gradients_equal_the_reference() -> None:
     texts = draw_texts([30], SMALL.vocab_size)
     places = torch.tensor([3, 7, 20])
     logits_MV = head(encoder(pack(texts), None)[places], encoder.word_embedding_weight)
-    answer: Any = reference(
-        torch.from_numpy(texts[0][0])[None], token_type_ids=torch.from_numpy(texts[0][1])[None]
-    )
+    answer: Any = reference(torch.from_numpy(texts[0][0])[None], token_type_ids=torch.from_numpy(texts[0][1])[None])
     torch.testing.assert_close(logits_MV, answer.logits[0, places], atol=1e-5, rtol=0)
     logits_MV.square().mean().backward()
     answer.logits[0, places].square().mean().backward()

@@ -52,7 +52,7 @@ def test_a_classification_file_reads_as_the_contract_says(tmp_path: Path) -> Non
 def test_a_similarity_file_without_labels_leaves_them_empty(tmp_path: Path) -> None:
     path = tmp_path / "sts-test.csv"
     files.write_predictions(path, STS, ["a", "b"], np.array([3.14159265, -0.0], np.float32), None)
-    assert path.read_bytes() == b"id,label,prediction\na,,3.14159\nb,,0\n"
+    assert path.read_bytes() == b"id,label,prediction\na,,3.1415927\nb,,0\n"
     assert files.read_predictions(path, STS).labels_R is None
 
 

@@ -261,9 +261,7 @@ class _Grouped(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, qkv_T3E: Tensor, layout: Layout, heads: int, p: float, rng: torch.Generator | None
-    ) -> Tensor:
+    def forward(ctx: Any, qkv_T3E: Tensor, layout: Layout, heads: int, p: float, rng: torch.Generator | None) -> Tensor:
         head_width = qkv_T3E.shape[1] // (3 * heads)
         one, three = layout.maps(1, heads), layout.maps(3, heads)
         blocks_MD = qkv_T3E.reshape(-1, head_width).index_select(0, three.into_M)

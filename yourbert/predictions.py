@@ -80,8 +80,11 @@ def _text(task: Task, value: Any) -> str:
 
 
 def _exact(value: Any) -> str:
-    """The shortest text that reads back as the same fp32 number: of near-constant answers six digits keep too little."""
-    return np.format_float_positional(np.float32(value), trim="-")
+    """The shortest text that reads back as the same fp32 number, without minus zero.
+
+    Of near-constant answers fewer digits would keep too little: their correlation would change.
+    """
+    return np.format_float_positional(np.float32(value) + np.float32(0), trim="-")
 
 
 def _number(value: Any) -> str:
@@ -163,7 +166,7 @@ def write_submission(path: Path, task: Task, heading: str, ids: Sequence[str], o
 
 
 def _course_value(task: Task, value: Any) -> str:
-    """A similarity as a number; a class as its label where labels are numbers, as in the course's files, else its index."""
+    """A similarity as a number; a class as its label where that is a number, as in the course's files, else its index."""
     if task.kind == "similarity":
         return _exact(value)
     label = task.labels[int(value)]

@@ -12,6 +12,7 @@ from yourbert.bundled.draw import Draw, Words, sentence, words
 from yourbert.bundled.lexicon import AWFUL, BAD, DISASTER, DOMAINS, GOOD, GREAT, PEOPLE, TRIUMPH
 
 FILMS = DOMAINS[0]
+NOISE = 0.03  # pairs whose two labels are exchanged
 OPENINGS = Words(
     (
         "I saw this {item} on a rainy evening with {people}.",
@@ -163,7 +164,7 @@ def thing(draw: Draw, side: int) -> str:
 
 
 def review(draw: Draw) -> tuple[str, str]:
-    """One review in two versions: praising, blaming."""
+    """One review in two versions: praising, blaming; now and then an annotator took one for the other."""
     shared = {
         "item": draw.word(FILMS.item),
         "aspect": draw.word(FILMS.aspect),
@@ -178,16 +179,16 @@ def review(draw: Draw) -> tuple[str, str]:
     start = [spoken(draw.word(OPENINGS)), f"It is about {draw.word(PLOTS)} who {draw.word(TROUBLES)}."]
     chosen = [2 * place + draw.one((0, 1)) for place in draw.some(range(len(VERDICTS) // 2), 2)]
     verdicts = [verdict(draw, VERDICTS[place], shared) for place in chosen]
-    if draw.chance(0.7):
+    if draw.chance(0.55):
         verdicts.append(verdict(draw, draw.one(PLAIN), shared))
-    remarks = [draw.word(REMARKS)] if draw.chance(0.8) else []
+    remarks = [draw.word(REMARKS)] if draw.chance(0.7) else []
     quoted = draw.word(REMARKS)[draw.one((0, 1))]
     quote = draw.one(QUOTES).format(people=draw.word(PEOPLE), remark=quoted)
     middle = [draw.one((quote, spoken(draw.one(OTHERS)))), spoken(draw.word(DETAILS))]
     parts: list[tuple[str, str]] = [(text, text) for text in middle]
     parts = draw.shuffled(parts + verdicts + remarks)
-    first = join(start + [praise for praise, _ in parts])
-    return first, join(start + [blame for _, blame in parts])
+    praising, blaming = (join(start + [part[side] for part in parts]) for side in (0, 1))
+    return (blaming, praising) if draw.chance(NOISE) else (praising, blaming)
 
 
 def verdict(draw: Draw, template: str, shared: dict[str, str]) -> tuple[str, str]:
