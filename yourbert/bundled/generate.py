@@ -77,7 +77,7 @@ CORPORA: tuple[Corpus, ...] = (
     Corpus(
         prefix="quora",
         columns=("sentence1", "sentence2", "is_duplicate"),
-        sizes=(2200, 500, 500),
+        sizes=(2600, 500, 500),
         make=question_rows,
         test_header="plain",
     ),

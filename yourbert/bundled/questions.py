@@ -56,9 +56,9 @@ def change(draw: Draw, asked: Question) -> tuple[Change, Question]:
     frame = asked.frame
     options: list[tuple[float, Change]] = [(1.2, "place"), (3.2, "ask"), (0.7, "topic")]
     if frame.directed:
-        options.append((0.7, "swap"))
+        options.append((0.6, "swap"))
     if frame.opposites.train[0][0]:
-        options.append((1.4, "opposite"))
+        options.append((1.1, "opposite"))
     if frame.counted:
         options.append((1.0, "number"))
     kind = draw.weighted(options)

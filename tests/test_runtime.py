@@ -1,0 +1,42 @@
+"""What is computed with follows from the machine, and what is not there is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from yourbert.errors import UserError
+from yourbert.params import Runtime
+from yourbert.runtime import computes_bf16, generator, prepare
+from yourbert.seeding import rng_for, seed_of
+
+CPU = torch.device("cpu")
+
+
+def test_precision_follows_the_processor() -> None:
+    machine = prepare(Runtime(device="cpu", precision="auto", threads=0))
+    assert machine.dtype == (torch.bfloat16 if computes_bf16(CPU) else torch.float32)
+    assert prepare(Runtime(device="cpu", precision="fp32", threads=0)).dtype == torch.float32
+
+
+def test_fp32_products_stay_fp32() -> None:
+    prepare(Runtime(device="cpu", precision="fp32", threads=0))
+    a = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close((a @ a.T).double(), a.double() @ a.double().T, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match="P17") as caught:
+        prepare(Runtime(device="cuda", precision="auto", threads=0))
+    assert caught.value.exit_code == 2
+
+
+def test_generators_are_named() -> None:
+    machine = prepare(Runtime(device="cpu", precision="fp32", threads=0))
+    draw = [torch.rand(3, generator=generator(machine, 1, *name)) for name in (("a",), ("a",), ("b",), ("a", 1))]
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.equal(draw[0], draw[2])
+    assert not torch.equal(draw[0], draw[3])
+    assert seed_of(1, "a") != seed_of(2, "a")
+    assert rng_for(1, "a").integers(2**32) == rng_for(1, "a").integers(2**32)
