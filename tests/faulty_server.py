@@ -181,12 +181,13 @@ def status(code: int, **headers: str) -> Step:
     return lambda to: to.head(code, Content_Length=0, **headers)
 
 
-def packed(data: bytes, keep: int | None = None) -> Step:
-    """The file as gzip, although nobody asked; `keep` cuts the packed bytes but not the promise of them."""
+def packed(data: bytes, keep: int | None = None, promise_all: bool = True) -> Step:
+    """The file as gzip, although nobody asked; `keep` cuts the packed bytes, and perhaps the promise of them."""
 
     def step(to: Handler) -> None:
         zipped = gzip.compress(data)
-        to.head(200, Content_Length=len(zipped), Content_Encoding="gzip", ETag='"z"')
+        length = len(zipped) if promise_all else len(zipped[:keep])
+        to.head(200, Content_Length=length, Content_Encoding="gzip", ETag='"z"')
         to.body(zipped[:keep])
 
     return step

@@ -233,9 +233,10 @@ def test_gzip_that_nobody_asked_for_is_undone(server: Faulty, target: Path) -> N
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
-def test_cut_gzip_is_noticed_and_not_continued(server: Faulty, target: Path) -> None:
+@pytest.mark.parametrize("promise_all", [True, False])
+def test_cut_gzip_is_noticed_and_not_continued(server: Faulty, target: Path, promise_all: bool) -> None:
     text = b"one\ttwo\n" * 20_000
-    fetch(server.plan("/f", packed(text, keep=100), whole(text)), target, patience=QUICK)
+    fetch(server.plan("/f", packed(text, 100, promise_all), whole(text)), target, patience=QUICK)
     assert target.read_bytes() == text and "range" not in server.requests[1].headers
 
 

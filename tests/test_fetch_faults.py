@@ -147,6 +147,17 @@ def holds(target: Path) -> int:
     return part_of(target).stat().st_size if part_of(target).exists() else 0
 
 
+def test_a_kill_between_the_last_byte_and_the_rename_costs_nothing(
+    server: Faulty, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.plan("/f", whole(DATA))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("yourbert.fetch.Identity.of", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        fetch(url, target, sha256=SHA, patience=QUICK)
+    assert fetch(url, target, sha256=SHA, patience=QUICK).transferred == 0
+    assert len(server.requests) == 1 and sha256_of(target) == SHA and only(target)
+
+
 def test_two_processes_fetch_one_file_once(server: Faulty, target: Path) -> None:
     url = server.plan("/f", slow(DATA, 1000, pause=0.1, step_bytes=30_000))
     with fetching(url, target) as first, fetching(url, target) as second:

@@ -78,8 +78,6 @@ def fetch_corpus(
     manifest = read_json(folder / MANIFEST)
     notes = [f"{name} is not in the corpus; what it is for is left out" for name in missing]
     notes += changes(previous, manifest) if previous is not None else []
-    for note in notes:
-        LOGGER.info("corpus %s: %s", corpus, note)
     return {
         "corpus": corpus,
         "source": source,

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from yourbert.bundled import generate
 
-# The best of all settings below on dev, the count of words in one split: a generous opponent.
-CEILINGS = {"ids-sst": 0.55, "ids-cfimdb": 0.70, "quora": 0.73, "sts": 0.60}
+# For the best of all settings below, chosen on dev itself: a generous opponent. Measured: 0.52, 0.68, 0.72, 0.47.
+CEILINGS = {"ids-sst": 0.55, "ids-cfimdb": 0.70, "quora": 0.73, "sts": 0.55}
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 SURPLUS = 0.5  # the most that the presence of a word may add to the share of a label
 FREQUENT = 20
