@@ -15,13 +15,13 @@ from yourbert.fetch import fetch
 from yourbert.web import Patience
 
 QUICK = Patience(
-    connect=1.0,
-    idle=0.4,
+    connect=3.0,
+    idle=2.0,
     tries=5,
     first_wait=0.02,
     longest_wait=1.2,
-    unreachable=1.5,
-    window=0.3,
+    unreachable=3.5,
+    window=0.5,
     least_rate=20_000.0,
     busy=10.0,
 )

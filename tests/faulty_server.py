@@ -76,6 +76,7 @@ Step = Callable[[Handler], None]
 class Faulty(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
     scripts: dict[str, list[Step]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     sent: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))

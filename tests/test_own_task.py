@@ -12,8 +12,7 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,17 +26,16 @@ from tests.pipeline.conftest import Project, make_project
 
 PAGE = (ROOT / "docs" / "own-task.md").read_text(encoding="utf-8")
 ROWS = 100
-CLASSIFICATION, SICK, MIXTURE = (
-    "A classification: types of questions",
-    "Two tasks from one file: SICK",
-    "One model for both",
-)
-FOLDER, SETTINGS, MISTAKES, URLS = (
-    "Where the files go",
-    "Other settings for one task",
-    "When a row is wrong",
-    "Files by URL",
-)
+# Headings of the page.
+FOLDER = "Where the files go"
+CLASSIFICATION = "A classification: types of questions"
+SICK = "Two tasks from one file: SICK"
+MIXTURE = "One model for both"
+SETTINGS = "Other settings for one task"
+MISTAKES = "When a row is wrong"
+URLS = "Files by URL"
+# The page's models and their tasks.
+RUNS = {"trec": ["trec"], "sick-rel": ["sick-rel"], "sick-ent": ["sick-ent"], "sick": ["sick-rel", "sick-ent"]}
 
 
 def blocks(language: str, *sections: str) -> list[str]:
@@ -68,8 +66,14 @@ def add(project: Project, text: str) -> None:
 
 def write_look_alikes(raw: Path) -> None:
     """Invented rows in the two raw formats, with what is awkward about them: Latin-1, tabs, CRLF, a stray quote."""
-    asks = ("How does a {} work ?", "Which {} is the oldest ?", "What is {} short for ?", "Who built the caf\xe9 {} ?")
-    asks += ("Where does the {} stand ?", "How many rooms has a {} ?")
+    asks = (
+        "How does a {} work ?",
+        "Which {} is the oldest ?",
+        "What is {} short for ?",
+        "Who built the caf\xe9 {} ?",
+        "Where does the {} stand ?",
+        "How many rooms has a {} ?",
+    )
     things = ("mill", "bridge", "harbour", "lamp", "ferry", "kiln", "tower", "garden")
     lines = [f"{i % 6} {asks[i % 6].format(f'{things[i % 8]} of year {1700 + i}')}\n" for i in range(ROWS + 30)]
     (raw / "TREC.train.all").write_text("".join(lines[:ROWS]), encoding="latin-1")
@@ -121,15 +125,9 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def copied(followed: Project, tmp_path: Path) -> Project:
-    """The files of the project without what the pipeline made, to be spoilt."""
-    here = tmp_path / "project"
-    skipped = shutil.ignore_patterns(".git", ".dvc", "build", "metrics", "plots", "report")
-    shutil.copytree(followed.root, here, ignore=skipped)
-    shutil.copytree(followed.root / "yourbert", here / "yourbert", dirs_exist_ok=True)
-    shutil.copy(followed.root / "params.yaml", here)
-    project = replace(followed, root=here)
-    project.set_params(corpus="bundled")
-    return project
+    """A copy of the project, to be run or spoilt."""
+    shutil.copytree(followed.root, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
 
 
 def test_conversions_are_short() -> None:
@@ -147,35 +145,30 @@ def test_the_conversions_keep_every_row(followed: Project) -> None:
     assert all(rows.values())
 
 
-def test_the_page_s_commands_give_the_page_s_files(followed: Project) -> None:
+def test_the_page_s_commands_give_the_page_s_files(copied: Project) -> None:
     for text in blocks("yaml", FOLDER, SETTINGS):
-        add(followed, text)
+        add(copied, text)
     (adding,) = commands(FOLDER)
-    followed.dvc(*adding[1:])
+    copied.dvc(*adding[1:])
     targets = [word for line in commands(CLASSIFICATION, SICK, MIXTURE) for word in line[2:]]
     assert len(targets) == 4
-    followed.dvc("repro", *targets)
-    for run, tasks in {
-        "trec": ["trec"],
-        "sick-rel": ["sick-rel"],
-        "sick-ent": ["sick-ent"],
-        "sick": ["sick-rel", "sick-ent"],
-    }.items():
-        found = json.loads((followed.root / f"metrics/runs/{run}/11711.json").read_text())
+    copied.dvc("repro", *targets)
+    for run, tasks in RUNS.items():
+        found = json.loads((copied.root / f"metrics/runs/{run}/11711.json").read_text())
         for task in tasks:
-            splits = json.loads((followed.root / f"metrics/data/{task}.json").read_text())["splits"]
+            splits = json.loads((copied.root / f"metrics/data/{task}.json").read_text())["splits"]
             for split in ("dev", "test"):
                 assert found[task][split]["rows"] == splits[split]["rows_used"] == splits[split]["rows_read"] > 0
-                predictions = (followed.root / f"build/predictions/{run}/11711/{task}-{split}.csv").read_text()
+                predictions = (copied.root / f"build/predictions/{run}/11711/{task}-{split}.csv").read_text()
                 assert len(predictions.splitlines()) == 1 + splits[split]["rows_used"]
     (experiment,) = commands(SETTINGS)
-    assert "Running stage 'finetune@trec-11711'" in followed.dvc(*experiment[1:])
-    assert followed.params()["tasks"]["trec"]["lr"] == 3e-5
-    followed.dvc("repro")
+    assert "Running stage 'finetune@trec-11711'" in copied.dvc(*experiment[1:])
+    assert float(copied.params()["tasks"]["trec"]["lr"]) == 3e-5
+    copied.dvc("repro")
     for name in re.findall(r"^\| `([\w/.-]+)`", PAGE, re.MULTILINE):
         if "/" in name:
-            assert (followed.root / name).exists(), name
-    report = (followed.root / "report/report.md").read_text()
+            assert (copied.root / name).exists(), name
+    report = (copied.root / "report/report.md").read_text()
     assert all(task in report for task in ("trec", "sick-rel", "sick-ent"))
     assert "synthetic" not in report
 
@@ -198,8 +191,18 @@ def spoil_key(project: Project) -> None:
     path.write_text(path.read_text().replace("      labels:", "      lables:", 1))
 
 
-@pytest.mark.parametrize(("number", "spoil"), enumerate((spoil_label, spoil_column, spoil_key)))
-def test_transcripts_are_what_check_prints(copied: Project, number: int, spoil: Any) -> None:
+def tokenized(project: Project, cache: Path) -> dict[str, Any]:
+    """The account of the train rows after the stages up to `tokenize trec`, each of which must succeed."""
+    for stage in (["check"], ["download"], ["tokenize", "trec"]):
+        done = project(sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], env={"YOURBERT_CACHE": str(cache)})
+        assert done.returncode == 0, done.stderr
+    account = json.loads((project.root / "metrics/data/trec.json").read_text())["splits"]["train"]
+    assert isinstance(account, dict)
+    return account
+
+
+@pytest.mark.parametrize(("number", "spoil"), list(enumerate((spoil_label, spoil_column, spoil_key))))
+def test_transcripts_are_what_check_prints(copied: Project, number: int, spoil: Callable[[Project], None]) -> None:
     transcript = blocks("console", MISTAKES)[number]
     spoil(copied)
     done = copied(sys.executable, "-m", "stages.check")
@@ -213,14 +216,11 @@ def told(output: str) -> list[str]:
     return [re.sub(r"params\.yaml:\d+:\d+", "params.yaml", line) for line in lines]
 
 
-def test_bad_rows_are_dropped_and_counted(copied: Project) -> None:
+def test_bad_rows_are_dropped_and_counted(copied: Project, tmp_path: Path) -> None:
     spoil_label(copied)
     (text,) = blocks("yaml", MISTAKES)
     add(copied, text)
-    for stage in (["check"], ["download"], ["tokenize", "trec"]):
-        done = copied(sys.executable, "-m", f"stages.{stage[0]}", *stage[1:])
-        assert done.returncode == 0, done.stderr
-    train = json.loads((copied.root / "metrics/data/trec.json").read_text())["splits"]["train"]
+    train = tokenized(copied, tmp_path / "cache")
     assert train["rows_rejected"] == 1
     assert train["rejected_lines"] == [[42, "D14"]]
 
@@ -243,7 +243,4 @@ def server(copied: Project) -> Iterator[str]:
 def test_a_file_by_url(copied: Project, server: str, tmp_path: Path) -> None:
     (text,) = blocks("yaml", URLS)
     add(copied, text.replace("https://example.org/sets", server))
-    for stage in (["check"], ["download"], ["tokenize", "trec"]):
-        done = copied(sys.executable, "-m", f"stages.{stage[0]}", *stage[1:], env={"YOURBERT_CACHE": str(tmp_path)})
-        assert done.returncode == 0, done.stderr
-    assert json.loads((copied.root / "metrics/data/trec.json").read_text())["splits"]["train"]["rows_used"]
+    assert tokenized(copied, tmp_path / "cache")["rows_used"]

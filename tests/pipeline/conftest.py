@@ -16,7 +16,16 @@ import yaml
 from tests.closure import ROOT
 from yourbert.bundled.generate import write
 
-PARTS = ("stages", "yourbert", "params.yaml", "dvc.yaml", "pyproject.toml", ".gitignore", ".gitattributes", ".dvcignore")
+PARTS = (
+    "stages",
+    "yourbert",
+    "params.yaml",
+    "dvc.yaml",
+    "pyproject.toml",
+    ".gitignore",
+    ".gitattributes",
+    ".dvcignore",
+)
 ROWS = 60
 
 

@@ -53,14 +53,14 @@ def test_a_clone_gives_the_same_metrics(reproduced: Project, tmp_path: Path) -> 
     reproduced.git("clone", "--quiet", str(reproduced.root), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone")
     shutil.copytree(reproduced.root / "data", clone.root / "data")
-    assert MODELS <= ran(clone.dvc("repro"))
+    assert ran(clone.dvc("repro")) >= MODELS
     changed = [line for line in clone.git("status", "--porcelain").splitlines() if "dvc.lock" not in line]
     assert changed == []
 
 
 def test_lr_retrains_the_models_and_not_the_tokens(project: Project) -> None:
     stages = ran(project.dvc("exp", "run", "-S", "lr=1e-5"))
-    assert MODELS <= stages
+    assert stages >= MODELS
     assert not {s for s in stages if s.startswith(("tokenize", "pretrain", "download"))}
     diff = json.loads(project.dvc("metrics", "diff", "--json"))
     for run in ("sts", "shared"):
@@ -84,7 +84,9 @@ def test_pretraining_switches_on_and_back(project: Project) -> None:
     assert {"pretrain", *MODELS} <= ran(project.dvc("repro"))
     assert json.loads((project.root / "metrics/pretrain.json").read_text())["steps"] > 0
     project.git("checkout", "--quiet", "params.yaml")
-    assert not {s for s in ran(project.dvc("repro")) if s.startswith(("finetune", "multitask"))}, "the run cache has them"
+    assert not {s for s in ran(project.dvc("repro")) if s.startswith(("finetune", "multitask"))}, (
+        "the run cache has them"
+    )
 
 
 def test_last_layer_only(project: Project) -> None:
@@ -140,7 +142,13 @@ def test_a_bad_row_is_named_before_anything_runs(project: Project) -> None:
 def test_nothing_after_download_opens_a_connection(project: Project, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
     env = {"PYTHONPATH": str(tmp_path)}
-    for words in (["tokenize", "sst"], ["pretrain"], ["finetune", "sst", "11711"], ["evaluate", "sst", "11711"], ["report"]):
+    for words in (
+        ["tokenize", "sst"],
+        ["pretrain"],
+        ["finetune", "sst", "11711"],
+        ["evaluate", "sst", "11711"],
+        ["report"],
+    ):
         shutil.rmtree(project.root / "build" / "models" / "sst", ignore_errors=True) if words[0] == "finetune" else None
         done = project("python", "-m", f"stages.{words[0]}", *words[1:], env=env)
         assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat; never imported by the library."""

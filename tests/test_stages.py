@@ -1,0 +1,108 @@
+"""Every parameter that reaches a stage's library call is declared to DVC, and no top-level key is declared in vain.
+
+An undeclared one would leave a stage "up to date" after the parameter changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.closure import ROOT
+from yourbert.params import Params
+
+# Stage -> the words of its command line, and the library call in its module.
+CALLS = {
+    "download": ((), "download"),
+    "tokenize": (("sst",), "tokenize_task"),
+    "pretrain": ((), "pretrain"),
+    "finetune": (("sst", "11711"), "tailor"),
+    "multitask": (("shared", "11711"), "tailor"),
+    "evaluate": (("sst", "11711"), "evaluate"),
+}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+OTHER = {
+    "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "mean", "schedule": "constant",
+    "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
+}  # fmt: skip
+
+
+def changes() -> list[str]:
+    """A dotted key for every top-level value, and some inside the blocks."""
+    blocks = ("tasks", "mixtures", "seeds", "pretrain", "evaluate", "report")
+    inside = [
+        *("tasks.sst.data.max_length", "tasks.sst.data.label", "tasks.quora.data.max_length"),
+        *("mixtures.shared.sampling", "pretrain.lr", "pretrain.mask_rate", "evaluate.bootstrap", "report.alpha"),
+    ]
+    return [*(key for key in SHIPPED if key not in blocks), *inside]
+
+
+def other(value: Any) -> Any:
+    """A value of the same type that the schema accepts as well."""
+    if isinstance(value, str):
+        return f"{value}x"
+    return value / 2 if isinstance(value, float) else value + 1
+
+
+def params(changed: str = "") -> Params:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    if changed:
+        *path, last = changed.split(".")
+        block = values
+        for key in path:
+            block = block[key]
+        block[last] = OTHER[last] if last in OTHER else other(block[last])
+    return Params.model_validate(values)
+
+
+def captured(stage: str, given: Params, monkeypatch: pytest.MonkeyPatch) -> object:
+    """What the stage hands to the library."""
+    module = importlib.import_module(f"stages.{stage}")
+    words, call = CALLS[stage]
+    seen: list[object] = []
+
+    def record(*args: object, **kwargs: object) -> dict[str, object]:
+        seen.append((args, kwargs))
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_params", lambda: given)
+        patch.setattr(module, call, record)
+        for name in ("write_json", "read_json"):
+            if hasattr(module, name):
+                patch.setattr(module, name, lambda *args: {"wanted": {}})
+        module.main(*words)
+    return seen
+
+
+def declared(stage: str) -> list[str]:
+    return [key.replace("${item.task}", "sst").replace("${item.mixture}", "shared") for key in STAGES[stage]["params"]]
+
+
+@pytest.mark.parametrize("stage", CALLS)
+@pytest.mark.parametrize("key", changes())
+def test_what_reaches_the_library_is_declared(stage: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reaches = captured(stage, params(key), monkeypatch) != captured(stage, params(), monkeypatch)
+    covered = any(key == name or key.startswith(f"{name}.") for name in declared(stage))
+    assert covered or not reaches, f"{stage} reads {key}; add it to its params in dvc.yaml"
+    if key in SHIPPED:
+        assert covered == reaches, f"{stage} declares {key} and does not read it"
+
+
+def test_both_evaluations_are_declared_alike() -> None:
+    one, many = STAGES["evaluate"], STAGES["evaluate-multitask"]
+    assert one["params"] == many["params"]
+    assert [d for d in one["deps"] if d.endswith(".py")] == [d for d in many["deps"] if d.endswith(".py")]
+
+
+def test_nothing_heavy_is_imported_for_a_check() -> None:
+    heavy = "('torch', 'sklearn', 'scipy', 'transformers')"
+    code = f"import sys, stages.check; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
