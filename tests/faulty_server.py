@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import re
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -80,6 +79,7 @@ class Faulty(ThreadingHTTPServer):
     scripts: dict[str, list[Step]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     sent: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -108,6 +108,7 @@ def serving() -> Iterator[Faulty]:
     try:
         yield server
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()
 
@@ -168,7 +169,8 @@ def slow(data: bytes, at: int, pause: float, step_bytes: int, etag: str = '"v1"'
         to.head(206 if start else 200, Content_Length=len(data) - start, ETag=etag, **more)
         to.body(data[start:at])
         for here in range(max(start, at), len(data), step_bytes):
-            time.sleep(pause)
+            if to.server.closing.wait(pause):
+                return
             to.body(data[here : here + step_bytes])
 
     return step

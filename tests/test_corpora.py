@@ -16,8 +16,9 @@ from tests.downloads import without_proxies
 from tests.faulty_server import Faulty, page, serving, status, whole
 from yourbert import corpora
 from yourbert.content import Identity
-from yourbert.corpora import CS224N_FILES, changes, fetch_corpus, local_name, local_names
+from yourbert.corpora import CS224N_FILES, changes, fetch_corpus
 from yourbert.errors import UserError
+from yourbert.filenames import local_name, local_names
 from yourbert.params import read_params
 from yourbert.storage import check_manifest, read_json
 from yourbert.web import Patience

@@ -16,7 +16,7 @@ import yaml
 
 from tests.closure import ROOT, closure, file_of, imports
 
-FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "seeding"]
+FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "filenames", "seeding"]
 TEXT = [
     "sources", "delimited", "formats", "corpus", "tokenizer", "packing", "overlap", "account", "tokenize_task",
     "batching", "mixing", "masking",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from tests.faulty_server import (
 )
 from yourbert.errors import UserError
 from yourbert.fetch import fetch, probe
-from yourbert.web import Patience, next_hop, refuse_local, shown
+from yourbert.filenames import shown
+from yourbert.web import Patience, next_hop, refuse_local
 
 
 @pytest.fixture(autouse=True)
@@ -169,10 +171,17 @@ def test_silence_is_noticed_within_the_time(monkeypatch: pytest.MonkeyPatch, tar
         return real("127.0.0.1", 80, type=socket.SOCK_STREAM) * 6
 
     monkeypatch.setattr(socket, "getaddrinfo", addresses)
-    monkeypatch.setattr(socket, silent, lambda *args, **settings: time.sleep(20))
+    over = threading.Event()
+
+    def silence(*args: Any, **settings: Any) -> Any:
+        over.wait(20)
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, silent, silence)
     started = time.monotonic()
     refused("W03", "http://a.org/f", target, patience=Patience(connect=0.5, unreachable=0.8))
     assert time.monotonic() - started < 2.5
+    over.set()
 
 
 def test_probe_gives_the_headers_of_the_first_hop(server: Faulty) -> None:

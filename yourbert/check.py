@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from yourbert.corpora import BUNDLED, CS224N, is_url
+from yourbert.corpora import BUNDLED, CS224N
 from yourbert.corpus import check_file
 from yourbert.errors import Problem, UserError, nearest
+from yourbert.filenames import is_url
 from yourbert.params import Params, located
 from yourbert.storage import sha256_of
 from yourbert.tasks import SPLITS, Split

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from yourbert.content import Cache
-from yourbert.errors import Problem, UserError, fail, nearest, quoted
+from yourbert.errors import Problem, UserError, fail, nearest
 from yourbert.fetch import Fetched, fetch, probe
+from yourbert.filenames import is_url, local_names, shown
 from yourbert.storage import MANIFEST, link_or_copy, read_json, replacing, write_manifest
-from yourbert.web import LOGGER, USUAL, Patience, shown
+from yourbert.web import LOGGER, USUAL, Patience
 
 BUNDLED, CS224N = "bundled", "cs224n"
 CS224N_COMMIT = "7ac8260577fc12a86c7aaf38918056c30054ef39"
@@ -86,44 +86,6 @@ def fetch_corpus(
         "missing": missing,
         "notes": notes,
     }
-
-
-def is_url(file: str) -> bool:
-    return file.lower().startswith(("http://", "https://"))
-
-
-def local_name(file: str) -> str:
-    """The name in the corpus folder of a file that params.yaml names or gives the URL of.
-
-    Raises UserError (W14) for a name that is a path, hidden, or empty.
-    """
-    try:
-        name = unquote(urlsplit(file).path.rpartition("/")[2]) if is_url(file) else file
-    except ValueError:
-        name = ""
-    if not name or name.startswith(".") or name == MANIFEST or not name.isprintable() or set(name) & set("/\\:"):
-        what = f"{quoted(shown(file) if is_url(file) else file)} does not name a file of the corpus"
-        fail("W14", what, where="params.yaml: tasks", fix="give a bare file name, or a URL that ends in one")
-    return name
-
-
-def local_names(files: Iterable[str]) -> dict[str, str]:
-    """File or URL -> its name in the corpus folder. Raises UserError (W14) if two would get the same name."""
-    names: dict[str, str] = {}
-    for file in files:
-        name = local_name(file)
-        other = next((f for f, n in names.items() if n.lower() == name.lower()), None)
-        if other is not None:
-            shown_files = " and ".join(shown(f) if is_url(f) else f for f in (other, file))
-            fix = "rename one of them"
-            fail(
-                "W14",
-                f"two files would both be saved as {quoted(name)}: {shown_files}",
-                where="params.yaml: tasks",
-                fix=fix,
-            )
-        names[file] = name
-    return names
 
 
 def changes(previous: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:

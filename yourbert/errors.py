@@ -31,7 +31,8 @@ class Problem:
     def __str__(self) -> str:
         where = f" {self.where}:" if self.where else ""
         fix = f" Fix: {self.fix}." if self.fix else ""
-        return f"YB-{self.code}{where} {self.what.rstrip('.')}.{fix}"
+        end = "" if self.what.endswith(("?", ".")) else "."
+        return f"YB-{self.code}{where} {self.what}{end}{fix}"
 
 
 class UserError(Exception):

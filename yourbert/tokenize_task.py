@@ -12,6 +12,7 @@ from typing import Any
 from yourbert.account import SplitAccount, split_warnings, task_account
 from yourbert.corpus import Row, SplitRows
 from yourbert.errors import Problem, UserError, fail, nearest
+from yourbert.filenames import local_name
 from yourbert.packing import SplitWriter, encode_rows
 from yourbert.params import TaskData
 from yourbert.storage import read_json, write_array, write_json
@@ -66,10 +67,10 @@ def check_length(name: str, data: TaskData, base: Path) -> None:
 
 def find_files(data: TaskData, corpus: Path) -> tuple[dict[Split, Path], list[str]]:
     """The file of each split, and a warning for a test file that is not there (train and dev are asked for later)."""
-    files: dict[Split, Path] = {"train": corpus / data.train, "dev": corpus / data.dev}
+    files: dict[Split, Path] = {"train": corpus / local_name(data.train), "dev": corpus / local_name(data.dev)}
     if data.test is None:
         return files, []
-    if (path := corpus / data.test).exists():
+    if (path := corpus / local_name(data.test)).exists():
         return files | {"test": path}, []
     others = [p.name for p in corpus.glob("*")]
     return files, [f"D29 no test file {data.test}: the task goes without a test split{nearest(data.test, others)}"]

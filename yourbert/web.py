@@ -24,6 +24,7 @@ import requests
 from requests.utils import get_environ_proxies, requote_uri, select_proxy
 
 from yourbert.errors import fail, quoted
+from yourbert.filenames import shown
 
 LOGGER = logging.getLogger("yourbert")
 MOST_HOPS = 5
@@ -70,16 +71,6 @@ class Trouble(Exception):
     def __init__(self, code: str, reason: str, *, wait: float = 0.0, reached: bool = True) -> None:
         super().__init__(reason)
         self.code, self.wait, self.reached = code, wait, reached
-
-
-def shown(url: str) -> str:
-    """An address as it may stand in a message: without user name, password, query and control characters."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return quoted(url)
-    query = "?…" if parts.query else ""
-    return quoted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}")[1:-1]
 
 
 def persist(act: Callable[[], T], url: str, patience: Patience) -> T:

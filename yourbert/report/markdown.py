@@ -70,7 +70,7 @@ def cautions(gathered: Gathered, params: Params) -> str:
     """What a reader must know before believing any figure."""
     found = []
     if params.corpus == "bundled":
-        found.append("The bundled corpus is synthetic: these scores say nothing about real text.")
+        found.append("The files that came with the project are synthetic: scores on them say nothing about real text.")
     flattered = [plain(task) for task in ("quora", "sts") if task in gathered.tasks]
     if SEEN_QUORA in params.model and flattered:
         found.append(
@@ -113,7 +113,7 @@ def _study(gathered: Gathered, figures: Figures, params: Params) -> Iterator[str
     yield tables.study_table(gathered, figures)
     if params.corpus == "bundled":
         yield (
-            "**Not comparable**: our figures are on the bundled corpus, which is synthetic; the study's are on the "
+            "**Not comparable**: the files that came with the project are synthetic; the study's are on the "
             "data of its class. `corpus: cs224n` in params.yaml gives figures that can be compared."
         )
     else:
