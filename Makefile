@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The stages are run by the first `python` on the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro test lint clean
 repro: $(VENV)/ready

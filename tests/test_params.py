@@ -105,7 +105,7 @@ def test_the_place_is_the_line_of_the_key(tmp_path: Path) -> None:
 
 
 def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
-    params = read_params(changed(tmp_path, "  sst:\n", "  sst:\n    lr: 3e-05\n"))
+    params = read_params(changed(tmp_path, "  sst:\n    lr:", "  sst:\n    lr: 3e-05"))
     assert params.training("sst").lr == 3e-5
     assert params.training("quora").lr == params.lr
     assert params.training("sst").model_copy(update={"lr": params.lr}) == params.training("quora")
@@ -114,7 +114,7 @@ def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        ("lr: 7", "P04", "tasks.sst.lr"),
+        ("clip: -7", "P04", "tasks.sst.clip"),
         ("epoch: 7", "P01", "did you mean 'epochs'"),
         ("tuning: heads", "P05", "'head'"),
     ],

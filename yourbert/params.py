@@ -61,7 +61,10 @@ class Training(Block):
 
 
 class Overriding(Block):
-    """A block that may also hold any key of `Training`, where one task or mixture differs from the top level."""
+    """A block that may also hold any key of `Training`, where one task or mixture differs from the top level.
+
+    An empty value means no difference; `-S tasks.sst.lr=3e-5` can then fill it.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -205,7 +208,8 @@ class Params(Training, Runtime):
         """How the model named `run` is trained: the top-level keys with the run's own overrides."""
         block: Overriding = self.tasks[run] if run in self.tasks else self.mixtures[run]
         top = {key: getattr(self, key) for key in Training.model_fields}
-        return Training.model_validate(top | (block.model_extra or {}))
+        own = {key: value for key, value in (block.model_extra or {}).items() if value is not None}
+        return Training.model_validate(top | own)
 
     def pretraining(self) -> Training:
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""

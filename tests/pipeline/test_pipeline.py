@@ -69,7 +69,7 @@ def test_lr_retrains_the_models_and_not_the_tokens(project: Project) -> None:
 
 
 def test_a_task_s_own_lr_retrains_that_task_alone(project: Project) -> None:
-    stages = ran(project.dvc("exp", "run", "-S", "+tasks.sst.lr=3e-5"))
+    stages = ran(project.dvc("exp", "run", "-S", "tasks.sst.lr=3e-5"))
     assert stages == {"check", "finetune@sst-11711", "evaluate@sst-11711", "report"}
 
 
