@@ -2,7 +2,7 @@
 
 from stages import BUILD, METRICS, run
 from yourbert.params import read_params
-from yourbert.tailor import pretrain
+from yourbert.pretrain import pretrain
 
 
 def main() -> None:

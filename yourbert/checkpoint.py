@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import yourbert
 from yourbert.errors import fail
-from yourbert.storage import read_tensors, read_tensors_metadata, write_tensors
+from yourbert.params import project_root
+from yourbert.storage import folder_hash, read_tensors, read_tensors_metadata, write_tensors
 
 STATE = "state.safetensors"
 SECONDS_BETWEEN_SAVES = 60.0
@@ -32,6 +34,12 @@ History = dict[str, Any]
 def fingerprint(facts: Mapping[str, object]) -> str:
     """A short name for a JSON-able description of a run."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def resume_folder(facts: Mapping[str, object]) -> Path:
+    """Where the state of the run that `facts` describe is kept; the code counts as one of its facts."""
+    code = folder_hash(Path(yourbert.__file__).parent, "*.py")
+    return project_root() / ".yourbert" / "resume" / fingerprint({**facts, "code": code})
 
 
 class Resume:

@@ -30,9 +30,9 @@ from yourbert.storage import (
     write_tensors,
 )
 from yourbert.tasks import Task
+from yourbert.tokenizer import FILES
 
 FORMAT = 1
-TOKENIZER_FILES = ("vocab.txt", "tokenizer_config.json")
 HEADS = "heads."
 
 
@@ -41,7 +41,7 @@ def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path
     heads = {HEADS + name: t for name, t in model.heads.state_dict().items()}
     write_tensors(folder / "model.safetensors", to_stock(model.encoder) | heads, {"format": "pt"})
     write_json(folder / "config.json", model.encoder.config.to_json())
-    for name in TOKENIZER_FILES:
+    for name in FILES:
         link_or_copy(base / name, folder / name)
     about = {
         "format": FORMAT,

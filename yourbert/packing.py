@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yourbert.errors import fail
-from yourbert.storage import read_array, read_json, replacing
+from yourbert.storage import read_array, read_json, replacing, sha256_of
 from yourbert.tasks import SPLITS, Kind, Split, Task
 from yourbert.tokenizer import Tokenizer
 
@@ -74,6 +74,14 @@ def open_tokens(folder: Path) -> TaskTokens:
     task = Task.from_json(facts)
     splits = {split: open_split(folder / split, task) for split in SPLITS if (folder / split).is_dir()}
     return TaskTokens(task, splits, sha256, lower_case)
+
+
+def open_tokens_for(folder: Path, encoder: Path) -> TaskTokens:
+    """Opens tokens for an encoder folder. Raises UserError (C05) when they were made with another vocabulary."""
+    opened = open_tokens(folder)
+    if opened.vocabulary_sha256 != sha256_of(encoder / "vocab.txt"):
+        fail("C05", "these tokens were made with another vocabulary", where=str(folder), fix="run `dvc repro`")
+    return opened
 
 
 def open_split(folder: Path, task: Task) -> PackedSplit:

@@ -18,17 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yourbert.batching import Batch, Stream, gather, in_order_of_length
+from yourbert.checkpoint import Resume, resume_folder
 from yourbert.encoder import Encoder
 from yourbert.errors import fail
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, mask_tokens
-from yourbert.packing import PackedSplit
-from yourbert.params import Training
+from yourbert.packing import PackedSplit, open_tokens_for
+from yourbert.params import Pretrain, Runtime, Training, located
 from yourbert.predict import TOKENS_PER_BATCH, to_device
-from yourbert.runtime import Machine
+from yourbert.pretrained import load_encoder, save_encoder
+from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
-from yourbert.tokenizer import Tokenizer
-from yourbert.train import StepLoss
+from yourbert.storage import folder_hash, link_or_copy, write_json, write_manifest
+from yourbert.tokenizer import FILES, Tokenizer
+from yourbert.train import Outcome, StepLoss, train
 
 NAME = "mlm"
 LINES_PER_CHUNK = 4096
@@ -159,3 +162,78 @@ def _encode(lines: list[str], tokenizer: Tokenizer, max_length: int) -> Iterator
         for start in range(0, len(ids), room):
             piece = ids[start : start + room]
             yield np.asarray([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int64)
+
+
+def pretrain(
+    settings: Pretrain,
+    schedule: Training,
+    runtime: Runtime,
+    seed: int,
+    base: Path,
+    tokens: Path,
+    out: Path,
+    metrics: Path,
+) -> None:
+    """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
+    if not settings.enabled:
+        for path in sorted(p for p in base.iterdir() if p.is_file()):
+            link_or_copy(path, out / path.name)
+        write_json(metrics, {"enabled": 0, "rows": 0, "steps": 0, "tokens": 0})
+        return
+    machine = prepare(runtime)
+    tokenizer = Tokenizer.load(base)
+    texts = read_texts(located(settings.text), tokenizer, settings.max_length) if settings.text else iter(())
+    opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
+    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length)
+    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length)
+    facts = {
+        "settings": settings.model_dump(),
+        "schedule": schedule.model_dump(),
+        "text": len(train_rows),
+        "base": folder_hash(base),
+        "tokens": folder_hash(tokens),
+        "machine": machine.facts(),
+        "seed": seed,
+    }
+    with Resume(resume_folder(facts)) as resume:
+        loaded = load_encoder(base, settings.dropout, generator(machine, seed, "pooler"))
+        head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(machine, seed, "mlm head"))
+        outcome = _train_mlm(
+            loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume
+        )
+    save_encoder(out, loaded.encoder, head)
+    for name in FILES:
+        link_or_copy(base / name, out / name)
+    write_manifest(out)
+    scores = {epoch: score for _, epoch, _, _, score in outcome.curve}
+    write_json(
+        metrics,
+        {
+            "enabled": 1,
+            "rows": len(train_rows),
+            "steps": outcome.steps_done,
+            "tokens": outcome.tokens,
+            "dev_accuracy_before": round(scores[0], 5),
+            "dev_accuracy": round(scores[outcome.best_epoch], 5),
+            "best_epoch": outcome.best_epoch,
+        },
+    )
+
+
+def _train_mlm(
+    encoder: Encoder,
+    head: MlmHead,
+    train_rows: PackedSplit,
+    dev_rows: PackedSplit,
+    tokenizer: Tokenizer,
+    settings: Pretrain,
+    schedule: Training,
+    machine: Machine,
+    seed: int,
+    resume: Resume,
+) -> Outcome:
+    encoder.compute_dtype = machine.dtype
+    encoder.freeze_pooler()
+    model = MlmModel(encoder, head).to(machine.device)
+    learner = MlmLearner(model, train_rows, dev_rows, tokenizer, schedule, settings.mask_rate, machine, seed)
+    return train("pretrain", learner, schedule, resume)

@@ -17,6 +17,7 @@ from yourbert.errors import fail
 from yourbert.storage import read_json, sha256_of
 from yourbert.tasks import Truncation
 
+FILES = ("vocab.txt", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 CHUNK_TEXTS, CHUNK_CHARACTERS = 4096, 2_000_000  # what is tokenized at once
 
