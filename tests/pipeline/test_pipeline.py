@@ -135,7 +135,7 @@ def test_a_bad_row_is_named_before_anything_runs(project: Project) -> None:
     path.write_text("".join(lines))
     done = project("python", "-m", "dvc", "repro")
     assert done.returncode != 0
-    assert re.search(r"YB-D14 data/ids-sst-train.csv:10:\d+: .*'7'", done.stderr), done.stderr
+    assert re.search(r"YB-D16 data/ids-sst-train.csv:10:\d+: .*'7'", done.stderr), done.stderr
     assert (project.root / "build/models/sst/11711/model.safetensors").is_file()
 
 
