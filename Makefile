@@ -9,7 +9,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro test lint clean
 repro: $(VENV)/ready
-	$(BIN)/dvc repro --pull
+	test -d data || $(BIN)/dvc pull --quiet data.dvc
+	$(BIN)/dvc repro
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m "not slow and not cuda"
