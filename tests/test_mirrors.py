@@ -320,7 +320,9 @@ def test_a_local_folder_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./nothing", "~/nothing-here", "a/b/c", "org/model@", "", "../x"])
-def test_what_is_neither_folder_nor_hub_id(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_neither_folder_nor_hub_id(
+    run: Run, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     refused(run, "P05", model)
 
