@@ -89,7 +89,8 @@ def test_in_memory_and_on_disk_agree(tmp_path: Path, base: Path) -> None:
     assert here.labels is None and len(here) == 3 and here.ids() == ["0", "1", "2"]
 
 
-def test_the_account(tmp_path: Path, base: Path) -> None:
+def test_the_account(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "yourbert")
     train = [*TRAIN, ("r3", "i", "O", "0"), ("r4", "good " * 20, "bad " * 20, "9"), ("r5", "good " * 20, "bad", "0")]
     train.append(("r6", "a " * 7, "a " * 6, "0"))  # 16 tokens: as many as fit
     test = [("t0", "bad film", "good film", "1"), ("t1", "a\u200b", "b", "0")]
@@ -98,13 +99,15 @@ def test_the_account(tmp_path: Path, base: Path) -> None:
     account = tokenize_task("pairs", data, folder, base, tmp_path / "out")
     split = account["splits"]["train"]
     assert (split["rows_read"], split["rows_used"], split["rows_rejected"]) == (7, 6, 1)
-    assert split["rejected"] == {"D16": 1} and split["rejected_lines"] == [[6, "D16"]]
+    assert split["rejected"] == {"D16": 1} and split["rejected_lines"][0][:2] == [6, "D16"]
     assert split["labels"] == {"0": 4, "1": 2, "2": 0} and split["truncated"] == 1 and split["length"]["max"] == 24
     assert split["same_text_two_labels"] == 1 and split["distinct_rows"] == 5
     assert split["tokens"] == len(open_tokens(tmp_path / "out").splits["train"].tokens)
     assert account["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
     codes = [warning[:3] for warning in account["warnings"]]
     assert codes == ["D24", "tra", "D22", "D21", "D27", "D21"], account["warnings"]
+    assert caplog.messages == [f"pairs: {warning}" for warning in account["warnings"]], "the user reads each of them"
+    assert "1 of 7 rows dropped (line 6: D16 column '" in account["warnings"][1]
     assert "no row with label 2" in account["warnings"][0] and "(lines 4)" in account["warnings"][2]
     assert "(lines 2=3)" in account["warnings"][3] and "(lines 2=2)" in account["warnings"][5]
     assert json.loads(json.dumps(account, allow_nan=False)) == account

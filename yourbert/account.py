@@ -106,7 +106,8 @@ def split_warnings(task: Task, accounts: Mapping[Split, SplitAccount]) -> list[s
         found += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
     for split, account in accounts.items():
         if n := account.tally.rejected.total():
-            found.append(f"{account.path.name}: {n} of {account.tally.rows_read} rows dropped")
+            first = _some([f"line {line}: {code} {reason}" for line, code, reason in account.tally.listed])
+            found.append(f"{account.path.name}: {n} of {account.tally.rows_read} rows dropped ({first})")
         if account.has_labels and (lines := account.contradictions):
             found.append(f"D22 {account.path.name}: {len(lines)} texts have two labels (lines {_some(lines)})")
         if n := account.tally.hidden_characters:

@@ -44,21 +44,21 @@ class Row(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of a file's rows: read = used + rejected. listed: the first rejected ones, (line, code)."""
+    """What became of a file's rows: read = used + rejected. listed: the first rejected ones: line, code, reason."""
 
     rows_read: int = 0
     rows_used: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    listed: list[tuple[int, str]] = field(default_factory=list)
+    listed: list[tuple[int, str, str]] = field(default_factory=list)
     blank_lines: int = 0
     labels_respelled: int = 0
     hidden_characters: int = 0
     rows_with_hidden_characters: int = 0
 
-    def reject(self, line: int, code: str) -> None:
+    def reject(self, line: int, code: str, reason: str) -> None:
         self.rejected[code] += 1
         if len(self.listed) < LISTED:
-            self.listed.append((line, code))
+            self.listed.append((line, code, reason))
 
     def to_json(self) -> dict[str, Any]:
         assert self.rows_read == self.rows_used + self.rejected.total(), "a row is used or rejected"
@@ -156,7 +156,7 @@ class SplitRows:
                 if not total:
                     yield row
                 continue
-            tally.reject(line, row[0].code)
+            tally.reject(line, row[0].code, row[0].what.removeprefix(f"task '{self.name}', "))
             if strict:
                 total += len(row)
                 problems += row[: max(0, SHOWN_PER_FILE - len(problems))]

@@ -46,6 +46,8 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
     raise_all(failures)
     _note_layouts(accounts)
     warnings += split_warnings(task, accounts)
+    for warning in warnings:
+        log.info("%s: %s", name, warning)
     write_json(
         out / "task.json",
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
