@@ -8,17 +8,19 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro test lint clean
-repro: $(VENV)/ready
-	test -d data || $(BIN)/dvc pull --quiet data.dvc
+repro: $(VENV)/ready data
 	$(BIN)/dvc repro
 
-test: $(VENV)/ready-dev
+test: $(VENV)/ready-dev data
 	$(BIN)/python -m pytest -m "not slow and not cuda"
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+data: | $(VENV)/ready
+	$(BIN)/dvc pull --quiet data.dvc
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
