@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from yourbert import runtime
 from yourbert.errors import UserError
 from yourbert.params import Runtime
-from yourbert.runtime import computes_bf16, generator, prepare
+from yourbert.runtime import generator, prefers_bf16, prepare
 from yourbert.seeding import rng_for, seed_of
 
 CPU = torch.device("cpu")
@@ -15,8 +16,27 @@ CPU = torch.device("cpu")
 
 def test_precision_follows_the_processor() -> None:
     machine = prepare(Runtime(device="cpu", precision="auto", threads=0))
-    assert machine.dtype == (torch.bfloat16 if computes_bf16(CPU) else torch.float32)
+    assert machine.dtype == (torch.bfloat16 if prefers_bf16(CPU) else torch.float32)
     assert prepare(Runtime(device="cpu", precision="fp32", threads=0)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "bf16"),
+    [
+        ("AuthenticAMD", ["avx512_bf16"], True),
+        ("AuthenticAMD", ["avx512f"], False),
+        ("GenuineIntel", ["avx512_bf16"], False),
+        ("GenuineIntel", ["avx512_bf16", "amx_bf16"], True),
+        ("", [], False),
+    ],
+)
+def test_bf16_is_chosen_where_it_is_the_faster(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: list[str], bf16: bool
+) -> None:
+    reported = {"vendor_id": ["vendor_id", ":", vendor], "flags": ["flags", ":", *flags]}
+    monkeypatch.setattr(runtime, "_reported", reported.__getitem__)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert prefers_bf16(CPU) == bf16
 
 
 def test_fp32_products_stay_fp32() -> None:

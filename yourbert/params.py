@@ -185,7 +185,7 @@ class Report(Block):
 
 
 class Runtime(Block):
-    """precision: "auto" takes bf16 where the processor computes in it. threads: 0 for one per physical core."""
+    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core."""
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision

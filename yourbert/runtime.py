@@ -74,20 +74,27 @@ def computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     facts = torch.backends.cpu.get_cpu_capability()
-    return facts.startswith("AVX512") and _flag("avx512_bf16")
+    return facts.startswith("AVX512") and "avx512_bf16" in _reported("flags")
 
 
-def _flag(name: str) -> bool:
+def prefers_bf16(device: torch.device) -> bool:
+    """Whether bf16 is also the faster choice: Intel's vector units multiply it at half the rate of fp32 (LOG.md)."""
+    intel_without_amx = "GenuineIntel" in _reported("vendor_id") and "amx_bf16" not in _reported("flags")
+    return computes_bf16(device) and (device.type == "cuda" or not intel_without_amx)
+
+
+def _reported(field: str) -> list[str]:
+    """The words of a field of the first processor in /proc/cpuinfo; none where there is no such file."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            return any(line.startswith("flags") and name in line.split() for line in file)
+            return next((line.split() for line in file if line.startswith(field)), [])
     except OSError:
-        return False
+        return []
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
-        return torch.bfloat16 if computes_bf16(device) else torch.float32
+        return torch.bfloat16 if prefers_bf16(device) else torch.float32
     if precision == "bf16" and not computes_bf16(device):
         fail(
             "P17",
