@@ -45,6 +45,11 @@ def test_fp32_products_stay_fp32() -> None:
     torch.testing.assert_close((a @ a.T).double(), a.double() @ a.double().T, atol=1e-4, rtol=1e-5)
 
 
+def test_the_smallest_numbers_are_zero_on_a_cpu() -> None:
+    prepare(Runtime(device="cpu", precision="fp32", threads=0))
+    assert not (torch.full((64,), torch.finfo(torch.float32).tiny) * 0.5).any()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="P17") as caught:
