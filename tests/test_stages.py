@@ -51,7 +51,7 @@ def other(value: Any) -> Any:
 
 
 def params(changed: str = "") -> Params:
-    """The shipped parameters with `changed` altered, and without the values of one task or mixture that would hide it."""
+    """The shipped parameters with `changed` altered, and no value of a task or mixture that would hide it."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for block in (*values["tasks"].values(), *values["mixtures"].values()):
         block.update(lr=None, batch_size=None, epochs=None)
