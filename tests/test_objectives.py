@@ -10,7 +10,7 @@ from torch import nn
 
 from tests import tiny
 from yourbert.objectives import balanced_weights, loss_sum
-from yourbert.optim import decay_groups, rate
+from yourbert.optim import adamw, decay_groups, move, rate
 
 
 def test_classification_is_summed_cross_entropy() -> None:
@@ -59,7 +59,48 @@ def test_every_learning_parameter_is_in_one_group() -> None:
 
 
 def test_schedule() -> None:
-    linear = [rate(step, 10, 1.0, 0.2, "linear") for step in range(10)]
+    settings = tiny.training(lr=1.0, warmup=0.2)
+    linear = [rate(step, 10, settings) for step in range(10)]
     assert linear == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
-    assert [rate(step, 4, 2.0, 0.0, "constant") for step in range(4)] == [2.0] * 4
-    assert all(rate(step, 7, 1.0, 0.9, "linear") > 0 for step in range(7))
+    constant = tiny.training(lr=0.5, warmup=0.0, schedule="constant")
+    assert [rate(step, 4, constant) for step in range(4)] == [0.5] * 4
+    assert all(rate(step, 7, tiny.training(warmup=0.9)) > 0 for step in range(7))
+
+
+def twins() -> list[list[nn.Parameter]]:
+    """Two times the same two parameters."""
+    made = []
+    for _ in range(2):
+        rng = torch.Generator().manual_seed(3)
+        made.append([nn.Parameter(torch.randn(shape, generator=rng)) for shape in ((40, 7), (5,))])
+    return made
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
+def test_a_move_is_a_clipped_step_of_adamw(clip: float) -> None:
+    ours, theirs = twins()
+    fused, plain = adamw(ours, 0.01), torch.optim.AdamW(decay_groups(theirs, 0.01), lr=0.0, foreach=False)
+    rng = torch.Generator().manual_seed(4)
+    for step in range(6):
+        for optimizer in (fused, plain):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (step + 1)
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=rng)
+            b.grad = a.grad.clone()
+        norm = nn.utils.clip_grad_norm_(theirs, clip or float("inf"))
+        torch.testing.assert_close(move(fused, ours, clip), norm)
+        plain.step()
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
+    ours, before = twins()
+    optimizer = adamw(ours, 0.01)
+    optimizer.param_groups[0]["lr"] = 0.1
+    for p in ours:
+        p.grad = torch.full_like(p, float("nan"))
+    assert not math.isfinite(move(optimizer, ours, 1.0))
+    assert all(torch.equal(a, b) for a, b in zip(ours, before, strict=True))
+    assert all(float(optimizer.state[p]["step"]) == 0 for p in ours)

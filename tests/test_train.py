@@ -14,6 +14,8 @@ from yourbert.checkpoint import Resume, fingerprint
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.metrics import score
+from yourbert.optim import decay_after
+from yourbert.packing import pieces_in
 from yourbert.params import Training
 from yourbert.predict import predict
 from yourbert.train import Outcome, StepLoss, train
@@ -99,6 +101,34 @@ def test_interrupted_is_uninterrupted(tmp_path: Path, dies_at: int, sampling: st
     assert same(weights(again.model), weights(whole.model))
     assert outcome == expected
     assert not (tmp_path / "cut" / "resume").exists(), "the state goes when the run succeeds"
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_restricted_to_the_word_pieces_in_use_a_model_learns_the_same(tmp_path: Path, schedule: str) -> None:
+    """Dense training decays the rows that no text reads; the restricted one must end with them as small."""
+    settings = tiny.training(weight_decay=0.5, lr=1e-2, epochs=2, schedule=schedule)
+    task = tiny.tokens(tiny.task())
+    ended, best = [], []
+    for restricted in (False, True):
+        learner = tiny.learner([task], settings)
+        table = learner.model.encoder.embeddings
+        if restricted:
+            table.restrict(pieces_in(task.splits.values()))
+            assert len(table.word) < tiny.VOCABULARY
+        outcome = run(tmp_path, learner, settings)
+        if restricted:
+            table.restore(decay_after(outcome.best_step, outcome.steps, settings))
+        ended.append(weights(learner.model))
+        best.append(outcome.best)
+    assert ended[0].keys() == ended[1].keys()
+    for name, dense in ended[0].items():
+        torch.testing.assert_close(ended[1][name], dense, atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    unread = torch.arange(3, 10)
+    assert not torch.equal(
+        ended[0]["encoder.embeddings.word"][unread],
+        weights(tiny.learner([task], settings).model)["encoder.embeddings.word"][unread],
+    )
+    assert best[0] == best[1]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

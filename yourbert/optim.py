@@ -5,11 +5,13 @@ AdamW (Loshchilov and Hutter 2019). Matrices decay, vectors (biases, LayerNorm) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from yourbert.params import Training
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
@@ -29,11 +31,30 @@ def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.opti
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def rate(step: int, steps: int, peak: float, warmup: float, schedule: Literal["linear", "constant"]) -> float:
-    """The learning rate of step `step` (from 0) of `steps`: a linear climb to `peak`, then constant or down to 0."""
-    climb = round(warmup * steps)
+def rate(step: int, steps: int, settings: Training) -> float:
+    """The learning rate of step `step` (from 0) of `steps`: a linear climb to `lr`, then constant or down to 0."""
+    climb = round(settings.warmup * steps)
     if step < climb:
-        return peak * (step + 1) / climb
-    if schedule == "constant":
-        return peak
-    return peak * (steps - step) / max(1, steps - climb)
+        return settings.lr * (step + 1) / climb
+    if settings.schedule == "constant":
+        return settings.lr
+    return settings.lr * (steps - step) / max(1, steps - climb)
+
+
+def decay_after(steps_done: int, steps: int, settings: Training) -> float:
+    """What the first `steps_done` of `steps` steps leave of a matrix that never has a gradient."""
+    return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
+
+
+def move(optimizer: torch.optim.AdamW, parameters: Iterable[nn.Parameter], clip: float) -> Tensor:
+    """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
+
+    Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not
+    rewritten, and no number has to come back from the device before the next step.
+    """
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    optimizer.grad_scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)  # type: ignore[attr-defined]
+    optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm

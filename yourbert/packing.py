@@ -30,6 +30,8 @@ from yourbert.tasks import SPLITS, Kind, Split, Task
 from yourbert.tokenizer import Tokenizer
 
 LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
+# Tokens that `pieces_in` holds in memory: counting needs them as 64-bit numbers.
+TOKENS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,17 @@ def open_split(folder: Path, task: Task) -> PackedSplit:
     if not whole or (split.labels is not None and len(split.labels) != len(split)):
         fail("C01", "its arrays do not belong together", where=str(folder), fix="remove it and run `dvc repro`")
     return split
+
+
+def pieces_in(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
+    """The word pieces that occur in any of the splits, rising."""
+    counts = np.zeros(0, np.int64)
+    for split in splits:
+        for start in range(0, len(split.tokens), TOKENS_AT_ONCE):
+            chunk = np.bincount(split.tokens[start : start + TOKENS_AT_ONCE], minlength=len(counts))
+            chunk[: len(counts)] += counts
+            counts = chunk
+    return np.flatnonzero(counts)
 
 
 def encode_rows(

@@ -7,6 +7,7 @@ of the tasks, masked once and for all, tell how well the model guesses. Shapes: 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -189,7 +190,7 @@ def pretrain(
     facts = {
         "settings": settings.model_dump(),
         "schedule": schedule.model_dump(),
-        "text": len(train_rows),
+        "rows": [hashlib.sha256(a.tobytes()).hexdigest() for a in (train_rows.tokens, train_rows.offsets)],
         "base": folder_hash(base),
         "tokens": folder_hash(tokens),
         "machine": machine.facts(),

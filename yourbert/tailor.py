@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from yourbert.checkpoint import Resume, resume_folder
-from yourbert.finetune import TaskLearner
+from yourbert.finetune import WITH_LABELS, TaskLearner
 from yourbert.model import Model
 from yourbert.model_folder import save_model, settle
-from yourbert.packing import open_tokens_for
+from yourbert.optim import decay_after
+from yourbert.packing import open_tokens_for, pieces_in
 from yourbert.params import Mixture, Runtime, Training
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import generator, prepare
@@ -48,7 +49,12 @@ def tailor(
         model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)
+        if settings.tuning == "full":
+            read = [t.splits[split] for t in tasks.values() for split in WITH_LABELS]
+            model.encoder.embeddings.restrict(pieces_in(read))
         outcome = train(f"{name} {seed}", learner, settings, resume)
+        if settings.tuning == "full":
+            model.encoder.embeddings.restore(decay_after(outcome.best_step, outcome.steps, settings))
     save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
     _write_curve(curve, outcome)
 

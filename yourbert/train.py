@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from yourbert.checkpoint import History, Resume
 from yourbert.errors import fail
-from yourbert.optim import adamw, rate
+from yourbert.optim import adamw, move, rate
 from yourbert.params import Training
 from yourbert.progress import Progress
 
@@ -53,11 +53,13 @@ class Learner(Protocol):
 class Outcome:
     """What a run did. curve: a line (step, epoch, task, loss, dev) per task and evaluation; epoch 0 is untrained.
 
-    best_epoch: the epoch, from 1, with the highest dev score, `best`; stale: evaluations since. tokens, parameters:
-    how many were read and how many learnt.
+    best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
+    evaluations since. tokens, parameters: how many were read and how many learnt.
     """
 
+    steps: int
     best_epoch: int = 0
+    best_step: int = 0
     best: float = -1.0
     stale: int = 0
     steps_done: int = 0
@@ -72,7 +74,7 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
-    best, outcome = _start(learner, learning, optimizer, resume)
+    best, outcome = _start(learner, learning, optimizer, resume, steps)
     progress = Progress(name, steps, outcome.steps_done)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
@@ -81,13 +83,15 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
         rows: dict[str, int] = {}
         learner.model.train()
         for _ in range(learner.steps(epoch)):
-            _set_rate(optimizer, rate(outcome.steps_done, steps, settings.lr, settings.warmup, settings.schedule))
+            _set_rate(optimizer, rate(outcome.steps_done, steps, settings))
             parts = []
             for part in learner.losses(epoch, outcome.steps_done):
                 part.loss.backward()  # type: ignore[no-untyped-call]
                 parts.append(part)
                 outcome.tokens += part.tokens
-            _move(learning, optimizer, settings.clip, name, outcome.steps_done)
+            norm = move(optimizer, learning.values(), settings.clip)
+            if not torch.isfinite(norm):
+                _not_finite(name, outcome.steps_done, optimizer.param_groups[0]["lr"])
             outcome.steps_done += 1
             for part in parts:
                 sums[part.task] = sums.get(part.task, 0.0) + float(part.loss.detach()) * part.rows
@@ -107,14 +111,14 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
 
 
 def _start(
-    learner: Learner, learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, resume: Resume
+    learner: Learner, learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, resume: Resume, steps: int
 ) -> tuple[dict[str, Tensor], Outcome]:
     """The saved state of an interrupted run, or the untrained model with its dev scores."""
     saved = resume.load(learning, optimizer)
     if saved is not None:
         best, history = saved
         return best, _outcome(history)
-    outcome = Outcome()
+    outcome = Outcome(steps)
     _note(learner, outcome, {})
     return _copy(learning), outcome
 
@@ -128,19 +132,13 @@ def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:
         group["lr"] = lr
 
 
-def _move(learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, clip: float, name: str, step: int) -> None:
-    """One optimizer step; refuses, before any weight moves, a gradient that is not finite."""
-    norm = nn.utils.clip_grad_norm_(learning.values(), clip or float("inf"), foreach=True)
-    if not torch.isfinite(norm):
-        lr = optimizer.param_groups[0]["lr"]
-        fail(
-            "T01",
-            f"the gradient is not finite at step {step + 1} (lr {lr:.3g})",
-            where=name,
-            fix="lower lr, raise warmup, or set precision: fp32; the weights of the last step were kept",
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+def _not_finite(name: str, step: int, lr: float) -> NoReturn:
+    fail(
+        "T01",
+        f"the gradient is not finite at step {step + 1} (lr {lr:.3g})",
+        where=name,
+        fix="lower lr, raise warmup, or set precision: fp32; the weights of the last step were kept",
+    )
 
 
 def _note(learner: Learner, outcome: Outcome, losses: dict[str, float]) -> dict[str, float]:
@@ -151,7 +149,8 @@ def _note(learner: Learner, outcome: Outcome, losses: dict[str, float]) -> dict[
         outcome.curve.append((outcome.steps_done, outcome.epoch, task, losses.get(task), score))
     value = learner.aggregate(scores)
     if outcome.epoch and value > outcome.best:
-        outcome.best, outcome.best_epoch, outcome.stale = value, outcome.epoch, 0
+        outcome.best, outcome.stale = value, 0
+        outcome.best_epoch, outcome.best_step = outcome.epoch, outcome.steps_done
     elif outcome.epoch:
         outcome.stale += 1
     return scores
