@@ -120,6 +120,8 @@ class Run:
             for worker in self.workers.values():
                 worker.close()
         threads = {block["threads"] for block in self.facts["blocks"]}
+        if len(threads) > 1:
+            print(f"the variants did not all have as many threads: {threads}; name a number with --threads", flush=True)
         self.facts["machine"] |= {"threads": sorted(threads), "load_at_end": machine.load()}
         self.facts["minutes"] = round((time.monotonic() - self.started) / 60, 1)
         self.facts["left_out"] = [{"case": c, "variant": v, "why": why} for (c, v), why in self.left_out.items()]

@@ -84,8 +84,10 @@ class Results:
         return max(found, default=None)
 
     def note(self, case: str, variant: str) -> str:
-        """What the variant chose itself, in its rounds."""
-        return ", ".join(sorted({b["note"] for b in self._of(case, variant).values()} - {""}))
+        """What the variant chose itself in its rounds, and the dev scores that it reached."""
+        blocks = self._of(case, variant).values()
+        scores = {f"dev {b['values']['dev']:.3f}" for b in blocks if "dev" in b["values"]}
+        return ", ".join(sorted({b["note"] for b in blocks} - {""} | scores))
 
     def _of(self, case: str, variant: str) -> dict[int, Entry]:
         return self._blocks.get((case, variant), {})

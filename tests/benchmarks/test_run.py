@@ -50,6 +50,7 @@ def options(tmp_path: Path) -> Options:
         scratch=tmp_path / "scratch",
         params=ROOT / "params.yaml",
         threads=1,
+        minutes=1e6,
     )
 
 
