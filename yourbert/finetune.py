@@ -13,7 +13,7 @@ from torch import Tensor
 
 from yourbert.batching import Stream, gather
 from yourbert.metrics import score
-from yourbert.mixing import plan_epoch
+from yourbert.mixing import counted, plan_epoch
 from yourbert.model import Model
 from yourbert.objectives import balanced_weights, loss_sum
 from yourbert.packing import TaskTokens
@@ -75,7 +75,7 @@ class TaskLearner:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
         while len(self._schedules) <= epoch:
             plan = plan_epoch(
-                [len(self.streams[name].split) for name in self.names],
+                counted([len(self.streams[name].split) for name in self.names], self.mixture.row_limit),
                 self.settings.batch_size,
                 self.mixture.sampling,
                 self.mixture.temperature,

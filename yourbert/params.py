@@ -138,12 +138,14 @@ class Mixture(Overriding):
 
     sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
     in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards equal shares.
-    weights: a task's factor in the loss, 1 where absent.
+    row_limit: rows of one task that count, at most, when an epoch is planned, 0 for all; a task with more gives other
+    rows in each epoch. weights: a task's factor in the loss, 1 where absent.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]
     sampling: Sampling
     temperature: Annotated[float, Field(ge=1)] = 2.0
+    row_limit: Annotated[int, Field(ge=0)] = 0
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 

@@ -51,7 +51,8 @@ class Learner(Protocol):
 
 @dataclass
 class Outcome:
-    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and evaluation; epoch 0 is untrained.
+    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
+    loss is None for a task that an epoch left out.
 
     best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
     evaluations since. tokens, parameters: how many were read and how many learnt.
@@ -74,7 +75,7 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
-    best, outcome = _start(learner, learning, optimizer, resume, steps)
+    best, outcome = _start(learning, optimizer, resume, steps)
     progress = Progress(name, steps, outcome.steps_done)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
@@ -111,16 +112,14 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
 
 
 def _start(
-    learner: Learner, learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, resume: Resume, steps: int
+    learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, resume: Resume, steps: int
 ) -> tuple[dict[str, Tensor], Outcome]:
-    """The saved state of an interrupted run, or the untrained model with its dev scores."""
+    """The saved state of an interrupted run, or a fresh one."""
     saved = resume.load(learning, optimizer)
     if saved is not None:
         best, history = saved
         return best, _outcome(history)
-    outcome = Outcome(steps)
-    _note(learner, outcome, {})
-    return _copy(learning), outcome
+    return _copy(learning), Outcome(steps)
 
 
 def _outcome(history: History) -> Outcome:
@@ -148,10 +147,10 @@ def _note(learner: Learner, outcome: Outcome, losses: dict[str, float]) -> dict[
     for task, score in scores.items():
         outcome.curve.append((outcome.steps_done, outcome.epoch, task, losses.get(task), score))
     value = learner.aggregate(scores)
-    if outcome.epoch and value > outcome.best:
+    if value > outcome.best:
         outcome.best, outcome.stale = value, 0
         outcome.best_epoch, outcome.best_step = outcome.epoch, outcome.steps_done
-    elif outcome.epoch:
+    else:
         outcome.stale += 1
     return scores
 
