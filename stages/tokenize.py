@@ -9,7 +9,12 @@ from yourbert.tokenize_task import tokenize_task
 def main(task: str) -> None:
     params = read_params()
     accounting = tokenize_task(
-        task, params.tasks[task].data, corpus=BUILD / "corpus", base=BUILD / "base", out=BUILD / "tokens" / task
+        task,
+        params.tasks[task].data,
+        corpus=BUILD / "corpus",
+        base=BUILD / "base",
+        out=BUILD / "tokens" / task,
+        threads=params.threads,
     )
     write_json(METRICS / "data" / f"{task}.json", accounting)
 

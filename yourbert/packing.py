@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -113,23 +113,41 @@ def pieces_in(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
     return np.flatnonzero(counts)
 
 
-def encode_rows(
-    tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
-) -> tuple[list[tuple[list[int], int]], list[int]]:
-    """Rows of texts -> their sequences in order, (ids, second), and the length each had before it was cut."""
-    columns = [list(column) for column in zip(*texts, strict=True)]
+class Encoded(NamedTuple):
+    """Sequences as arrays. second_S: where the second text begins; uncut_S: the length before it was cut."""
+
+    tokens_T: npt.NDArray[np.int32]
+    lengths_S: npt.NDArray[np.int64]
+    second_S: npt.NDArray[np.int64]
+    uncut_S: npt.NDArray[np.int64]
+
+
+def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> Encoded:
+    """Rows of texts -> their sequences in order."""
     if task.pair and task.encoding == "cross":
-        return tokenizer.encode_counting(columns[0], columns[1], task.max_length, task.truncate)
-    return tokenizer.encode_counting(list(chain.from_iterable(texts)), None, task.max_length, task.truncate)
+        first, second = ([row[place] for row in texts] for place in (0, 1))
+        sequences, uncut = tokenizer.encode_counting(first, second, task.max_length, task.truncate)
+    else:
+        every = list(chain.from_iterable(texts))
+        sequences, uncut = tokenizer.encode_counting(every, None, task.max_length, task.truncate)
+    return Encoded(
+        np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
+        np.fromiter((len(ids) for ids, _ in sequences), dtype=np.int64),
+        np.fromiter((second for _, second in sequences), dtype=np.int64),
+        np.asarray(uncut, dtype=np.int64),
+    )
 
 
 def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
     """At least one row of texts as a split in memory, without labels: what `predict` and `serve` feed the model."""
-    sequences, _ = encode_rows(tokenizer, task, texts)
+    return packed(task, encode_rows(tokenizer, task, texts))
+
+
+def packed(task: Task, encoded: Encoded) -> PackedSplit:
     return PackedSplit(
-        tokens=np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
-        offsets=np.fromiter(accumulate((len(ids) for ids, _ in sequences), initial=0), dtype=np.int64),
-        second=np.fromiter((second for _, second in sequences), dtype=np.int32),
+        tokens=encoded.tokens_T,
+        offsets=np.concatenate([[0], np.cumsum(encoded.lengths_S)]),
+        second=encoded.second_S,
         labels=None,
         sequences_per_row=task.sequences_per_row,
     )
@@ -187,17 +205,13 @@ class SplitWriter:
         part = self._files.enter_context(replacing(self.folder / name))
         return self._files.enter_context(part.open("wb"))
 
-    def append(
-        self, ids: Iterable[str], labels: Sequence[float | None], sequences: list[tuple[list[int], int]]
-    ) -> None:
+    def append(self, ids: Iterable[str], labels: Sequence[float | None], encoded: Encoded) -> None:
         """Adds rows: their ids, labels (None in a split without), and `sequences_per_row` sequences for each."""
-        ends = np.cumsum([len(tokens) for tokens, _ in sequences]) + self._end
-        self._end = int(ends[-1])
-        self._arrays["tokens"].append(
-            np.fromiter(chain.from_iterable(tokens for tokens, _ in sequences), dtype=np.int32)
-        )
-        self._arrays["offsets"].append(ends)
-        self._arrays["second"].append(np.array([second for _, second in sequences]))
+        ends_S = np.cumsum(encoded.lengths_S) + self._end
+        self._end = int(ends_S[-1])
+        self._arrays["tokens"].append(encoded.tokens_T)
+        self._arrays["offsets"].append(ends_S)
+        self._arrays["second"].append(encoded.second_S)
         if "labels" in self._arrays:
             self._arrays["labels"].append(np.array(labels, dtype=self._kinds["labels"]))
         self._ids.write("".join(f"{row_id}\n" for row_id in ids).encode())
