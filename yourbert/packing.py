@@ -13,8 +13,8 @@ Shapes: T tokens, S sequences, R rows; S = R * sequences_per_row (2 where a pair
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -175,6 +175,19 @@ class GrowingArray:
         assert self._file.tell() + self._length * self._dtype.itemsize == body, "the header keeps its size"
 
 
+@contextmanager
+def growing_arrays(folder: Path, kinds: Mapping[str, str]) -> Iterator[dict[str, GrowingArray]]:
+    """Arrays by name and type that grow in `folder`; their files get their names when the `with` block ends well."""
+    with ExitStack() as files:
+        arrays: dict[str, GrowingArray] = {}
+        for name, dtype in kinds.items():
+            part = files.enter_context(replacing(folder / f"{name}.npy"))
+            arrays[name] = GrowingArray(files.enter_context(part.open("wb")), dtype)
+        yield arrays
+        for array in arrays.values():
+            array.finish()
+
+
 class SplitWriter:
     """Appends rows to a split's folder; its files get their names when the `with` block ends well."""
 
@@ -183,27 +196,19 @@ class SplitWriter:
         kinds = {"tokens": "<u2" if vocabulary_size <= 65535 else "<i4", "offsets": "<i8", "second": "<i4"}
         self._kinds = kinds | ({"labels": LABEL_TYPES[task.kind]} if has_labels else {})
         self._end = 0
-        self._arrays: dict[str, GrowingArray] = {}
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
-        self._ids = self._open("ids.txt")
-        for name, dtype in self._kinds.items():
-            self._arrays[name] = GrowingArray(self._open(f"{name}.npy"), dtype)
+        part = self._files.enter_context(replacing(self.folder / "ids.txt"))
+        self._ids = self._files.enter_context(part.open("wb"))
+        self._arrays = self._files.enter_context(growing_arrays(self.folder, self._kinds))
         self._arrays["offsets"].append(np.zeros(1, dtype=np.int64))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            for array in self._arrays.values():
-                array.finish()
         self._files.__exit__(kind, error, trace)
-
-    def _open(self, name: str) -> BinaryIO:
-        part = self._files.enter_context(replacing(self.folder / name))
-        return self._files.enter_context(part.open("wb"))
 
     def append(self, ids: Iterable[str], labels: Sequence[float | None], encoded: Encoded) -> None:
         """Adds rows: their ids, labels (None in a split without), and `sequences_per_row` sequences for each."""
