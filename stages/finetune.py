@@ -1,11 +1,12 @@
 """Tailor the encoder to one task: `python -m stages.finetune <task> <seed>`."""
 
 from stages import BUILD, PLOTS, run
-from yourbert.params import Mixture, read_params
-from yourbert.tailor import tailor
 
 
 def main(task: str, seed: str) -> None:
+    from yourbert.params import Mixture, read_params
+    from yourbert.tailor import tailor
+
     params = read_params()
     tailor(
         name=task,

@@ -1,11 +1,12 @@
 """Tailor one shared model to the tasks of a mixture: `python -m stages.multitask <mixture> <seed>`."""
 
 from stages import BUILD, PLOTS, run
-from yourbert.params import read_params
-from yourbert.tailor import tailor
 
 
 def main(mixture: str, seed: str) -> None:
+    from yourbert.params import read_params
+    from yourbert.tailor import tailor
+
     params = read_params()
     tailor(
         name=mixture,

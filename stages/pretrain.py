@@ -1,11 +1,12 @@
 """Train the encoder on the tasks' own text, or pass it through: `python -m stages.pretrain`."""
 
 from stages import BUILD, METRICS, run
-from yourbert.params import read_params
-from yourbert.pretrain import pretrain
 
 
 def main() -> None:
+    from yourbert.params import read_params
+    from yourbert.pretrain import pretrain
+
     params = read_params()
     pretrain(
         settings=params.pretrain,

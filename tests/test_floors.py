@@ -18,8 +18,8 @@ from tests.closure import ROOT, closure, file_of, imports
 
 FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "filenames", "seeding"]
 TEXT = [
-    "sources", "delimited", "formats", "corpus", "tokenizer", "packing", "overlap", "account", "tokenize_task",
-    "batching", "mixing", "masking",
+    "sources", "delimited", "formats", "corpus", "tokenizer", "packing", "overlap", "account", "workers",
+    "tokenize_task", "batching", "mixing", "masking",
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [

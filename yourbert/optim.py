@@ -5,6 +5,7 @@ AdamW (Loshchilov and Hutter 2019). Matrices decay, vectors (biases, LayerNorm) 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 
@@ -26,9 +27,21 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, with its methods as they are written.
+
+    There they are wrapped for the sake of PyTorch's compiler, which the first call of any would load (2 s); nothing is
+    compiled here.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
     groups = [group for group in decay_groups(parameters, weight_decay) if group["params"]]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    return AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
 def rate(step: int, steps: int, settings: Training) -> float:

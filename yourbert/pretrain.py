@@ -9,8 +9,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +27,20 @@ from yourbert.encoder import Encoder
 from yourbert.errors import fail
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, mask_tokens
-from yourbert.packing import PackedSplit, open_tokens_for
+from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
 from yourbert.params import Pretrain, Runtime, Training, located
 from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
 from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
-from yourbert.storage import folder_hash, link_or_copy, write_json, write_manifest
+from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
 from yourbert.train import Outcome, StepLoss, train
 
 NAME = "mlm"
-LINES_PER_CHUNK = 4096
+LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
+NUMBERS_AT_ONCE = 1 << 20
+KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 
 
 class MlmModel(nn.Module):
@@ -104,28 +109,61 @@ class MlmLearner:
         return mask_tokens(batch.tokens_T, self.mask_rate, self.mask_id, self.special_ids, self.vocabulary, rng)
 
 
-def sequences(splits: Sequence[PackedSplit], texts: Iterator[npt.NDArray[np.int64]], max_length: int) -> PackedSplit:
+def sequences(
+    splits: Sequence[PackedSplit],
+    texts: Iterator[npt.NDArray[np.int64]],
+    max_length: int,
+    work: Path | None = None,
+) -> PackedSplit:
     """All sequences of the splits and the tokenized texts as one split of single sequences.
 
-    A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost.
+    A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost. Memory does
+    not grow with the text: the arrays are mapped from files below `work` (None: the system's folder for such), which
+    have no names any more when this returns, and are gone with the process.
     """
-    pieces: list[npt.NDArray[np.int64]] = []
-    seconds: list[int] = []
+    with tempfile.TemporaryDirectory(dir=work) as name:
+        folder, end = Path(name), 0
+        with growing_arrays(folder, KINDS) as arrays:
+            arrays["offsets"].append(np.zeros(1, dtype=np.int64))
+            for tokens_T, lengths_S, second_S in chain(_cut(splits, max_length), _gathered(texts)):
+                ends_S = np.cumsum(lengths_S) + end
+                end = int(ends_S[-1])
+                arrays["tokens"].append(tokens_T)
+                arrays["offsets"].append(ends_S)
+                arrays["second"].append(second_S)
+        tokens, offsets, second = (read_array(folder / f"{array}.npy") for array in KINDS)
+    return PackedSplit(tokens=tokens, offsets=offsets, second=second, labels=None, sequences_per_row=1)
+
+
+Pieces = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # tokens_T, lengths_S, second_S
+
+
+def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[Pieces]:
+    """The sequences of the splits, long ones cut: their tokens stand as before, with more ends between them."""
     for split in splits:
-        bounds = np.asarray(split.offsets)
-        for index in range(len(bounds) - 1):
-            sequence = np.asarray(split.tokens[bounds[index] : bounds[index + 1]], dtype=np.int64)
-            for start in range(0, len(sequence), max_length):
-                piece = sequence[start : start + max_length]
-                pieces.append(piece)
-                seconds.append(int(np.clip(split.second[index] - start, 0, len(piece))))
-    for sequence in texts:
-        pieces.append(sequence)
-        seconds.append(len(sequence))
-    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
-    return PackedSplit(
-        tokens=np.concatenate(pieces), offsets=offsets, second=np.asarray(seconds), labels=None, sequences_per_row=1
-    )
+        for start in range(0, split.n_sequences, SEQUENCES_AT_ONCE):
+            bounds = np.asarray(split.offsets[start : start + SEQUENCES_AT_ONCE + 1])
+            whole_S = np.diff(bounds)
+            cuts_S = -(-whole_S // max_length)
+            owner = np.repeat(np.arange(len(whole_S)), cuts_S)
+            skipped = (np.arange(len(owner)) - np.repeat(np.cumsum(cuts_S) - cuts_S, cuts_S)) * max_length
+            lengths = np.minimum(whole_S[owner] - skipped, max_length)
+            second = np.asarray(split.second[start : start + SEQUENCES_AT_ONCE], dtype=np.int64)[owner]
+            yield split.tokens[bounds[0] : bounds[-1]], lengths, np.clip(second - skipped, 0, lengths)
+
+
+def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[Pieces]:
+    while found := list(islice(texts, SEQUENCES_AT_ONCE)):
+        lengths = np.array([len(sequence) for sequence in found])
+        yield np.concatenate(found), lengths, lengths
+
+
+def content_hash(array: npt.NDArray[Any]) -> str:
+    """The sha256 of an array's numbers, read a part at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(array), NUMBERS_AT_ONCE):
+        digest.update(array[start : start + NUMBERS_AT_ONCE].tobytes())
+    return digest.hexdigest()
 
 
 def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -185,12 +223,13 @@ def pretrain(
     tokenizer = Tokenizer.load(base)
     texts = read_texts(located(settings.text), tokenizer, settings.max_length) if settings.text else iter(())
     opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
-    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length)
-    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length, out.parent)
+    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length, out.parent)
     facts = {
         "settings": settings.model_dump(),
         "schedule": schedule.model_dump(),
-        "rows": [hashlib.sha256(a.tobytes()).hexdigest() for a in (train_rows.tokens, train_rows.offsets)],
+        "rows": [content_hash(array) for array in (train_rows.tokens, train_rows.offsets)],
         "base": folder_hash(base),
         "tokens": folder_hash(tokens),
         "machine": machine.facts(),

@@ -45,7 +45,8 @@ def prepare(runtime: Runtime) -> Machine:
     dtype = _dtype(runtime.precision, device)
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    torch.use_deterministic_algorithms(True)
+    # What `use_deterministic_algorithms(True)` does, without PyTorch's compiler, which that loads first (2 s).
+    torch.set_deterministic_debug_mode("error")
     # Deterministic mode would also fill every fresh buffer, a debugging aid that costs time; nothing here reads one.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
