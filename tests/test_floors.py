@@ -19,7 +19,7 @@ from tests.closure import ROOT, closure, file_of, imports
 FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "filenames", "seeding"]
 TEXT = [
     "sources", "delimited", "formats", "corpus", "tokenizer", "packing", "overlap", "account", "tokenize_task",
-    "batching", "mixing", "masking",
+    "batching", "buckets", "mixing", "masking",
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
