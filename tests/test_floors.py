@@ -23,7 +23,7 @@ TEXT = [
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
-    "runtime", "metrics", "predict", "objectives", "optim", "checkpoint", "progress", "train", "model_folder",
+    "runtime", "metrics", "predict", "resident", "objectives", "optim", "checkpoint", "progress", "train", "model_folder",
     "finetune", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
