@@ -18,7 +18,7 @@ ROWS = 16
 def sizes_of(lengths_NPB: np.ndarray) -> Sizes:
     """Batches of ROWS sequences, given their lengths."""
     counts = np.full(lengths_NPB.shape[:2], lengths_NPB.shape[2])
-    return Sizes(lengths_NPB.sum(2), counts, lengths_NPB.max(2))
+    return Sizes(lengths_NPB.sum(2), counts, lengths_NPB.max(2), (lengths_NPB.shape[2],) * lengths_NPB.shape[1])
 
 
 def drawn(steps: int, parts: int = 1, mean: float = 25.0) -> Sizes:
@@ -34,6 +34,7 @@ def assert_fits(sizes: Sizes, planned: Plan) -> None:
             assert 1 <= sequences <= filler, "filler sequences have a token each"
             assert -(-filler // sequences) <= bucket.longest, "and are no longer than the longest"
             assert sizes.longest_NP[step, part] <= bucket.longest
+            assert sizes.slots_P[part] <= bucket.sequences, "rows that are missing have their sequences, too"
             assert bucket.tokens % TOKEN_STEP == 0 and bucket.longest % LENGTH_STEP == 0
 
 
@@ -54,7 +55,8 @@ def test_every_batch_fits(parts: int, mean: float) -> None:
 @settings(max_examples=200, deadline=None)
 def test_batches_of_any_size_fit(lengths: list[list[int]], most: int) -> None:
     """Also a last batch of fewer rows, and texts of a token or two."""
-    sizes = Sizes(*(np.array([[f(batch)] for batch in lengths]) for f in (sum, len, max)))
+    tokens, counts, longest = (np.array([[f(batch)] for batch in lengths]) for f in (sum, len, max))
+    sizes = Sizes(tokens, counts, longest, (4,))
     planned = plan(sizes, most, 0.0)
     assert_fits(sizes, planned)
     assert len(planned.buckets) <= most
@@ -73,7 +75,7 @@ def test_filler_stays_below_its_share() -> None:
 def test_the_cuts_are_the_best_ones() -> None:
     """Against every way to cut sizes that lie on the grid."""
     tokens = np.array([63, 63, 127, 191, 191, 191, 447, 511, 959])[:, None]
-    sizes = Sizes(tokens, np.ones_like(tokens), np.full_like(tokens, 960))
+    sizes = Sizes(tokens, np.ones_like(tokens), np.full_like(tokens, 960), (1,))
     planned = plan(sizes, most=3, filler=0.0)
     distinct = np.unique(tokens)
 
@@ -97,6 +99,6 @@ def test_equal_batches_need_one_bucket() -> None:
 
 def test_room_is_made_for_a_token_in_each_filler_sequence() -> None:
     """A full batch and one of a single row: the latter's missing rows are filler sequences of the former's bucket."""
-    bucket = fit(np.array([127, 8]), np.array([16, 1]), np.array([16, 16]))
+    bucket = fit(np.array([127, 8]), np.array([16, 1]), np.array([16, 16]), 16)
     assert bucket.tokens - 127 >= bucket.sequences - 16 >= 1
     assert (bucket.tokens - 8) / (bucket.sequences - 1) <= bucket.longest

@@ -38,11 +38,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The real sizes of the batches of N steps."""
+    """The real sizes of the batches of N steps; slots_P: the sequences of a batch with all its rows."""
 
     tokens_NP: Ints
     sequences_NP: Ints
     longest_NP: Ints
+    slots_P: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,20 @@ def _costs(filled_GP: Ints, count_G: Ints) -> Floats:
 
 
 def _buckets_of(sizes: Sizes, chosen_N: npt.NDArray[np.bool_]) -> tuple[Bucket, ...]:
-    parts = range(sizes.tokens_NP.shape[1])
     arrays = (sizes.tokens_NP, sizes.sequences_NP, sizes.longest_NP)
-    return tuple(fit(*(array[chosen_N, part] for array in arrays)) for part in parts)
+    return tuple(fit(*(array[chosen_N, part] for array in arrays), slots) for part, slots in enumerate(sizes.slots_P))
 
 
-def fit(tokens_N: Ints, sequences_N: Ints, longest_N: Ints) -> Bucket:
-    """The smallest bucket that holds each of these batches, with a filler sequence at least."""
+def fit(tokens_N: Ints, sequences_N: Ints, longest_N: Ints, slots: int) -> Bucket:
+    """The smallest bucket that holds each of these batches, with a filler sequence at least.
+
+    slots: sequences it has at least, so that the rows missing in a last batch have theirs.
+    """
     longest = _up(longest_N.max(), LENGTH_STEP)
     tokens = _up(tokens_N.max() + 1, TOKEN_STEP)
     while True:
         filler_N = tokens - tokens_N
-        sequences = int((sequences_N + np.maximum(1, -(-filler_N // longest))).max())
+        sequences = max(slots, int((sequences_N + np.maximum(1, -(-filler_N // longest))).max()))
         if (filler_N >= sequences - sequences_N).all():
             return Bucket(tokens, sequences, longest)
         tokens += TOKEN_STEP  # room for a token in each filler sequence

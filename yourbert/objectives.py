@@ -26,7 +26,7 @@ def loss_sum(
     """
     if real_B is not None:
         losses_B = _losses(task, scores_BC.float(), labels_B, class_weights_C, "none")
-        return torch.where(real_B, losses_B, 0).sum()
+        return losses_B.masked_fill(~real_B, 0).sum()
     return _losses(task, scores_BC.float(), labels_B, class_weights_C, "sum")
 
 

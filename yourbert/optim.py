@@ -43,7 +43,7 @@ def follow(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
                 optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
     # It would warn of the uncaptured steps that warm a graph up.
-    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+    optimizer._warned_capturable_if_run_uncaptured = True
 
 
 def rate(step: int, steps: int, settings: Training) -> float:
@@ -66,8 +66,9 @@ def move(
 ) -> Tensor:
     """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
 
-    stopped: a flag on the device that such a norm raises, and under which no later step moves anything. Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not
-    rewritten, and no number has to come back from the device before the next step.
+    Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not
+    rewritten, and no number has to come back from the device before the next step. stopped: a flag on the device that
+    a norm which is not finite raises, and under which no later step moves anything.
     """
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     optimizer.grad_scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)  # type: ignore[attr-defined]

@@ -56,20 +56,20 @@ class ResidentSplit:
         sequences_R = (rows_B.clamp(min=0)[:, None] * self.sequences_per_row + within).flatten()
         real_R = real_B[:, None].expand(-1, self.sequences_per_row).flatten()
         starts_R = self.offsets[sequences_R]
-        lengths_R = torch.where(real_R, self.offsets[sequences_R + 1] - starts_R, 0)
+        lengths_R = (self.offsets[sequences_R + 1] - starts_R).masked_fill(~real_R, 0)
         bounds_S1, total = _bounds(lengths_R, real_R, bucket)
 
         token_T = torch.arange(bucket.tokens, device=device)
         sequence_T = torch.searchsorted(bounds_S1[1:], token_T, right=True)
         position_T = token_T - bounds_S1[sequence_T]
-        real_T = token_T < total
+        filler_T = token_T >= total
         first_T = _padded(starts_R, bucket.sequences)[sequence_T]
         second_T = _padded(self.second[sequences_R], bucket.sequences)[sequence_T]
-        pieces_T = self.tokens[torch.where(real_T, first_T + position_T, 0)].long()
+        pieces_T = self.tokens[(first_T + position_T).masked_fill(filler_T, 0)].long()
         packed = Packed(
-            tokens_T=torch.where(real_T, pieces_T, self.pad),
-            segments_T=(real_T & (position_T >= second_T)).long(),
-            positions_T=torch.where(real_T, position_T, 0),
+            tokens_T=pieces_T.masked_fill(filler_T, self.pad),
+            segments_T=(position_T >= second_T).masked_fill(filler_T, False).long(),
+            positions_T=position_T.masked_fill(filler_T, 0),
             layout=FixedLayout(bounds_S1, sequence_T, position_T, bucket),
         )
         return ResidentBatch(packed, self.labels[rows_B.clamp(min=0)], real_B)
@@ -107,7 +107,7 @@ class FixedLayout(Layout):
         column_L = torch.arange(bucket.longest, device=bounds_S1.device)
         self.bucket, self.position_T = bucket, position_T
         self.padding_SL = column_L >= lengths_S[:, None]
-        self.token_SL = bounds_S1[:-1, None] + torch.where(self.padding_SL, 0, column_L)
+        self.token_SL = bounds_S1[:-1, None] + column_L.masked_fill(self.padding_SL, 0)
         bias_SL = torch.zeros(self.padding_SL.shape, device=bounds_S1.device).masked_fill(self.padding_SL, -torch.inf)
         super().__init__(
             offsets=(),
