@@ -19,12 +19,12 @@ from tests.closure import ROOT, closure, file_of, imports
 FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "filenames", "seeding"]
 TEXT = [
     "sources", "delimited", "formats", "corpus", "tokenizer", "packing", "overlap", "account", "workers",
-    "tokenize_task", "batching", "mixing", "masking",
+    "tokenize_task", "batching", "buckets", "mixing", "masking",
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
-    "runtime", "metrics", "predict", "objectives", "optim", "checkpoint", "progress", "train", "model_folder",
-    "finetune", "pretrain", "tailor",
+    "gpu", "runtime", "metrics", "predict", "resident", "objectives", "optim", "checkpoint", "progress", "train",
+    "model_folder", "finetune", "graph_step", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = ["bundled", "predictions", "significance", "evaluate", "report"]

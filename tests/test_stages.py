@@ -28,6 +28,7 @@ SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 OTHER: dict[str, Any] = {
     "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "mean", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
+    "deterministic": True,
 }  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
 def test_a_limited_task_reads_other_rows_in_each_epoch() -> None:
     learner = pair_of_tasks(tiny.training(epochs=3), row_limit=32)
     numbers = [
-        batch for epoch in range(3) for step in learner._schedule(epoch) for name, batch in step if name == "mood"
+        batch for epoch in range(3) for step in learner.schedule(epoch) for name, batch in step if name == "mood"
     ]
     assert learner.steps(0) == 32 // 8 + 32 // 8
     assert numbers == list(range(3 * 4)), "12 batches of 8: each of the 96 rows once"

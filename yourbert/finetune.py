@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from yourbert.batching import Stream, gather
+from yourbert.gpu import dropout_generator
 from yourbert.metrics import score
 from yourbert.mixing import counted, plan_epoch
 from yourbert.model import Model
@@ -43,7 +44,7 @@ class TaskLearner:
         self.machine, self.seed = machine, seed
         self.names = mixture.tasks
         self.streams = {n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n) for n in self.names}
-        self.rng = torch.Generator(machine.device)
+        self.rng = dropout_generator(machine.device)
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
@@ -55,12 +56,12 @@ class TaskLearner:
             self.features = {(n, s): features_of(model, tokens[n].splits[s], machine) for n, s in read}
 
     def steps(self, epoch: int) -> int:
-        return len(self._schedule(epoch))
+        return len(self.schedule(epoch))
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
         """The losses of optimizer step `step`; each is divided by its own task's labels in the step, then weighted."""
         done = step - sum(self.steps(e) for e in range(epoch))
-        for name, batch_number in self._schedule(epoch)[done]:
+        for name, batch_number in self.schedule(epoch)[done]:
             self.rng.manual_seed(seed_of(self.seed, "dropout", name, step))
             yield self._loss(name, batch_number)
 
@@ -71,7 +72,7 @@ class TaskLearner:
         """The mean of the tasks' scores, each on 0..1."""
         return sum(normalised(self.tokens[n].task.metric, s) for n, s in scores.items()) / len(scores)
 
-    def _schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
+    def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
         while len(self._schedules) <= epoch:
             plan = plan_epoch(

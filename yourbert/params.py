@@ -187,11 +187,15 @@ class Report(Block):
 
 
 class Runtime(Block):
-    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core."""
+    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core.
+
+    deterministic: whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision
     threads: Annotated[int, Field(ge=0)]
+    deterministic: bool
 
 
 class Params(Training, Runtime):
@@ -220,7 +224,7 @@ class Params(Training, Runtime):
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 
     def runtime(self) -> Runtime:
-        return Runtime(device=self.device, precision=self.precision, threads=self.threads)
+        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields})
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:

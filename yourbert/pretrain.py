@@ -25,6 +25,7 @@ from yourbert.batching import Batch, Stream, gather, in_order_of_length
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.encoder import Encoder
 from yourbert.errors import fail
+from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, mask_tokens
 from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
@@ -78,7 +79,7 @@ class MlmLearner:
         self.dev = dev
         self.mask_id, self.special_ids = tokenizer.mask_id, np.asarray(tokenizer.special_ids, dtype=np.int64)
         self.vocabulary = tokenizer.vocabulary_size
-        self.rng = torch.Generator(machine.device)
+        self.rng = dropout_generator(machine.device)
 
     def steps(self, epoch: int) -> int:
         return self.stream.batches_per_pass
@@ -236,8 +237,8 @@ def pretrain(
         "seed": seed,
     }
     with Resume(resume_folder(facts)) as resume:
-        loaded = load_encoder(base, settings.dropout, generator(machine, seed, "pooler"))
-        head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(machine, seed, "mlm head"))
+        loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
+        head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
         before, outcome = _train_mlm(
             loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume
         )
@@ -273,7 +274,7 @@ def _train_mlm(
     resume: Resume,
 ) -> tuple[float, Outcome]:
     """The share of dev places guessed right before training, and what training did."""
-    encoder.compute_dtype = machine.dtype
+    encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device).eval()
     learner = MlmLearner(model, train_rows, dev_rows, tokenizer, schedule, settings.mask_rate, machine, seed)

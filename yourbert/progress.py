@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("yourbert")
 SECONDS_BETWEEN_LINES = 20.0
+SECONDS_BETWEEN_REDRAWS = 0.5
 
 
 class Progress:
@@ -24,14 +25,18 @@ class Progress:
         self._start = self._told = time.monotonic()
         self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if sys.stderr.isatty() else None
 
-    def advance(self, rows: int, loss: float) -> None:
+    def advance(self, rows: int, loss: Callable[[], float]) -> None:
+        """A step more. `loss` is called when it is shown, and only then: a GPU would have to be waited for."""
         self.step += 1
         self.rows += rows
+        waited = time.monotonic() - self._told
         if self._bar is not None:
             self._bar.update()
-            self._bar.set_postfix_str(f"loss {loss:.3f}{self.dev}, {self._speed():.0f} rows/s", refresh=False)
-        elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
-            self._tell(loss)
+            if waited >= SECONDS_BETWEEN_REDRAWS:
+                self._told = time.monotonic()
+                self._bar.set_postfix_str(f"loss {loss():.3f}{self.dev}, {self._speed():.0f} rows/s", refresh=False)
+        elif waited >= SECONDS_BETWEEN_LINES:
+            self._tell(loss())
 
     def evaluated(self, epoch: int, loss: float, dev: Mapping[str, float]) -> None:
         """Notes the dev scores after an epoch (counted from 1)."""

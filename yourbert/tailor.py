@@ -6,6 +6,7 @@ from pathlib import Path
 
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.finetune import WITH_LABELS, TaskLearner
+from yourbert.graph_step import stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import save_model, settle
 from yourbert.optim import decay_after
@@ -43,8 +44,8 @@ def tailor(
         "machine": machine.facts(),
     }
     with Resume(resume_folder(facts)) as resume:
-        loaded = load_encoder(encoder, settings.dropout, generator(machine, seed, "pooler"))
-        heads_rng = generator(machine, seed, "heads")
+        loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
+        heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
         model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
         settle(model, machine)
@@ -52,7 +53,7 @@ def tailor(
         if settings.tuning == "full":
             read = [t.splits[split] for t in tasks.values() for split in WITH_LABELS]
             model.encoder.embeddings.restrict(pieces_in(read))
-        outcome = train(f"{name} {seed}", learner, settings, resume)
+        outcome = train(f"{name} {seed}", learner, settings, resume, stepper_for(learner, machine))
         if settings.tuning == "full":
             model.encoder.embeddings.restore(decay_after(outcome.best_step, outcome.steps, settings))
     save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
