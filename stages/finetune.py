@@ -1,6 +1,7 @@
 """Tailor the encoder to one task: `python -m stages.finetune <task> <seed>`."""
 
 from stages import BUILD, PLOTS, run
+from yourbert.launch import in_ranks
 from yourbert.params import Mixture, read_params
 from yourbert.tailor import tailor
 
@@ -11,7 +12,7 @@ def main(task: str, seed: str) -> None:
         name=task,
         mixture=Mixture(tasks=[task], sampling="proportional"),
         settings=params.training(task),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=int(seed),
         encoder=BUILD / "encoder",
         tokens=BUILD / "tokens",
@@ -21,4 +22,4 @@ def main(task: str, seed: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_ranks(main, lambda params: params.ranks))

@@ -1,6 +1,7 @@
 """Tailor one shared model to the tasks of a mixture: `python -m stages.multitask <mixture> <seed>`."""
 
 from stages import BUILD, PLOTS, run
+from yourbert.launch import in_ranks
 from yourbert.params import read_params
 from yourbert.tailor import tailor
 
@@ -11,7 +12,7 @@ def main(mixture: str, seed: str) -> None:
         name=mixture,
         mixture=params.mixtures[mixture],
         settings=params.training(mixture),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=int(seed),
         encoder=BUILD / "encoder",
         tokens=BUILD / "tokens",
@@ -21,4 +22,4 @@ def main(mixture: str, seed: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_ranks(main, lambda params: params.ranks))

@@ -1,6 +1,7 @@
 """Train the encoder on the tasks' own text, or pass it through: `python -m stages.pretrain`."""
 
 from stages import BUILD, METRICS, run
+from yourbert.launch import in_ranks
 from yourbert.params import read_params
 from yourbert.pretrain import pretrain
 
@@ -10,7 +11,7 @@ def main() -> None:
     pretrain(
         settings=params.pretrain,
         schedule=params.pretraining(),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=params.pretrain.seed,
         base=BUILD / "base",
         tokens=BUILD / "tokens",
@@ -20,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_ranks(main, lambda params: params.ranks if params.pretrain.enabled else 1))

@@ -23,8 +23,8 @@ TEXT = [
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
-    "runtime", "metrics", "predict", "objectives", "optim", "checkpoint", "progress", "train", "model_folder",
-    "finetune", "pretrain", "tailor",
+    "distributed", "runtime", "launch", "metrics", "predict", "objectives", "optim", "checkpoint", "progress", "train",
+    "model_folder", "finetune", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = ["bundled", "predictions", "significance", "evaluate", "report"]

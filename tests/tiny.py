@@ -92,10 +92,12 @@ def tokens(described: Task, rows: int = 96) -> TaskTokens:
     return TaskTokens(described, {"train": split(described, rows, 1), "dev": split(described, 48, 2)}, "sha", True)
 
 
-def learner(tasks: Sequence[TaskTokens], settings: Training, seed: int = 1, **mixture: Any) -> TaskLearner:
+def learner(
+    tasks: Sequence[TaskTokens], settings: Training, seed: int = 1, machine: Machine = MACHINE, **mixture: Any
+) -> TaskLearner:
     encoder = random_encoder(CONFIG, torch.Generator().manual_seed(seed), settings.dropout)
     names = [t.task.name for t in tasks]
     heads_rng = torch.Generator().manual_seed(seed)
     model = Model(encoder, [t.task for t in tasks], settings.pooling, settings.head_dropout, heads_rng)
     mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
-    return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, MACHINE, seed)
+    return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)

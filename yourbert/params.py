@@ -185,11 +185,16 @@ class Report(Block):
 
 
 class Runtime(Block):
-    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core."""
+    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core.
+
+    ranks: processes that train one model together, each on a GPU of its own, or on its share of the threads. They
+    change the order of sums and, with dropout, the masks; nothing else. Under torchrun its own number holds.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision
     threads: Annotated[int, Field(ge=0)]
+    ranks: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
 class Params(Training, Runtime):
@@ -217,8 +222,9 @@ class Params(Training, Runtime):
         unused = {"tuning": "full", "pooling": "mean", "head_dropout": 0.0, "class_weights": "none", "patience": 0}
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 
-    def runtime(self) -> Runtime:
-        return Runtime(device=self.device, precision=self.precision, threads=self.threads)
+    def runtime(self, ranks: int = 1) -> Runtime:
+        """Where to compute: a stage that trains asks for `ranks` processes, any other for one."""
+        return Runtime(device=self.device, precision=self.precision, threads=self.threads, ranks=ranks)
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:

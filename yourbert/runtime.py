@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: device, precision, threads and determinism, decided once and passed in.
+"""Where and how numbers are computed: device, precision, threads, ranks and determinism, decided once and passed in.
 
 The choice follows from what the processor reports, never from a timing, so that one machine always chooses alike.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from yourbert.distributed import ALONE, Ranks, launched
 from yourbert.errors import fail
 from yourbert.params import Runtime
 from yourbert.seeding import seed_of
@@ -22,15 +23,17 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEEP_BYTES = -1, -3, 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """dtype: what the encoder computes in; its weights are always kept in fp32."""
+    """dtype: what the encoder computes in; its weights are always kept in fp32. threads: of each rank."""
 
     device: torch.device
     dtype: torch.dtype
     threads: int
+    ranks: Ranks = ALONE
 
     def facts(self) -> dict[str, str | int]:
         """What decides the bytes of a result, for the fingerprint of a run."""
-        return {
+        several: dict[str, str | int] = {"ranks": self.ranks.world} if self.ranks.world > 1 else {}
+        return several | {
             "device": self.device.type,
             "dtype": str(self.dtype),
             "threads": self.threads,
@@ -39,12 +42,22 @@ class Machine:
         }
 
 
-def prepare(runtime: Runtime) -> Machine:
-    """Sets up the process and says what it will compute with. Raises UserError (P17) for what is not there."""
-    device = _device(runtime.device)
+def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
+    """Sets up the process and says what it will compute with. Raises UserError (P17) for what is not there.
+
+    ranks: the place of this process among those that train one model (`distributed.here`); they meet here, and share
+    the threads of their machine.
+    """
+    if runtime.ranks > 1 and not launched():
+        what = f"ranks is {runtime.ranks}, but this is one process"
+        fail("P17", what, where="params.yaml", fix="run the stage, or start the ranks with torchrun")
+    device = find_device(runtime.device, ranks.local_world)
+    if device.type == "cuda" and ranks.world > 1:
+        device = torch.device("cuda", ranks.local_rank)
+        torch.cuda.set_device(device)
     dtype = _dtype(runtime.precision, device)
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
+    if runtime.threads or ranks.local_world > 1:
+        torch.set_num_threads(max(1, (runtime.threads or torch.get_num_threads()) // ranks.local_world))
     torch.use_deterministic_algorithms(True)
     # Deterministic mode would also fill every fresh buffer, a debugging aid that costs time; nothing here reads one.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -56,7 +69,7 @@ def prepare(runtime: Runtime) -> Machine:
         torch.set_flush_denormal(True)
         _keep_memory()
         _route_matmul()
-    return Machine(device, dtype, torch.get_num_threads())
+    return Machine(device, dtype, torch.get_num_threads(), ranks.meet(device))
 
 
 def generator(machine: Machine, seed: int, *purpose: str | int) -> torch.Generator:
@@ -64,11 +77,15 @@ def generator(machine: Machine, seed: int, *purpose: str | int) -> torch.Generat
     return torch.Generator(machine.device).manual_seed(seed_of(seed, *purpose))
 
 
-def _device(wanted: str) -> torch.device:
+def find_device(wanted: str, ranks: int = 1) -> torch.device:
+    """The kind of device that `wanted` names. Raises UserError (P17) when there is none for each of the ranks."""
     if wanted == "cuda" and not torch.cuda.is_available():
         fail("P17", "device is cuda, but this machine shows no GPU", where="params.yaml", fix="set device: auto")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and ranks > torch.cuda.device_count():
+        what = f"{ranks} ranks need a GPU each, but this machine shows {torch.cuda.device_count()}"
+        fail("P17", what, where="params.yaml", fix=f"set ranks: {torch.cuda.device_count()}, or device: cpu")
     return torch.device(wanted)
 
 

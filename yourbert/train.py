@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from yourbert.checkpoint import History, Resume
+from yourbert.distributed import ALONE, Gradients, Ranks
 from yourbert.errors import fail
 from yourbert.optim import adamw, move, rate
 from yourbert.params import Training
@@ -22,12 +23,22 @@ from yourbert.progress import Progress
 
 @dataclass(frozen=True)
 class StepLoss:
-    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from."""
+    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from.
+
+    Of several ranks each has the loss of its own rows; rows and tokens are those of all ranks. last: whether the step
+    has no further part.
+    """
 
     task: str
     loss: Tensor
     rows: int
     tokens: int
+    last: bool = True
+
+
+def no_loss(device: torch.device) -> Tensor:
+    """The loss of a rank that has no rows of a part: nothing gets a gradient from it."""
+    return torch.zeros((), device=device, requires_grad=True)
 
 
 class Learner(Protocol):
@@ -69,13 +80,15 @@ class Outcome:
     curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
 
 
-def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Outcome:
-    """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01)."""
+def train(name: str, learner: Learner, settings: Training, resume: Resume, ranks: Ranks = ALONE) -> Outcome:
+    """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01, X01)."""
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
+    gradients = Gradients(learning.values(), ranks)
     best, outcome = _start(learner, learning, optimizer, resume, steps)
-    progress = Progress(name, steps, outcome.steps_done)
+    ranks.agree("the resume state", outcome.steps_done)
+    progress = Progress(name, steps, outcome.steps_done, shown=ranks.leads)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
             break
@@ -86,15 +99,16 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
             _set_rate(optimizer, rate(outcome.steps_done, steps, settings))
             parts = []
             for part in learner.losses(epoch, outcome.steps_done):
-                part.loss.backward()  # type: ignore[no-untyped-call]
+                gradients.backward(part.loss, part.task, part.last)
                 parts.append(part)
                 outcome.tokens += part.tokens
+            losses = gradients.finish([part.loss for part in parts])
             norm = move(optimizer, learning.values(), settings.clip)
             if not torch.isfinite(norm):
                 _not_finite(name, outcome.steps_done, optimizer.param_groups[0]["lr"])
             outcome.steps_done += 1
-            for part in parts:
-                sums[part.task] = sums.get(part.task, 0.0) + float(part.loss.detach()) * part.rows
+            for part, loss in zip(parts, losses, strict=True):
+                sums[part.task] = sums.get(part.task, 0.0) + float(loss) * part.rows
                 rows[part.task] = rows.get(part.task, 0) + part.rows
             progress.advance(sum(part.rows for part in parts), sum(sums.values()) / sum(rows.values()))
         outcome.epoch = epoch + 1
@@ -105,6 +119,7 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume) -> Ou
         if resume.due() and outcome.epoch < settings.epochs:
             resume.save(learning, optimizer, best, vars(outcome))
     progress.close()
+    gradients.close()
     _put(learning, best)
     outcome.parameters = sum(p.numel() for p in learning.values())
     return outcome
