@@ -4,6 +4,12 @@ from stages import BUILD, PLOTS, run
 
 
 def main(task: str, seed: str) -> None:
+    from yourbert.launch import in_ranks
+
+    in_ranks(train, lambda params: params.ranks)(task, seed)
+
+
+def train(task: str, seed: str) -> None:
     from yourbert.params import Mixture, read_params
     from yourbert.tailor import tailor
 
@@ -12,7 +18,7 @@ def main(task: str, seed: str) -> None:
         name=task,
         mixture=Mixture(tasks=[task], sampling="proportional"),
         settings=params.training(task),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=int(seed),
         encoder=BUILD / "encoder",
         tokens=BUILD / "tokens",

@@ -4,6 +4,12 @@ from stages import BUILD, PLOTS, run
 
 
 def main(mixture: str, seed: str) -> None:
+    from yourbert.launch import in_ranks
+
+    in_ranks(train, lambda params: params.ranks)(mixture, seed)
+
+
+def train(mixture: str, seed: str) -> None:
     from yourbert.params import read_params
     from yourbert.tailor import tailor
 
@@ -12,7 +18,7 @@ def main(mixture: str, seed: str) -> None:
         name=mixture,
         mixture=params.mixtures[mixture],
         settings=params.training(mixture),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=int(seed),
         encoder=BUILD / "encoder",
         tokens=BUILD / "tokens",

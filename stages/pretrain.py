@@ -4,6 +4,12 @@ from stages import BUILD, METRICS, run
 
 
 def main() -> None:
+    from yourbert.launch import in_ranks
+
+    in_ranks(train, lambda params: params.ranks if params.pretrain.enabled else 1)()
+
+
+def train() -> None:
     from yourbert.params import read_params
     from yourbert.pretrain import pretrain
 
@@ -11,7 +17,7 @@ def main() -> None:
     pretrain(
         settings=params.pretrain,
         schedule=params.pretraining(),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=params.pretrain.seed,
         base=BUILD / "base",
         tokens=BUILD / "tokens",

@@ -18,6 +18,7 @@ from yourbert.attention import attend
 from yourbert.batching import gather
 from yourbert.buckets import fit
 from yourbert.checkpoint import Resume
+from yourbert.distributed import ALONE, Gradients
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.gpu import FAULTS, capture, dropout_generator
@@ -59,7 +60,8 @@ def learner_of(settings: Training, machine: Machine, **mixture: object) -> TaskL
 def run_of(learner: TaskLearner) -> Run:
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     steps = sum(learner.steps(epoch) for epoch in range(learner.settings.epochs))
-    return Run("tiny", learner, learner.settings, learning, adamw(learning.values(), 0.01), steps)
+    optimizer, gradients = adamw(learning.values(), 0.01), Gradients(learning.values(), ALONE)
+    return Run("tiny", learner, learner.settings, learning, optimizer, gradients, steps)
 
 
 def curve(stepper: GraphStep | OneByOne, learner: TaskLearner, steps: int = STEPS) -> list[float]:

@@ -23,8 +23,8 @@ TEXT = [
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
-    "gpu", "runtime", "metrics", "predict", "resident", "objectives", "optim", "checkpoint", "progress", "train",
-    "model_folder", "finetune", "graph_step", "pretrain", "tailor",
+    "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "optim", "checkpoint",
+    "progress", "train", "model_folder", "finetune", "graph_step", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = ["bundled", "predictions", "significance", "evaluate", "report"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tests import tiny
 from yourbert import graph_step
 from yourbert.checkpoint import Resume
+from yourbert.distributed import ALONE, Gradients
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.graph_step import GraphStep, stepper_for
@@ -49,7 +50,7 @@ def run_of(learner: TaskLearner) -> Run:
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), learner.settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(learner.settings.epochs))
-    return Run("tiny", learner, learner.settings, learning, optimizer, steps)
+    return Run("tiny", learner, learner.settings, learning, optimizer, Gradients(learning.values(), ALONE), steps)
 
 
 @pytest.mark.parametrize(("sampling", "pooling", "clip"), [("joint", "cls", 0.05), ("proportional", "mean", 0.0)])

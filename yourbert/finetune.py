@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from yourbert.batching import Stream, gather
+from yourbert.batching import Batch, Stream, deal, gather
 from yourbert.gpu import dropout_generator
 from yourbert.metrics import score
 from yourbert.mixing import counted, plan_epoch
@@ -23,7 +23,7 @@ from yourbert.predict import features_of, predict, predict_from_features, to_dev
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
 from yourbert.tasks import Split, Task, normalised
-from yourbert.train import StepLoss
+from yourbert.train import StepLoss, no_loss
 
 WITH_LABELS: tuple[Split, ...] = ("train", "dev")
 
@@ -61,9 +61,10 @@ class TaskLearner:
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
         """The losses of optimizer step `step`; each is divided by its own task's labels in the step, then weighted."""
         done = step - sum(self.steps(e) for e in range(epoch))
-        for name, batch_number in self.schedule(epoch)[done]:
-            self.rng.manual_seed(seed_of(self.seed, "dropout", name, step))
-            yield self._loss(name, batch_number)
+        parts = self.schedule(epoch)[done]
+        for name, batch_number in parts:
+            self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
+            yield self._part(name, batch_number, last=name == parts[-1][0])
 
     def evaluate(self) -> dict[str, float]:
         return {name: self._dev_score(self.tokens[name]) for name in self.names}
@@ -91,9 +92,17 @@ class TaskLearner:
         self._taken[name] += 1
         return name, self._taken[name] - 1
 
-    def _loss(self, name: str, batch_number: int) -> StepLoss:
-        task, stream = self.tokens[name].task, self.streams[name]
-        batch = gather(stream.split, stream.rows(batch_number))
+    def _part(self, name: str, batch_number: int, last: bool) -> StepLoss:
+        stream, ranks = self.streams[name], self.machine.ranks
+        rows_B = stream.rows(batch_number)
+        mine_B = deal(rows_B, ranks.rank, ranks.world)
+        total = self._total(name, gather(stream.split, mine_B)) if len(mine_B) else no_loss(self.machine.device)
+        weight = self.mixture.weights.get(name, 1.0)
+        return StepLoss(name, weight * total / len(rows_B), len(rows_B), stream.tokens_in(rows_B), last)
+
+    def _total(self, name: str, batch: Batch) -> Tensor:
+        """The loss of a batch, summed over its rows."""
+        task = self.tokens[name].task
         if self.frozen:
             rows = torch.from_numpy(batch.rows_B).to(self.machine.device)
             per_row = task.sequences_per_row
@@ -102,9 +111,7 @@ class TaskLearner:
         else:
             scores = self.model(name, to_device(batch, self.machine), self.rng)
         labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
-        total = loss_sum(task, scores, labels_B, self.class_weights[name])
-        weight = self.mixture.weights.get(name, 1.0)
-        return StepLoss(name, weight * total / len(batch.rows_B), len(batch.rows_B), len(batch.tokens_T))
+        return loss_sum(task, scores, labels_B, self.class_weights[name])
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]

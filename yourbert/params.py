@@ -190,12 +190,15 @@ class Runtime(Block):
     """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core.
 
     deterministic: whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does.
+    ranks: processes that train one model together, each on a GPU of its own, or on its share of the threads. They
+    change the order of sums and, with dropout, the masks; nothing else. Under torchrun its own number holds.
     """
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision
     threads: Annotated[int, Field(ge=0)]
     deterministic: bool
+    ranks: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
 class Params(Training, Runtime):
@@ -223,8 +226,9 @@ class Params(Training, Runtime):
         unused = {"tuning": "full", "pooling": "mean", "head_dropout": 0.0, "class_weights": "none", "patience": 0}
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 
-    def runtime(self) -> Runtime:
-        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields})
+    def runtime(self, ranks: int = 1) -> Runtime:
+        """Where to compute: a stage that trains asks for `ranks` processes, any other for one."""
+        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"ranks": ranks})
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:

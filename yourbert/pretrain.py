@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.batching import Batch, Stream, gather, in_order_of_length
+from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length
 from yourbert.checkpoint import Resume, resume_folder
+from yourbert.distributed import here
 from yourbert.encoder import Encoder
 from yourbert.errors import fail
 from yourbert.gpu import dropout_generator
@@ -36,7 +37,7 @@ from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
 from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
-from yourbert.train import Outcome, StepLoss, train
+from yourbert.train import Outcome, StepLoss, no_loss, train
 
 NAME = "mlm"
 LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
@@ -85,22 +86,29 @@ class MlmLearner:
         return self.stream.batches_per_pass
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+        ranks = self.machine.ranks
         batch = gather(self.stream.split, self.stream.rows(step))
-        self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step))
+        self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
         masked = self._mask(batch, rng_for(self.seed, "mask", step))
-        logits_MV = self.model(batch, masked, self.machine, self.rng)
-        loss = F.cross_entropy(logits_MV.float(), torch.from_numpy(masked.targets_M).to(self.machine.device))
-        yield StepLoss(NAME, loss, len(batch.rows_B), len(batch.tokens_T))
+        mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
+        own = masked.within(np.repeat(np.isin(batch.rows_B, mine_B), np.diff(batch.offsets)))
+        total = no_loss(self.machine.device)
+        if len(own.places_M):
+            logits_MV = self.model(gather(self.stream.split, mine_B), own, self.machine, self.rng)
+            targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
+            total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
+        yield StepLoss(NAME, total / len(masked.places_M), len(batch.rows_B), len(batch.tokens_T))
 
     def evaluate(self) -> dict[str, float]:
-        right = places = 0
-        rng = rng_for(self.seed, "mask", "dev")
+        counts = np.zeros(2, np.int64)
+        ranks, rng = self.machine.ranks, rng_for(self.seed, "mask", "dev")
         with torch.inference_mode():
-            for batch in in_order_of_length(self.dev, TOKENS_PER_BATCH):
-                masked = self._mask(batch, rng)
-                guesses = self.model(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
-                right += int((guesses == masked.targets_M).sum())
-                places += len(guesses)
+            for turn, batch in enumerate(in_order_of_length(self.dev, TOKENS_PER_BATCH)):
+                masked = self._mask(batch, rng)  # by every rank, because each draw moves the generator on
+                if turn % ranks.world == ranks.rank:
+                    guesses = self.model(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
+                    counts += (guesses == masked.targets_M).sum(), len(guesses)
+        right, places = ranks.sum(counts).tolist()
         return {NAME: right / places}
 
     def aggregate(self, scores: dict[str, float]) -> float:
@@ -216,11 +224,13 @@ def pretrain(
 ) -> None:
     """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
     if not settings.enabled:
+        if not here().leads:
+            return
         for path in sorted(p for p in base.iterdir() if p.is_file()):
             link_or_copy(path, out / path.name)
         write_json(metrics, {"enabled": 0, "rows": 0, "steps": 0, "tokens": 0})
         return
-    machine = prepare(runtime)
+    machine = prepare(runtime, here())
     tokenizer = Tokenizer.load(base)
     texts = read_texts(located(settings.text), tokenizer, settings.max_length) if settings.text else iter(())
     opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
@@ -236,12 +246,15 @@ def pretrain(
         "machine": machine.facts(),
         "seed": seed,
     }
-    with Resume(resume_folder(facts)) as resume:
+    with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
         head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
         before, outcome = _train_mlm(
             loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume
         )
+    machine.ranks.close()
+    if not machine.ranks.leads:
+        return
     save_encoder(out, loaded.encoder, head)
     for name in FILES:
         link_or_copy(base / name, out / name)
@@ -279,4 +292,4 @@ def _train_mlm(
     model = MlmModel(encoder, head).to(machine.device).eval()
     learner = MlmLearner(model, train_rows, dev_rows, tokenizer, schedule, settings.mask_rate, machine, seed)
     before = learner.evaluate()[NAME]
-    return before, train("pretrain", learner, schedule, resume)
+    return before, train("pretrain", learner, schedule, resume, ranks=machine.ranks)

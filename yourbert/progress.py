@@ -15,15 +15,19 @@ SECONDS_BETWEEN_REDRAWS = 0.5
 
 
 class Progress:
-    """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left."""
+    """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left.
 
-    def __init__(self, name: str, steps: int, done: int = 0) -> None:
+    shown: False where another process shows the same run.
+    """
+
+    def __init__(self, name: str, steps: int, done: int = 0, shown: bool = True) -> None:
         self.name, self.steps, self.step = name, steps, done
         self.rows = 0
         self.dev = ""
+        self.shown = shown
         self._first = done
         self._start = self._told = time.monotonic()
-        self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if sys.stderr.isatty() else None
+        self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if shown and sys.stderr.isatty() else None
 
     def advance(self, rows: int, loss: Callable[[], float]) -> None:
         """A step more. `loss` is called when it is shown, and only then: a GPU would have to be waited for."""
@@ -35,7 +39,7 @@ class Progress:
             if waited >= SECONDS_BETWEEN_REDRAWS:
                 self._told = time.monotonic()
                 self._bar.set_postfix_str(f"loss {loss():.3f}{self.dev}, {self._speed():.0f} rows/s", refresh=False)
-        elif waited >= SECONDS_BETWEEN_LINES:
+        elif self.shown and waited >= SECONDS_BETWEEN_LINES:
             self._tell(loss())
 
     def evaluated(self, epoch: int, loss: float, dev: Mapping[str, float]) -> None:
@@ -45,7 +49,7 @@ class Progress:
         line = f"{self.name}: epoch {epoch}, step {self.step}/{self.steps}, loss {loss:.4f}, dev {scores}"
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
-        else:
+        elif self.shown:
             LOGGER.info("%s, %.0f rows/s", line, self._speed())
 
     def close(self) -> None:

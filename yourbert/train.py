@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from yourbert.checkpoint import History, Resume
+from yourbert.distributed import ALONE, Gradients, Ranks
 from yourbert.errors import fail
 from yourbert.optim import adamw, move, rate
 from yourbert.params import Training
@@ -23,12 +24,22 @@ from yourbert.progress import Progress
 
 @dataclass(frozen=True)
 class StepLoss:
-    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from."""
+    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from.
+
+    Of several ranks each has the loss of its own rows; rows and tokens are those of all ranks. last: whether the step
+    has no further part.
+    """
 
     task: str
     loss: Tensor
     rows: int
     tokens: int
+    last: bool = True
+
+
+def no_loss(device: torch.device) -> Tensor:
+    """The loss of a rank that has no rows of a part: nothing gets a gradient from it."""
+    return torch.zeros((), device=device, requires_grad=True)
 
 
 class Learner(Protocol):
@@ -52,13 +63,17 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """What the steps of a training work on. learning: the weights that move, by name; steps: of the whole run."""
+    """What the steps of a training work on.
+
+    learning: the weights that move, by name; gradients: theirs, summed over the ranks; steps: of the whole run.
+    """
 
     name: str
     learner: Learner
     settings: Training
     learning: dict[str, nn.Parameter]
     optimizer: torch.optim.AdamW
+    gradients: Gradients
     steps: int
 
 
@@ -103,18 +118,25 @@ class Outcome:
 
 
 def train(
-    name: str, learner: Learner, settings: Training, resume: Resume, stepper_of: Callable[[Run], Stepper] | None = None
+    name: str,
+    learner: Learner,
+    settings: Training,
+    resume: Resume,
+    stepper_of: Callable[[Run], Stepper] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
-    """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01).
+    """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01, X01).
 
-    stepper_of: who computes the steps; `OneByOne` where nobody else does.
+    stepper_of: who computes the steps; `OneByOne` where nobody else does. ranks: those that train this model together.
     """
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
+    gradients = Gradients(learning.values(), ranks)
     best, outcome = _start(learning, optimizer, resume, steps)
-    stepper = (stepper_of or OneByOne)(Run(name, learner, settings, learning, optimizer, steps))
-    progress = Progress(name, steps, outcome.steps_done)
+    ranks.agree("the resume state", outcome.steps_done)
+    stepper = (stepper_of or OneByOne)(Run(name, learner, settings, learning, optimizer, gradients, steps))
+    progress = Progress(name, steps, outcome.steps_done, shown=ranks.leads)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
             break
@@ -134,6 +156,7 @@ def train(
         if resume.due() and outcome.epoch < settings.epochs:
             resume.save(learning, optimizer, best, vars(outcome))
     progress.close()
+    gradients.close()
     _put(learning, best)
     outcome.parameters = sum(p.numel() for p in learning.values())
     return outcome
@@ -156,14 +179,15 @@ class OneByOne:
         lr = rate(self._step, run.steps, run.settings)
         _set_rate(run.optimizer, lr)
         for part in run.learner.losses(self._epoch, self._step):
-            part.loss.backward()  # type: ignore[no-untyped-call]
+            run.gradients.backward(part.loss, part.task, part.last)
             parts.append(part)
+        losses = run.gradients.finish([part.loss for part in parts])
         norm = move(run.optimizer, run.learning.values(), run.settings.clip)
         if not torch.isfinite(norm):
             not_finite(run.name, self._step, lr)
         self._step += 1
-        for part in parts:
-            self._losses[part.task] = self._losses.get(part.task, 0.0) + float(part.loss.detach()) * part.rows
+        for part, loss in zip(parts, losses, strict=True):
+            self._losses[part.task] = self._losses.get(part.task, 0.0) + float(loss) * part.rows
             self._rows[part.task] = self._rows.get(part.task, 0) + part.rows
         return sum(part.rows for part in parts), sum(part.tokens for part in parts)
 
