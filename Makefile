@@ -1,13 +1,14 @@
 # make repro   environment, data, weights, pipeline, report
 # make test    environment, all tests
 # make lint    style and types
+# make bench   side by side with other libraries, and whether the goals are reached (bench-gpu: on a GPU, without DVC)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The stages are run by the first `python` on the path.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint clean
+.PHONY: repro test lint bench bench-gpu clean
 repro: $(VENV)/ready data
 	$(BIN)/dvc repro
 
@@ -18,6 +19,13 @@ lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/ready-bench data
+	$(BIN)/dvc repro --quiet tokenize
+	$(BIN)/python -m benchmarks.run cpu
+
+bench-gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.run gpu
 
 data: | $(VENV)/ready
 	$(BIN)/dvc pull --quiet data.dvc
@@ -30,6 +38,10 @@ $(VENV)/ready: requirements.lock pyproject.toml
 
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
 	touch $@
 
 clean:

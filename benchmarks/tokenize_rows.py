@@ -1,6 +1,6 @@
 """How fast, and in how much memory, `tokenize_task` takes a large generated corpus.
 
-    python benchmarks/tokenize_rows.py --base build/base --rows 5000000
+    python -m benchmarks.tokenize_rows --base build/base --rows 5000000
 
 Writes the rows (pairs of short sentences of made-up words, labelled) into a temporary folder, tokenizes them in a
 process of its own, and prints rows a second and that process's highest resident memory.
@@ -41,7 +41,16 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         generate(work / "train.csv", args.rows, seed=1)
         generate(work / "dev.csv", DEV_ROWS, seed=2)
-        command = [sys.executable, __file__, "--child", "--work", str(work), "--base", str(args.base)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.tokenize_rows",
+            "--child",
+            "--work",
+            str(work),
+            "--base",
+            str(args.base),
+        ]
         subprocess.run(command, check=True)
     finally:
         if args.work is None:
@@ -65,18 +74,22 @@ def generate(path: Path, rows: int, seed: int) -> None:
             file.writelines(f"r{start + i:08d}\t{texts[2 * i]}\t{texts[2 * i + 1]}\t{labels[i]}\n" for i in range(n))
 
 
+def pairs() -> TaskData:
+    """What a task over these files is."""
+    return TaskData(
+        kind="classification", train="train.csv", dev="dev.csv", text=["first", "second"], label="label", id="id",
+        labels=["0", "1"], max_length=64,
+    )  # fmt: skip
+
+
 def tokenize(work: Path, base: Path) -> None:
     from yourbert.corpus import check_file
     from yourbert.tokenize_task import tokenize_task
 
-    data = TaskData(
-        kind="classification", train="train.csv", dev="dev.csv", text=["first", "second"], label="label", id="id",
-        labels=["0", "1"], max_length=64,
-    )  # fmt: skip
     start = time.perf_counter()
-    assert not check_file(work / "train.csv", "rows", data, "train")
+    assert not check_file(work / "train.csv", "rows", pairs(), "train")
     checked = time.perf_counter()
-    train = tokenize_task("rows", data, work, base, work / "tokens")["splits"]["train"]
+    train = tokenize_task("rows", pairs(), work, base, work / "tokens")["splits"]["train"]
     done = time.perf_counter()
     figures = {
         "rows": train["rows_used"],

@@ -1,0 +1,246 @@
+"""YourBERT under the clock: the library's own loop, learners and prediction; only the clock is added.
+
+`Timed` stands between the training loop and a learner and looks at the clock where a step begins: what is timed is all
+that happens between two such moments, gathering rows, forward, backward, clip, optimizer and bookkeeping.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.cases import Block, Job
+from benchmarks.cost import mlm_head_flops, peaks, synchronise
+from benchmarks.rows import all_sequences, batches, flops, lengths, opened, texts
+from yourbert.batching import gather
+from yourbert.checkpoint import Resume
+from yourbert.evaluate import evaluate
+from yourbert.finetune import WITH_LABELS, TaskLearner
+from yourbert.heads import MlmHead
+from yourbert.model import Model
+from yourbert.model_folder import settle
+from yourbert.packing import PackedSplit, pack, pieces_in
+from yourbert.params import Mixture, Precision, Runtime, TaskData, Training, read_params
+from yourbert.predict import predict
+from yourbert.pretrain import NAME, MlmLearner, MlmModel
+from yourbert.pretrained import load_encoder
+from yourbert.runtime import Machine, computes_bf16, generator, prepare
+from yourbert.storage import read_json
+from yourbert.tailor import tailor
+from yourbert.tasks import Task
+from yourbert.tokenize_task import tokenize_task
+from yourbert.tokenizer import Tokenizer
+from yourbert.train import Learner, StepLoss, train
+
+
+class Timed:
+    """A learner of a few steps that notes when step `warmup` begins and when the last one has ended."""
+
+    def __init__(self, inner: Learner, warmup: int, steps: int, device: str) -> None:
+        self.inner, self.warmup, self.count, self.device = inner, warmup, warmup + steps, device
+        self.steps_done = self.rows = self.tokens = 0
+        self.started = self.seconds = 0.0
+
+    @property
+    def model(self) -> nn.Module:
+        return self.inner.model
+
+    def steps(self, epoch: int) -> int:
+        return self.count
+
+    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+        if step == self.warmup:
+            synchronise(self.device)
+            self.started = time.perf_counter()
+        self.steps_done += 1
+        for part in self.inner.losses(step // self.inner.steps(0), step):
+            if step >= self.warmup:
+                self.rows += part.rows
+                self.tokens += part.tokens
+            yield part
+
+    def evaluate(self) -> dict[str, float]:
+        """Called before the first step and after the last: where the clock stops."""
+        if self.steps_done == self.count:
+            synchronise(self.device)
+            self.seconds = time.perf_counter() - self.started
+        return {}
+
+    def aggregate(self, scores: dict[str, float]) -> float:
+        return 0.0
+
+
+def answer(job: Job, precision: Precision) -> Block:
+    machine = prepare(_runtime(job, precision))
+    match job.kind:
+        case "train":
+            return _train(job, machine)
+        case "mlm":
+            return _mlm(job, machine)
+        case "predict":
+            return _predict(job, machine)
+        case "tokenize":
+            return _tokenize(job)
+        case "start":
+            return _start(job, machine)
+        case "whole":
+            return _whole(job, precision)
+    assert job.kind == "peaks", job.kind
+    return _peaks(job, machine)
+
+
+def _runtime(job: Job, precision: Precision) -> Runtime:
+    return Runtime(device=job.device, precision=precision, threads=job.threads)
+
+
+def _run(learner: Learner, settings: Training, job: Job, machine: Machine) -> Timed:
+    timed = Timed(learner, job.warmup, job.steps, job.device)
+    gc.collect()
+    with tempfile.TemporaryDirectory(dir=job.scratch) as folder, Resume(Path(folder) / "resume") as resume:
+        train("bench", timed, settings.model_copy(update={"epochs": 1, "patience": 0}), resume)
+    return timed
+
+
+def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
+    """Model and learner of one task, made as `yourbert.tailor` makes them."""
+    tokens = {job.task: opened(job, job.task)}
+    loaded = load_encoder(Path(job.weights), settings.dropout, generator(machine, job.seed, "pooler"))
+    described = [t.task for t in tokens.values()]
+    heads_rng = generator(machine, job.seed, "heads")
+    model = Model(loaded.encoder, described, settings.pooling, settings.head_dropout, heads_rng)
+    settle(model, machine)
+    mixture = Mixture(tasks=[job.task], sampling="proportional")
+    learner = TaskLearner(model, tokens, mixture, settings, machine, job.seed)
+    model.encoder.embeddings.restrict(pieces_in(tokens[job.task].splits[split] for split in WITH_LABELS))
+    return learner
+
+
+def _train(job: Job, machine: Machine) -> Block:
+    settings = Training.model_validate(job.training)
+    learner = task_learner(job, machine, settings)
+    timed = _run(learner, settings, job, machine)
+    split = learner.tokens[job.task].splits["train"]
+    return _block(job, machine, timed, lengths(split, batches(split, job, job.task)[job.warmup :]))
+
+
+def _block(job: Job, machine: Machine, timed: Timed, lengths_S: list[int], head_flops: float = 0.0) -> Block:
+    assert sum(lengths_S) == timed.tokens, "the clock saw the batches that the peers are given"
+    counted = flops(job, lengths_S) + head_flops
+    return Block(
+        seconds=timed.seconds, steps=job.steps, rows=timed.rows, tokens=timed.tokens, flops=counted,
+        dtype=_name(machine.dtype), threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _mlm(job: Job, machine: Machine) -> Block:
+    params = read_params(Path(job.params))
+    rows = all_sequences(job, params.pretrain.max_length)
+    loaded = load_encoder(Path(job.weights), params.pretrain.dropout, generator(machine, job.seed, "pooler"))
+    encoder = loaded.encoder
+    head = loaded.mlm_head or MlmHead(encoder.config, generator(machine, job.seed, "mlm head"))
+    encoder.compute_dtype = machine.dtype
+    encoder.freeze_pooler()
+    model = MlmModel(encoder, head).to(machine.device)
+    settings, rate = Training.model_validate(job.training), params.pretrain.mask_rate
+    tokenizer = Tokenizer.load(Path(job.weights))
+    timed = _run(MlmLearner(model, rows, rows, tokenizer, settings, rate, machine, job.seed), settings, job, machine)
+    read = batches(rows, job, NAME)[job.warmup :]
+    ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, tokenizer.special_ids)).sum()) for rows_B in read)
+    return _block(job, machine, timed, lengths(rows, read), mlm_head_flops(encoder.config, rate * ordinary))
+
+
+def _predict(job: Job, machine: Machine) -> Block:
+    """From texts to answers, tokenizing included, as the peer's pipeline does."""
+    task: Task = opened(job, job.task).task
+    rng = generator(machine, job.seed, "heads")
+    loaded = load_encoder(Path(job.weights), 0.0, generator(machine, job.seed, "pooler"))
+    model = settle(Model(loaded.encoder, [task], job.training["pooling"], 0.0, rng), machine).eval()
+    tokenizer, rows = Tokenizer.load(Path(job.weights)), texts(job, "dev")[0]
+
+    def pass_over() -> PackedSplit:
+        packed = pack(tokenizer, task, rows)
+        predict(model, task.name, packed, machine)
+        return packed
+
+    packed = pass_over()
+    gc.collect()
+    start = time.perf_counter()
+    for _ in range(job.steps):
+        pass_over()
+    seconds = time.perf_counter() - start
+    # A third of training's: the forward pass alone.
+    counted = job.steps * flops(job, lengths(packed, [np.arange(len(packed))])) / 3
+    return Block(
+        seconds=seconds, steps=job.steps, rows=job.steps * len(rows), tokens=job.steps * len(packed.tokens),
+        flops=counted, dtype=_name(machine.dtype), threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def _tokenize(job: Job) -> Block:
+    """A table of rows, read, checked, tokenized and written: the work of the stage `tokenize`."""
+    data, folder = TaskData.model_validate(job.data), Path(job.rows)
+    with tempfile.TemporaryDirectory(dir=job.scratch) as out:
+        start = time.perf_counter()
+        account = tokenize_task("rows", data, folder, Path(job.weights), Path(out) / "rows")
+        seconds = time.perf_counter() - start
+    splits = account["splits"].values()
+    return Block(
+        seconds=seconds, rows=sum(s["rows_used"] for s in splits), tokens=sum(s["tokens"] for s in splits),
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def _start(job: Job, machine: Machine) -> Block:
+    """From texts to the end of the first step; the seconds are the parent's, who saw the process start."""
+    data = TaskData.model_validate(job.data)
+    with tempfile.TemporaryDirectory(dir=job.scratch) as out:
+        tokenize_task(job.task, data, Path(job.corpus), Path(job.weights), Path(out) / job.task)
+        settings = Training.model_validate(job.training)
+        _run(task_learner(Job(**job.to_json() | {"tokens": out}), machine, settings), settings, job, machine)
+    return Block(seconds=0.0, threads=torch.get_num_threads(), dtype=_name(machine.dtype))
+
+
+def _whole(job: Job, precision: Precision) -> Block:
+    """Texts in, a saved model and its metrics out: tokenize, tailor, evaluate."""
+    params = read_params(Path(job.params))
+    runtime = _runtime(job, precision)
+    weights = Path(job.weights)
+    with tempfile.TemporaryDirectory(dir=job.scratch) as name:
+        out = Path(name)
+        data = TaskData.model_validate(job.data)
+        account = tokenize_task(job.task, data, Path(job.corpus), weights, out / "tokens" / job.task)
+        mixture = Mixture(tasks=[job.task], sampling="proportional")
+        settings = Training.model_validate(job.training)
+        # A name of its own: no state of a run that was cut off can be picked up.
+        run = f"bench {out.name}"
+        tailor(run, mixture, settings, runtime, job.seed, weights, out / "tokens", out / "model", out / "curve.csv")
+        evaluate(
+            out / "model",
+            out / "tokens",
+            params.evaluate,
+            runtime,
+            out / "answers",
+            out / "metrics.json",
+            out / "c.csv",
+        )
+        score = read_json(out / "metrics.json")[job.task]["dev"]
+    rows = account["splits"]["train"]["rows_used"] * settings.epochs
+    values = {"dev": score.get("accuracy", score.get("pearson"))}
+    return Block(seconds=0.0, rows=rows, threads=torch.get_num_threads(), values=values)
+
+
+def _peaks(job: Job, machine: Machine) -> Block:
+    measured = peaks(job.device, computes_bf16(machine.device))
+    values = {**measured["flops_per_second"], "bytes_per_second": measured["bytes_per_second"]}
+    return Block(seconds=0.0, threads=torch.get_num_threads(), values=values)

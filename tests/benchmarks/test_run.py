@@ -1,0 +1,133 @@
+"""The harness itself, on a model of two layers: every variant is asked the same and what is left out is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import interleave
+from benchmarks.cases import Case
+from benchmarks.goals import GOALS, exit_code
+from benchmarks.goals import evaluate as judged
+from benchmarks.interleave import SURE_ROUNDS, Options, Run, order
+from benchmarks.results import Results
+from benchmarks.rows import examples, tokens_of_corpus
+from tests.closure import imports
+from yourbert.packing import PackedSplit
+from yourbert.params import read_params
+from yourbert.random_model import make_random_model
+
+ROOT = Path(__file__).parents[2]
+SHAPE = "2x32"
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """A corpus of one task, sst, with texts of 1 to 20 words, and a tiny model's vocabulary."""
+    rng = np.random.default_rng(1)
+    words = ["good", "bad", "film", "plot", "not", "very", "long", "short"]
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    params = read_params(ROOT / "params.yaml")
+    data = params.tasks["sst"].data
+    for name, rows in ((data.train, 64), (data.dev, 16), (data.test or "", 16)):
+        lines = ["id\tsentence\tsentiment"]
+        for row in range(rows):
+            lines.append(f"{name}{row}\t{' '.join(rng.choice(words, rng.integers(1, 21)))}\t{row % 5}")
+        (corpus / name).write_text("\n".join(lines) + "\n")
+    make_random_model(f"random:{SHAPE}", corpus, tmp_path / "base")
+    own = params.model_copy(update={"tasks": {"sst": params.tasks["sst"]}})
+    tokens = tokens_of_corpus(corpus, tmp_path / "base", own, tmp_path / "scratch")
+    return Options(
+        own=tmp_path / "base",
+        tokens=tokens,
+        corpus=corpus,
+        scratch=tmp_path / "scratch",
+        params=ROOT / "params.yaml",
+        threads=1,
+    )
+
+
+def test_ours_and_the_plain_loop(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(interleave, "missing", lambda variant: ["accelerate"] if variant == "hf-default" else [])
+    monkeypatch.chdir(ROOT)
+    cases = [
+        Case(kind="train", variants=("ours", "hf-default", "plain-loop"), shape=SHAPE, batch=8, steps=3, rounds=2),
+        Case(kind="parity", variants=("parity",), shape=SHAPE, batch=8, rounds=1),
+        Case(kind="predict", variants=("ours",), shape=SHAPE, task="nowhere", steps=1, rounds=2),
+    ]
+    facts = Run("cpu", cases, options).measure()
+    blocks = {(b["case"], b["variant"], b["round"]): b for b in facts["blocks"]}
+    step, parity, broken = (case.name for case in cases)
+    assert set(blocks) == {(step, v, r) for v in ("ours", "plain-loop") for r in (0, 1)} | {(parity, "parity", 0)}
+    asked = [(b["round"], b["variant"]) for b in facts["blocks"] if b["case"] == step]
+    assert asked == [(0, "ours"), (0, "plain-loop"), (1, "plain-loop"), (1, "ours")], "every other round in reverse"
+    for number in (0, 1):
+        ours, plain = blocks[step, "ours", number], blocks[step, "plain-loop", number]
+        assert ours["seconds"] > 0 and plain["seconds"] > 0 and ours["rows"] == plain["rows"] == 24
+        assert ours["tokens"] == plain["tokens"] and ours["flops"] == plain["flops"] > 0, "the same rows"
+        assert ours["threads"] == plain["threads"] == 1
+    assert blocks[step, "ours", 0]["tokens"] != blocks[step, "ours", 1]["tokens"], "other rows in another round"
+    assert max(blocks[parity, "parity", 0]["values"].values()) < 1e-5
+    why = {(entry["case"], entry["variant"]): entry["why"] for entry in facts["left_out"]}
+    assert "accelerate" in why[step, "hf-default"] and why[broken, "ours"]
+    said = capsys.readouterr().out
+    assert said.count("left out: ") == 2 and f"{step}, hf-default: not installed" in said, "once, not every round"
+    results = Results(facts)
+    assert results.times(step, "ours", "plain-loop") and results.share(step, "ours")
+    assert str(options.corpus.parent) not in str({k: v for k, v in facts.items() if k != "left_out"})
+    assert exit_code(judged(results)) == 1, "none of the goals' cases was measured"
+
+
+def test_the_order_of_rounds() -> None:
+    wanted = GOALS[0].cases[0]
+    goal = Case(kind="train", variants=(), rounds=SURE_ROUNDS + 1)
+    other = Case(kind="start", variants=(), rounds=3)
+    assert goal.name == wanted
+    steps = [(number, case.kind) for number, case in order([other, goal])]
+    assert steps[:2] == [(0, "start"), (0, "train")], "first rounds come first, as the suite has them"
+    assert steps[2:4] == [(1, "train"), (2, "train")], "then a goal's cases get their rounds"
+    assert sorted(steps) == sorted([(n, "train") for n in range(4)] + [(n, "start") for n in range(3)])
+
+
+def test_no_round_begins_after_the_minutes(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(kind="train", variants=(), shape=SHAPE, rounds=5)
+    run = Run("cpu", [case], Options(**vars(options) | {"minutes": 0.0}))
+    begun: list[int] = []
+    monkeypatch.setattr(run, "_round", lambda number, case: begun.append(number))
+    run.measure()
+    assert begun == [0]
+
+
+def test_examples_are_the_packed_rows() -> None:
+    split = PackedSplit(
+        tokens=np.array([2, 7, 3, 2, 8, 3, 9, 3]),
+        offsets=np.array([0, 3, 8]),
+        second=np.array([3, 3]),
+        labels=np.array([1, 0]),
+        sequences_per_row=1,
+    )
+    assert examples(split, np.array([1, 0])) == [
+        {"input_ids": [2, 8, 3, 9, 3], "token_type_ids": [0, 0, 0, 1, 1], "labels": 0},
+        {"input_ids": [2, 7, 3], "token_type_ids": [0, 0, 0], "labels": 1},
+    ]
+
+
+def test_our_side_needs_neither_dvc_nor_a_peer() -> None:
+    """So that it runs on a borrowed machine that has little more than torch."""
+    code = "import sys, benchmarks.run, benchmarks.ours; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"dvc", "transformers", "sklearn", "scipy", "tabulate", "matplotlib", "requests", "pyarrow"}
+
+
+def test_the_library_knows_no_benchmark() -> None:
+    for path in [*(ROOT / "yourbert").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        assert "benchmarks" not in path.read_text(), path
+    assert list(imports(ROOT / "benchmarks" / "ours.py")), "the other way round it is fine"
