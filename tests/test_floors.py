@@ -27,7 +27,7 @@ LEARN = [
     "progress", "train", "model_folder", "finetune", "graph_step", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
-TELL = ["bundled", "predictions", "significance", "evaluate", "report"]
+TELL = ["bundled", "predictions", "significance", "evaluate", "report", "cluster"]
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
