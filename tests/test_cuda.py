@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
-from yourbert.attention import attend
+from yourbert.attention import attend, keep_mask
 from yourbert.batching import gather
 from yourbert.buckets import fit
 from yourbert.checkpoint import Resume
@@ -155,6 +155,17 @@ def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool) -> None:
         stepper.step()
     torch.cuda.set_sync_debug_mode("default")
     assert all(np.isfinite(total) for total, _ in stepper.sums().values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_has_its_rate_on_a_gpu(dtype: torch.dtype) -> None:
+    machine_of()
+    device = torch.device("cuda", 0)
+    rng = dropout_generator(device).manual_seed(1)
+    keep, _ = keep_mask((1_000_003,), 0.1, torch.empty(0, dtype=dtype, device=device), rng)
+    dropped, kept = int((keep == 0).sum()), int((keep == 1).sum())
+    assert keep.dtype == dtype and dropped + kept == len(keep)
+    assert dropped / len(keep) == pytest.approx(0.1, abs=0.002)
 
 
 def finished(folder: Path, settings: Training, machine: Machine, dies_at: int = -1) -> tuple[Outcome, TaskLearner]:
