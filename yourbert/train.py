@@ -86,8 +86,8 @@ def train(name: str, learner: Learner, settings: Training, resume: Resume, ranks
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
     gradients = Gradients(learning.values(), ranks)
+    ranks.agree("the resume state", resume.saved_bytes())
     best, outcome = _start(learner, learning, optimizer, resume, steps)
-    ranks.agree("the resume state", outcome.steps_done)
     progress = Progress(name, steps, outcome.steps_done, shown=ranks.leads)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
