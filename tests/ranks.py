@@ -171,6 +171,19 @@ def gradients(machine: Machine, folder: Path) -> tuple[dict[str, Any], dict[str,
     return {}, found
 
 
+def disagreeing(machine: Machine, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """One rank sees another project folder than the first, in which nothing was saved."""
+    if machine.ranks.leads:
+        write_json(folder / "seen" / "state.safetensors", {})
+    try:
+        with Resume(folder / "seen" if machine.ranks.leads else folder / "unseen", leads=machine.ranks.leads) as resume:
+            made = learner("one", machine)
+            train("disagreeing", made, made.settings, resume, machine.ranks)
+    except UserError as error:
+        said = str(error)
+    return {"said": said}, {}
+
+
 def predicted(machine: Machine, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The answers for splits of one batch and of several."""
     made = learner("joint", machine)
@@ -184,7 +197,7 @@ def predicted(machine: Machine, folder: Path) -> tuple[dict[str, Any], dict[str,
     return {}, {name: torch.from_numpy(np.asarray(a)) for name, a in answers.items()}
 
 
-ACTS = {"gradients": gradients, "nan": nan_on_one_rank, "predicted": predicted}
+ACTS = {"gradients": gradients, "nan": nan_on_one_rank, "disagreeing": disagreeing, "predicted": predicted}
 WELL = [*RUNS, "mlm", "resumed", *ACTS]
 
 

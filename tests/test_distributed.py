@@ -110,6 +110,11 @@ def test_a_gradient_that_is_not_finite_on_one_rank_moves_neither(both: Both) -> 
         assert all(torch.equal(t, tensors[name.removeprefix("before/")]) for name, t in before.items())
 
 
+def test_ranks_with_different_states_are_refused(both: Both) -> None:
+    for rank in range(2):
+        assert "YB-X02 the ranks disagree about the resume state" in both.facts("disagreeing", rank)["said"]
+
+
 def test_predictions_are_shared_out_and_come_back_in_order(both: Both, tmp_path: Path) -> None:
     _, alone = ranks.predicted(tiny.MACHINE, tmp_path)
     for name, answers in alone.items():

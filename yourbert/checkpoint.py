@@ -103,6 +103,10 @@ class Resume:
         write_tensors(self.folder / STATE, tensors, {"history": json.dumps(history)})
         self._saved = time.monotonic()
 
+    def saved_bytes(self) -> int:
+        """The size of the saved state; 0 when there is none."""
+        return (self.folder / STATE).stat().st_size if (self.folder / STATE).exists() else 0
+
     def load(
         self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
     ) -> tuple[dict[str, Tensor], History] | None:

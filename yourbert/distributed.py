@@ -44,7 +44,7 @@ def launched() -> bool:
 
 def here() -> Ranks:
     """This process's place among the ranks, in the variables that torchrun sets. Raises UserError (P17)."""
-    if not launched():
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return ALONE
     try:
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -76,13 +76,15 @@ class Ranks:
         return ("rank", self.rank) if self.rank else ()
 
     def meet(self, device: torch.device) -> Ranks:
-        """Connects the ranks. Raises UserError (X01) when one of them does not come."""
+        """Connects the ranks. Raises UserError (X01) when one of them does not come, P17 without an address."""
         if self.world == 1:
             return self
         wait = timedelta(seconds=self.seconds)
         try:
             store, _, _ = next(iter(rendezvous("env://", self.rank, self.world, timeout=wait)))
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
+            fail("P17", str(error), where="environment", fix="start the ranks with torchrun, or unset WORLD_SIZE")
+        except RuntimeError as error:
             self._lost(error)
         met = replace(self, store=store)
         # Numbers that live on the host go through gloo, also where gradients go through nccl.
@@ -124,6 +126,8 @@ class Ranks:
         """Around a collective: the failure of one becomes a line that names the ranks that are gone."""
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self._lost(error)
 
@@ -139,13 +143,14 @@ class Ranks:
         """Who does not sign within a few seconds; every rank comes here when one is gone."""
         others = [rank for rank in range(self.world) if rank != self.rank]
         end = time.monotonic() + SECONDS_OF_ROLL_CALL
+        if self.store is None:
+            return [0] if self.rank else others  # rank 0 holds it, until all have come
         try:
-            assert self.store is not None
             self.store.set(f"here/{self.rank}", "")
             while (absent := [r for r in others if not self.store.check([f"here/{r}"])]) and time.monotonic() < end:
                 time.sleep(0.1)
-        except (RuntimeError, AssertionError):
-            return [0] if self.rank else others  # the store itself is gone, and rank 0 or its launcher held it
+        except RuntimeError:
+            return [0]  # the store itself is gone, and rank 0 or its launcher held it
         return absent
 
 

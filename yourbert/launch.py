@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import IO
+from typing import IO, NoReturn
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -75,7 +75,9 @@ def launch(command: Sequence[str], ranks: int) -> None:
         failed = [(code > 0, code == 9, rank, code) for rank, code in enumerate(codes) if code]
         if failed:
             *_, rank, code = min(failed)  # a kill is a cause, "a rank stopped" (9) a consequence
-            _tell(rank, code, None if rank == 0 else said[rank - 1])
+            if code < 0:
+                _tell_signal(rank, -code, [rank for rank, code in enumerate(codes) if code is None])
+            _pass_on(code, None if rank == 0 else said[rank - 1])
 
 
 def _open_store() -> TCPStore:
@@ -90,18 +92,24 @@ def _start(command: Sequence[str], env: Mapping[str, str], output: IO[bytes] | N
     return subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
 
 
-def _watch(children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
-    """Waits until all ended well or one did not; the exit codes then, 0 for those that still run."""
+def _watch(children: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Waits until all ended well or one did not; the exit codes then, None for those that still run."""
     while None in (codes := [child.poll() for child in children]) and not any(codes):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if any(codes):
         time.sleep(SECONDS_TO_SETTLE)
-    return [child.poll() or 0 for child in children]
+    return [child.poll() for child in children]
 
 
-def _tell(rank: int, code: int, said: IO[bytes] | None) -> None:
-    if code < 0:
-        fail("X01", f"it was ended by {signal.Signals(-code).name}", where=f"rank {rank}", fix=AGAIN)
+def _tell_signal(rank: int, number: int, running: Sequence[int]) -> NoReturn:
+    what = f"it was ended by {signal.Signals(number).name}"
+    if number == signal.SIGABRT and running:
+        # nccl ends in this way a rank that waited in vain, and the one that hangs goes on.
+        what += f", while these still ran, or hung: {', '.join(map(str, running))}"
+    fail("X01", what, where=f"rank {rank}", fix=AGAIN)
+
+
+def _pass_on(code: int, said: IO[bytes] | None) -> NoReturn:
     if said is not None:
         said.seek(0)
         sys.stderr.write(said.read().decode(errors="replace"))

@@ -133,8 +133,8 @@ def train(
     optimizer = adamw(learning.values(), settings.weight_decay)
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
     gradients = Gradients(learning.values(), ranks)
+    ranks.agree("the resume state", resume.saved_bytes())
     best, outcome = _start(learning, optimizer, resume, steps)
-    ranks.agree("the resume state", outcome.steps_done)
     stepper = (stepper_of or OneByOne)(Run(name, learner, settings, learning, optimizer, gradients, steps))
     progress = Progress(name, steps, outcome.steps_done, shown=ranks.leads)
     for epoch in range(outcome.epoch, settings.epochs):
