@@ -178,7 +178,7 @@ def disagreeing(machine: Machine, folder: Path) -> tuple[dict[str, Any], dict[st
     try:
         with Resume(folder / "seen" if machine.ranks.leads else folder / "unseen", leads=machine.ranks.leads) as resume:
             made = learner("one", machine)
-            train("disagreeing", made, made.settings, resume, machine.ranks)
+            train("disagreeing", made, made.settings, resume, ranks=machine.ranks)
     except UserError as error:
         said = str(error)
     return {"said": said}, {}
