@@ -20,20 +20,8 @@ PLAIN, CROSS = "plain-loop", "cross-encoder"
 PIPELINE, PIPELINE_BF16 = "hf-pipeline", "hf-pipeline-bf16"
 TOKENIZER, PARITY = "hf-tokenizer", "parity"
 
-# What each variant is, in words, for whoever reads the tables.
-VARIANTS = {
-    OURS: "YourBERT as `params.yaml` sets it",
-    OURS_FP32: "YourBERT with `precision: fp32`",
-    DEFAULT: "Hugging Face Trainer, its defaults (fp32)",
-    TUNED: "Hugging Face Trainer with bf16 autocast, rows grouped by length and fused AdamW",
-    PLAIN: "a plain PyTorch loop over the padded `transformers` model, fp32, fused AdamW",
-    CROSS: "sentence-transformers CrossEncoder, its defaults",
-    PIPELINE: "Hugging Face pipeline, its fastest of several batch sizes",
-    PIPELINE_BF16: "the same with the model in bf16",
-    TOKENIZER: "the fast tokenizer of `transformers`, a thousand rows at a time",
-    PARITY: "the packed model beside the padded `transformers` model",
-}
-NEEDS = {
+# The variants, in the order in which tables show them, and the packages each needs; docs/performance.md describes them.
+NEEDS: dict[str, tuple[str, ...]] = {
     OURS: (),
     OURS_FP32: (),
     DEFAULT: ("transformers", "accelerate"),

@@ -51,6 +51,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         environment = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", PYTHONUNBUFFERED="1")
+        # One GPU for everyone: a Trainer would spread over all it sees.
+        environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
         if self.options.threads:
             count = str(self.options.threads)
             environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RAYON_NUM_THREADS": count}

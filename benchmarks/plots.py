@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import VARIANTS
+from benchmarks.cases import NEEDS
 from benchmarks.results import Results
 
 # Colours that stay apart for the colour-blind, one for each variant, the same in every plot.
-COLOURS = dict(zip(VARIANTS, ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#999999", "#009e73"), strict=False))
+COLOURS = dict(zip(NEEDS, ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#999999", "#009e73"), strict=False))
 
 
 def throughput(results: Results, path: Path) -> bool:

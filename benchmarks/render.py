@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from benchmarks import goals
-from benchmarks.cases import VARIANTS
+from benchmarks.cases import NEEDS
 from benchmarks.results import RESULTS, Results, Spread
 from yourbert.errors import exit_cleanly, fail
 from yourbert.storage import write_text
@@ -35,12 +36,13 @@ def main() -> None:
 
 
 def render(results: Path, page: Path) -> None:
-    """Rewrites the page's generated part and the plots beside it. Raises UserError (R01) when the marks are missing."""
+    """Rewrites the page's generated part and the plots beside it. Raises UserError: C01 when the marks are missing, P17
+    when there is something to draw and nothing to draw it with."""
     found = {path.stem: Results.read(path) for path in sorted(results.glob("*.json"))}
     parts = [_section(name, measured, _plots(name, measured, page)) for name, measured in found.items()]
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        fail("R01", f"the page lacks the marks {BEGIN} and {END}", where=str(page), fix="put them back")
+        fail("C01", f"the page lacks the marks {BEGIN} and {END}", where=str(page), fix="put them back")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     write_text(page, "\n\n".join([before + BEGIN, *(parts or [NOTHING]), END + after]))
 
@@ -121,7 +123,7 @@ def _left_out(results: Results) -> list[str]:
 def _answered(results: Results, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
     """The cases of these kinds in the suite's order, each with the variants that answered."""
     cases = [case for case in results.facts["cases"] if _kind(results, case) in kinds]
-    return [(case, variant) for case in cases for variant in VARIANTS if variant in results.variants(case)]
+    return [(case, variant) for case in cases for variant in NEEDS if variant in results.variants(case)]
 
 
 def _kind(results: Results, case: str) -> str:
@@ -152,6 +154,8 @@ def _table(rows: list[list[Any]], head: list[str]) -> str:
 
 def _plots(name: str, results: Results, page: Path) -> list[str]:
     """Draws the plots beside the page and gives the lines that show them."""
+    if find_spec("matplotlib") is None:
+        fail("P17", "matplotlib is not installed", where="benchmarks.render", fix="`make bench` installs it")
     from benchmarks import plots
 
     drawn = []
