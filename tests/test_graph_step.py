@@ -20,6 +20,7 @@ from yourbert.graph_step import GraphStep, stepper_for
 from yourbert.optim import adamw, decay_groups, follow, move
 from yourbert.packing import pieces_in
 from yourbert.params import Training
+from yourbert.seeding import seed_of
 from yourbert.train import OneByOne, Outcome, Run, mean_loss, train
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
@@ -109,6 +110,18 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
 
 def test_it_learns_under_dropout(tmp_path: Path) -> None:
     assert run(tmp_path, learner_of(tiny.training(epochs=6))).best > 0.9
+
+
+def test_the_draws_of_a_step_follow_from_the_seed_and_its_number() -> None:
+    """They are those that one by one draws from, where a step has one task; and a later start changes nothing."""
+    learner = learner_of(tiny.training(epochs=2))
+    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    learner.model.train()
+    for epoch in (0, 1):
+        stepper.begin(epoch, first := epoch * learner.steps(0))
+        for number in range(first, first + 3):
+            stepper.step()
+            assert stepper.rng.initial_seed() == seed_of(learner.seed, "dropout", "mood", number)
 
 
 class CutOff(Exception):
