@@ -3,16 +3,14 @@
 A stage imports the library inside its `main`, so that `--help` and a wrong word are answered at once, without torch.
 """
 
-import argparse
 import inspect
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
-from yourbert.errors import exit_cleanly, fail, nearest, quoted
+from yourbert.errors import CommandLine, exit_cleanly, fail, nearest, quoted
 
 # A waiting thread should soon go to sleep: by default it spins for milliseconds, and beside any other busy program
 # training becomes 5 to 9 times slower. About 0.1 ms of spinning keeps all the speed of an idle machine.
@@ -32,18 +30,14 @@ WORDS = {
 }
 
 
-class Words(argparse.ArgumentParser):
-    """The command line of a stage: the parameters of its `main`, by position."""
-
-    def __init__(self, stage: Callable[..., None]) -> None:
-        module = inspect.getmodule(stage)
-        about = ((module and module.__doc__) or "").partition(": `")[0] + "."
-        super().__init__(prog=f"python -m stages.{Path(inspect.getfile(stage)).stem}", description=about)
-        for name in inspect.signature(stage).parameters:
-            self.add_argument(name, help=WORDS.get(name))
-
-    def error(self, message: str) -> NoReturn:
-        fail("P05", message, where=self.prog, fix=f"see `{self.prog} --help`")
+def command_line(stage: Callable[..., None]) -> CommandLine:
+    """The parameters of a stage's `main` as words, by position."""
+    module = inspect.getmodule(stage)
+    about = ((module and module.__doc__) or "").partition(": `")[0] + "."
+    parser = CommandLine(prog=f"python -m stages.{Path(inspect.getfile(stage)).stem}", description=about)
+    for name in inspect.signature(stage).parameters:
+        parser.add_argument(name, help=WORDS.get(name))
+    return parser
 
 
 def run(stage: Callable[..., None]) -> None:
@@ -52,7 +46,7 @@ def run(stage: Callable[..., None]) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def program() -> None:
-        words = vars(Words(stage).parse_args())
+        words = vars(command_line(stage).parse_args())
         if words:
             check_words(words)
         stage(**words)

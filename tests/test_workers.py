@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,27 @@ def is_running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of this file has 260 characters and 130 tokens; what is kept of it in memory is less than 200 bytes."""
+    monkeypatch.setattr(workers, "CHUNK_ROWS", 200)
+
+    def peak(rows: int) -> int:
+        corpus = tmp_path / f"corpus{rows}"
+        corpus.mkdir()
+        text = "a " * 64
+        for name, n in (("train", rows), ("dev", 3)):
+            lines = (f"{name}{i}\t{text}{i}\t{text}{i}\t{i % 2}\n" for i in range(n))
+            (corpus / f"{name}.tsv").write_text("id\tfirst\tsecond\tlabel\n" + "".join(lines))
+        tracemalloc.start()
+        tokenize_task("pairs", pairs(), corpus, base, tmp_path / "out")
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    small = peak(1000)
+    assert (peak(9000) - small) / 8000 < 200
 
 
 lengths = st.lists(st.integers(0, 512), max_size=9)

@@ -126,6 +126,8 @@ class TaskData(Block):
             metric=self.metric or METRICS[self.kind][0],
             max_length=self.max_length,
             truncate=self.truncate,
+            columns=tuple(self.text),
+            id_column=self.id,
         )
 
 

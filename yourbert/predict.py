@@ -5,7 +5,7 @@ Shapes: R rows of a split, C classes, S sequences, E hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,10 @@ from yourbert.attention import Packed
 from yourbert.batching import Batch, in_order_of_length
 from yourbert.distributed import Ranks
 from yourbert.model import Model
-from yourbert.packing import PackedSplit
+from yourbert.packing import PackedSplit, encode_rows, packed
 from yourbert.runtime import Machine
+from yourbert.tasks import Task
+from yourbert.tokenizer import Tokenizer
 
 TOKENS_PER_BATCH = 4096
 Numbers = npt.NDArray[np.float32]
@@ -33,6 +35,14 @@ def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Nu
     return _over_rows(
         split, lambda batch: head.predict(model(task, to_device(batch, machine), None)), model, machine.ranks
     )
+
+
+def predict_texts(
+    model: Model, task: Task, tokenizer: Tokenizer, texts: Sequence[Sequence[str]], machine: Machine
+) -> tuple[Numbers, int]:
+    """The same for rows of texts, at least one, and how many of the sequences were cut at the task's length."""
+    encoded = encode_rows(tokenizer, task, texts)
+    return predict(model, task.name, packed(task, encoded), machine), int((encoded.uncut_S > task.max_length).sum())
 
 
 def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:

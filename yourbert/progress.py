@@ -14,6 +14,31 @@ SECONDS_BETWEEN_LINES = 20.0
 SECONDS_BETWEEN_REDRAWS = 0.5
 
 
+class RowProgress:
+    """Counts the rows that are done, of `total` if that is known, and shows rows a second."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self.name, self.total, self.rows = name, total, 0
+        self._start = self._told = time.monotonic()
+        self._bar = tqdm(total=total, desc=name, unit="row") if sys.stderr.isatty() else None
+
+    def advance(self, rows: int) -> None:
+        self.rows += rows
+        if self._bar is not None:
+            self._bar.update(rows)
+        elif self.rows != self.total and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            of = "" if self.total is None else f"/{self.total}"
+            LOGGER.info("%s: row %d%s, %.0f rows/s", self.name, self.rows, of, self.speed())
+
+    def speed(self) -> float:
+        return self.rows / max(1e-9, time.monotonic() - self._start)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
 class Progress:
     """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left.
 

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import IO, NoReturn
 
 import numpy as np
 
-from yourbert.corpus import Row
+from yourbert.corpus import Row, chunks_of
 from yourbert.errors import fail
 from yourbert.overlap import Hashes, text_hash
 from yourbert.packing import Encoded, encode_rows
@@ -60,20 +60,6 @@ def _core(processor: int) -> tuple[str, ...]:
         return (str(processor),)
 
 
-def chunks_of(rows: Iterable[Row]) -> Iterator[Chunk]:
-    """The rows in order, few enough at once however long their texts are."""
-    chunk: Chunk = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += sum(map(len, row.texts))
-        if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
-
-
 def encode(tokenizer: Tokenizer, task: Task, texts: Texts) -> Done:
     """The sequences of a chunk's texts, and the hash of each text."""
     hashes = np.fromiter((text_hash(text) for row in texts for text in row), dtype=np.uint64)
@@ -87,7 +73,7 @@ def encode_in_order(
 
     To be closed if it is not read to its end. Raises UserError (T09) when a worker dies.
     """
-    chunks = chunks_of(rows)
+    chunks = chunks_of(rows, CHUNK_ROWS, CHUNK_CHARACTERS)
     for chunk in chunks if workers < 2 else islice(chunks, CHUNKS_HERE):
         yield chunk, encode(tokenizer, task, _texts(chunk))
     if (upcoming := next(chunks, None)) is None:
@@ -194,6 +180,7 @@ def _parsed(frame: bytes) -> Done:
 def main() -> None:
     """What a worker does: its first frame names the model folder and the task, each other one holds texts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody is left to answer: end without a word
     given, answers = sys.stdin.buffer, sys.stdout.buffer
     facts = _receive(given)
     if facts is None:
