@@ -1,7 +1,7 @@
-"""YourBERT under the clock: the library's own loop, learners and prediction; only the clock is added.
+"""YourBERT under the clock: the library's own steps, learners and prediction; only the clock is added.
 
-`Timed` stands between the training loop and a learner and looks at the clock where a step begins: what is timed is all
-that happens between two such moments, gathering rows, forward, backward, clip, optimizer and bookkeeping.
+A training step is what the library's loop asks its stepper for: gathering rows, forward, backward, clip, optimizer and
+bookkeeping, one after another or as a captured graph.
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.cases import Block, Job
 from benchmarks.cost import mlm_head_flops, peaks, synchronise
 from benchmarks.rows import all_sequences, batches, flops, lengths, opened, texts
 from yourbert.batching import gather
-from yourbert.checkpoint import Resume
+from yourbert.distributed import ALONE, Gradients
 from yourbert.evaluate import evaluate
 from yourbert.finetune import WITH_LABELS, TaskLearner
+from yourbert.graph_step import stepper_for
 from yourbert.heads import MlmHead
 from yourbert.model import Model
 from yourbert.model_folder import settle
+from yourbert.optim import adamw
 from yourbert.packing import PackedSplit, pack, pieces_in
 from yourbert.params import Mixture, Precision, Runtime, TaskData, Training, read_params
 from yourbert.predict import predict
@@ -37,44 +39,16 @@ from yourbert.tailor import tailor
 from yourbert.tasks import Task
 from yourbert.tokenize_task import tokenize_task
 from yourbert.tokenizer import Tokenizer
-from yourbert.train import Learner, StepLoss, train
+from yourbert.train import Learner, OneByOne, Run, Stepper
 
 
-class Timed:
-    """A learner of a few steps that notes when step `warmup` begins and when the last one has ended."""
+@dataclass(frozen=True)
+class Taken:
+    """What the timed steps read, and how long they took."""
 
-    def __init__(self, inner: Learner, warmup: int, steps: int, device: str) -> None:
-        self.inner, self.warmup, self.count, self.device = inner, warmup, warmup + steps, device
-        self.steps_done = self.rows = self.tokens = 0
-        self.started = self.seconds = 0.0
-
-    @property
-    def model(self) -> nn.Module:
-        return self.inner.model
-
-    def steps(self, epoch: int) -> int:
-        return self.count
-
-    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
-        if step == self.warmup:
-            synchronise(self.device)
-            self.started = time.perf_counter()
-        self.steps_done += 1
-        for part in self.inner.losses(step // self.inner.steps(0), step):
-            if step >= self.warmup:
-                self.rows += part.rows
-                self.tokens += part.tokens
-            yield part
-
-    def evaluate(self) -> dict[str, float]:
-        """Called before the first step and after the last: where the clock stops."""
-        if self.steps_done == self.count:
-            synchronise(self.device)
-            self.seconds = time.perf_counter() - self.started
-        return {}
-
-    def aggregate(self, scores: dict[str, float]) -> float:
-        return 0.0
+    rows: int
+    tokens: int
+    seconds: float
 
 
 def answer(job: Job, precision: Precision) -> Block:
@@ -97,23 +71,38 @@ def answer(job: Job, precision: Precision) -> Block:
 
 
 def _runtime(job: Job, precision: Precision) -> Runtime:
-    return Runtime(device=job.device, precision=precision, threads=job.threads)
+    return Runtime(device=job.device, precision=precision, threads=job.threads, deterministic=False)
 
 
-def _run(learner: Learner, settings: Training, job: Job, machine: Machine) -> Timed:
-    timed = Timed(learner, job.warmup, job.steps, job.device)
+def _run(learner: Learner, settings: Training, job: Job, stepper_of: Callable[[Run], Stepper]) -> Taken:
+    """Takes the job's steps, those of its warm-up first; the clock runs from the end of these."""
+    learning = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
+    optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
+    per_epoch = learner.steps(0)
+    stepper = stepper_of(Run("bench", learner, settings, learning, optimizer, gradients, per_epoch * settings.epochs))
+    learner.model.train()
     gc.collect()
-    with tempfile.TemporaryDirectory(dir=job.scratch) as folder, Resume(Path(folder) / "resume") as resume:
-        train("bench", timed, settings.model_copy(update={"epochs": 1, "patience": 0}), resume)
-    return timed
+    read: list[tuple[int, int]] = []
+    started = 0.0
+    for number in range(job.warmup + job.steps):
+        if number % per_epoch == 0:
+            stepper.begin(number // per_epoch, number)
+        if number == job.warmup:
+            synchronise(job.device)
+            started = time.perf_counter()
+        read.append(stepper.step())
+    synchronise(job.device)
+    seconds = time.perf_counter() - started
+    rows, tokens = (sum(counts) for counts in zip(*read[job.warmup :], strict=True))
+    return Taken(rows, tokens, seconds)
 
 
 def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
     """Model and learner of one task, made as `yourbert.tailor` makes them."""
     tokens = {job.task: opened(job, job.task)}
-    loaded = load_encoder(Path(job.weights), settings.dropout, generator(machine, job.seed, "pooler"))
+    loaded = load_encoder(Path(job.weights), settings.dropout, generator(job.seed, "pooler"))
     described = [t.task for t in tokens.values()]
-    heads_rng = generator(machine, job.seed, "heads")
+    heads_rng = generator(job.seed, "heads")
     model = Model(loaded.encoder, described, settings.pooling, settings.head_dropout, heads_rng)
     settle(model, machine)
     mixture = Mixture(tasks=[job.task], sampling="proportional")
@@ -125,16 +114,16 @@ def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
 def _train(job: Job, machine: Machine) -> Block:
     settings = Training.model_validate(job.training)
     learner = task_learner(job, machine, settings)
-    timed = _run(learner, settings, job, machine)
+    taken = _run(learner, settings, job, stepper_for(learner, machine) or OneByOne)
     split = learner.tokens[job.task].splits["train"]
-    return _block(job, machine, timed, lengths(split, batches(split, job, job.task)[job.warmup :]))
+    return _block(job, machine, taken, lengths(split, batches(split, job, job.task)[job.warmup :]))
 
 
-def _block(job: Job, machine: Machine, timed: Timed, lengths_S: list[int], head_flops: float = 0.0) -> Block:
-    assert sum(lengths_S) == timed.tokens, "the clock saw the batches that the peers are given"
+def _block(job: Job, machine: Machine, taken: Taken, lengths_S: list[int], head_flops: float = 0.0) -> Block:
+    assert sum(lengths_S) == taken.tokens, "the clock saw the batches that the peers are given"
     counted = flops(job, lengths_S) + head_flops
     return Block(
-        seconds=timed.seconds, steps=job.steps, rows=timed.rows, tokens=timed.tokens, flops=counted,
+        seconds=taken.seconds, steps=job.steps, rows=taken.rows, tokens=taken.tokens, flops=counted,
         dtype=_name(machine.dtype), threads=torch.get_num_threads(),
     )  # fmt: skip
 
@@ -146,25 +135,26 @@ def _name(dtype: torch.dtype) -> str:
 def _mlm(job: Job, machine: Machine) -> Block:
     params = read_params(Path(job.params))
     rows = all_sequences(job, params.pretrain.max_length)
-    loaded = load_encoder(Path(job.weights), params.pretrain.dropout, generator(machine, job.seed, "pooler"))
+    loaded = load_encoder(Path(job.weights), params.pretrain.dropout, generator(job.seed, "pooler"))
     encoder = loaded.encoder
-    head = loaded.mlm_head or MlmHead(encoder.config, generator(machine, job.seed, "mlm head"))
-    encoder.compute_dtype = machine.dtype
+    head = loaded.mlm_head or MlmHead(encoder.config, generator(job.seed, "mlm head"))
+    encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device)
     settings, rate = Training.model_validate(job.training), params.pretrain.mask_rate
     tokenizer = Tokenizer.load(Path(job.weights))
-    timed = _run(MlmLearner(model, rows, rows, tokenizer, settings, rate, machine, job.seed), settings, job, machine)
+    learner = MlmLearner(model, rows, rows, tokenizer, settings, rate, machine, job.seed)
+    taken = _run(learner, settings, job, OneByOne)
     read = batches(rows, job, NAME)[job.warmup :]
     ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, tokenizer.special_ids)).sum()) for rows_B in read)
-    return _block(job, machine, timed, lengths(rows, read), mlm_head_flops(encoder.config, rate * ordinary))
+    return _block(job, machine, taken, lengths(rows, read), mlm_head_flops(encoder.config, rate * ordinary))
 
 
 def _predict(job: Job, machine: Machine) -> Block:
     """From texts to answers, tokenizing included, as the peer's pipeline does."""
     task: Task = opened(job, job.task).task
-    rng = generator(machine, job.seed, "heads")
-    loaded = load_encoder(Path(job.weights), 0.0, generator(machine, job.seed, "pooler"))
+    rng = generator(job.seed, "heads")
+    loaded = load_encoder(Path(job.weights), 0.0, generator(job.seed, "pooler"))
     model = settle(Model(loaded.encoder, [task], job.training["pooling"], 0.0, rng), machine).eval()
     tokenizer, rows = Tokenizer.load(Path(job.weights)), texts(job, "dev")[0]
 
@@ -207,7 +197,8 @@ def _start(job: Job, machine: Machine) -> Block:
     with tempfile.TemporaryDirectory(dir=job.scratch) as out:
         tokenize_task(job.task, data, Path(job.corpus), Path(job.weights), Path(out) / job.task)
         settings = Training.model_validate(job.training)
-        _run(task_learner(Job(**job.to_json() | {"tokens": out}), machine, settings), settings, job, machine)
+        learner = task_learner(Job(**job.to_json() | {"tokens": out}), machine, settings)
+        _run(learner, settings, job, stepper_for(learner, machine) or OneByOne)
     return Block(seconds=0.0, threads=torch.get_num_threads(), dtype=_name(machine.dtype))
 
 

@@ -1,12 +1,16 @@
-"""One thin file per pipeline stage: read params and inputs, make one library call, write outputs."""
+"""One thin file per pipeline stage: read params and inputs, make one library call, write outputs.
 
+A stage imports the library inside its `main`, so that `--help` and a wrong word are answered at once, without torch.
+"""
+
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from yourbert.errors import exit_cleanly
+from yourbert.errors import CommandLine, exit_cleanly, fail, nearest, quoted
 
 # A waiting thread should soon go to sleep: by default it spins for milliseconds, and beside any other busy program
 # training becomes 5 to 9 times slower. About 0.1 ms of spinning keeps all the speed of an idle machine.
@@ -17,9 +21,49 @@ BUILD = Path("build")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 
+SEEDS = 2**32
+WORDS = {
+    "task": "a task of params.yaml",
+    "mixture": "a mixture of params.yaml",
+    "name": "a task or mixture of params.yaml",
+    "seed": f"a whole number from 0 to {SEEDS - 1}",
+}
+
+
+def command_line(stage: Callable[..., None]) -> CommandLine:
+    """The parameters of a stage's `main` as words, by position."""
+    module = inspect.getmodule(stage)
+    about = ((module and module.__doc__) or "").partition(": `")[0] + "."
+    parser = CommandLine(prog=f"python -m stages.{Path(inspect.getfile(stage)).stem}", description=about)
+    for name in inspect.signature(stage).parameters:
+        parser.add_argument(name, help=WORDS.get(name))
+    return parser
+
 
 def run(stage: Callable[..., None]) -> None:
     """Runs a stage with the words of its command line; a user's mistake ends it with one line and an exit code."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    exit_cleanly(lambda: stage(*sys.argv[1:]))
+
+    def program() -> None:
+        words = vars(command_line(stage).parse_args())
+        if words:
+            check_words(words)
+        stage(**words)
+
+    exit_cleanly(program)
+
+
+def check_words(words: Mapping[str, str]) -> None:
+    """Raises UserError (P05) for a task or mixture that params.yaml has not, and for a seed that is none."""
+    from yourbert.params import read_params
+
+    params = read_params()
+    known = {"task": [*params.tasks], "mixture": [*params.mixtures], "name": [*params.tasks, *params.mixtures]}
+    for kind, word in words.items():
+        if kind == "seed" and not (word.isascii() and word.isdigit() and int(word) < SEEDS):
+            fail("P05", f"the seed {quoted(word)} is not {WORDS[kind]}", fix="give one of `seeds` in params.yaml")
+        if kind in known and word not in known[kind]:
+            hint = nearest(word, known[kind])
+            what = f"{quoted(word)} is not {WORDS[kind]} (there are {', '.join(known[kind]) or 'none'}){hint}"
+            fail("P05", what, fix="correct the word, or add it there")

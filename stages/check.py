@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from stages import BUILD, run
-from yourbert.check import check
-from yourbert.params import read_params
-from yourbert.storage import write_json
 
 
 def main() -> None:
+    from yourbert.check import check
+    from yourbert.params import read_params
+    from yourbert.storage import write_json
+
     write_json(BUILD / "plan.json", check(read_params(), bundled=Path("data")))
 
 

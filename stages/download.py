@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from stages import BUILD, run
-from yourbert.download import download
-from yourbert.params import read_params
-from yourbert.storage import read_json
 
 
 def main() -> None:
+    from yourbert.download import download
+    from yourbert.params import read_params
+    from yourbert.storage import read_json
+
     params = read_params()
     download(
         model=params.model,

@@ -1,11 +1,12 @@
 """Score one trained model on dev and test: `python -m stages.evaluate <task or mixture> <seed>`."""
 
 from stages import BUILD, METRICS, PLOTS, run
-from yourbert.evaluate import evaluate
-from yourbert.params import read_params
 
 
 def main(name: str, seed: str) -> None:
+    from yourbert.evaluate import evaluate
+    from yourbert.params import read_params
+
     params = read_params()
     evaluate(
         model=BUILD / "models" / name / seed,

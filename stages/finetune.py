@@ -1,17 +1,24 @@
 """Tailor the encoder to one task: `python -m stages.finetune <task> <seed>`."""
 
 from stages import BUILD, PLOTS, run
-from yourbert.params import Mixture, read_params
-from yourbert.tailor import tailor
 
 
 def main(task: str, seed: str) -> None:
+    from yourbert.launch import in_ranks
+
+    in_ranks(train, lambda params: params.ranks)(task, seed)
+
+
+def train(task: str, seed: str) -> None:
+    from yourbert.params import Mixture, read_params
+    from yourbert.tailor import tailor
+
     params = read_params()
     tailor(
         name=task,
         mixture=Mixture(tasks=[task], sampling="proportional"),
         settings=params.training(task),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=int(seed),
         encoder=BUILD / "encoder",
         tokens=BUILD / "tokens",

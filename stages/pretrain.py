@@ -1,16 +1,23 @@
 """Train the encoder on the tasks' own text, or pass it through: `python -m stages.pretrain`."""
 
 from stages import BUILD, METRICS, run
-from yourbert.params import read_params
-from yourbert.pretrain import pretrain
 
 
 def main() -> None:
+    from yourbert.launch import in_ranks
+
+    in_ranks(train, lambda params: params.ranks if params.pretrain.enabled else 1)()
+
+
+def train() -> None:
+    from yourbert.params import read_params
+    from yourbert.pretrain import pretrain
+
     params = read_params()
     pretrain(
         settings=params.pretrain,
         schedule=params.pretraining(),
-        runtime=params.runtime(),
+        runtime=params.runtime(params.ranks),
         seed=params.pretrain.seed,
         base=BUILD / "base",
         tokens=BUILD / "tokens",

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from stages import BUILD, METRICS, run
-from yourbert.overlap import overlaps
-from yourbert.params import read_params
-from yourbert.report.markdown import write_report
 
 
 def main() -> None:
+    from yourbert.overlap import overlaps
+    from yourbert.params import read_params
+    from yourbert.report.markdown import write_report
+
     params = read_params()
     write_report(
         params,

@@ -1,15 +1,21 @@
 """Check one task's rows and turn them into word pieces: `python -m stages.tokenize <task>`."""
 
 from stages import BUILD, METRICS, run
-from yourbert.params import read_params
-from yourbert.storage import write_json
-from yourbert.tokenize_task import tokenize_task
 
 
 def main(task: str) -> None:
+    from yourbert.params import read_params
+    from yourbert.storage import write_json
+    from yourbert.tokenize_task import tokenize_task
+
     params = read_params()
     accounting = tokenize_task(
-        task, params.tasks[task].data, corpus=BUILD / "corpus", base=BUILD / "base", out=BUILD / "tokens" / task
+        task,
+        params.tasks[task].data,
+        corpus=BUILD / "corpus",
+        base=BUILD / "base",
+        out=BUILD / "tokens" / task,
+        threads=params.threads,
     )
     write_json(METRICS / "data" / f"{task}.json", accounting)
 

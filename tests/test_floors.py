@@ -18,16 +18,16 @@ from tests.closure import ROOT, closure, file_of, imports
 
 FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "filenames", "seeding"]
 TEXT = [
-    "sources", "delimited", "formats", "corpus", "tokenizer", "packing", "overlap", "account", "tokenize_task",
-    "batching", "mixing", "masking",
+    "sources", "delimited", "formats", "corpus", "inputs", "tokenizer", "packing", "overlap", "account", "workers",
+    "tokenize_task", "batching", "buckets", "mixing", "masking",
 ]  # fmt: skip
 MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
-    "runtime", "metrics", "predict", "objectives", "optim", "checkpoint", "progress", "train", "model_folder",
-    "finetune", "pretrain", "tailor",
+    "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "optim", "checkpoint",
+    "progress", "train", "model_folder", "finetune", "graph_step", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
-TELL = ["bundled", "predictions", "significance", "evaluate", "report"]
+TELL = ["bundled", "predictions", "significance", "evaluate", "report", "answers", "cli", "cluster"]
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

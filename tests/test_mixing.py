@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yourbert.mixing import Sampling, exponent, plan_epoch, quotas
+from yourbert.mixing import Sampling, counted, exponent, plan_epoch, quotas
 
 RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "annealed")
 SIZES = (800, 4800, 600)
@@ -46,6 +46,13 @@ def test_annealing_goes_from_proportional_towards_equal() -> None:
     assert shares[0] == plan("proportional")[1]
     assert shares == sorted(shares, reverse=True)
     assert exponent("annealed", 2.0, 4, 5) == pytest.approx(0.2)
+
+
+def test_a_limit_keeps_a_large_task_from_drowning_the_others() -> None:
+    assert counted(SIZES, 0) == [*SIZES]
+    assert counted(SIZES, 1000) == [800, 1000, 600]
+    taken = plan("proportional", sizes=tuple(counted(SIZES, 1000)))
+    assert taken == {0: 50, 1: 63, 2: 38}
 
 
 def test_temperature_lies_between_proportional_and_equal() -> None:

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from tests.test_tokenizer import write_base
 from yourbert.errors import UserError
 from yourbert.overlap import overlaps, row_keys, text_hash
-from yourbert.packing import GrowingArray, SplitWriter, open_split, open_tokens, pack
+from yourbert.packing import Encoded, GrowingArray, SplitWriter, open_split, open_tokens, pack
 from yourbert.params import TaskData, read_params
 from yourbert.storage import read_array
 from yourbert.tasks import Task
@@ -164,10 +164,15 @@ def test_arrays_out_of_step_are_refused(tmp_path: Path, base: Path) -> None:
         open_tokens(tmp_path / "out")
 
 
+def sequence(ids: list[int]) -> Encoded:
+    length = np.array([len(ids)])
+    return Encoded(np.array(ids, np.int32), length, length, length)
+
+
 def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
     task = pairs().facts("pairs")
     with pytest.raises(KeyboardInterrupt), SplitWriter(tmp_path, task, 100, has_labels=True) as writer:
-        writer.append(["a"], [1], [([1, 2], 2)])
+        writer.append(["a"], [1], sequence([1, 2]))
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 
@@ -189,7 +194,7 @@ def test_what_is_appended_is_what_is_read(
 def test_a_large_vocabulary_gets_wider_tokens(tmp_path: Path) -> None:
     task: Task = pairs(text=["first"]).facts("t")
     with SplitWriter(tmp_path, task, 65_536, has_labels=False) as writer:
-        writer.append(["a"], [None], [([65_535], 1)])
+        writer.append(["a"], [None], sequence([65_535]))
     split = open_split(tmp_path, task)
     assert split.tokens.dtype == np.int32 and split.tokens.tolist() == [65_535] and split.labels is None
 

@@ -71,6 +71,7 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
         ("\nlr: 0.0001", "\nlr: .inf", "P04", "lr"),
         ("\nlr: 0.0001", "\nlr: true", "P04", "lr"),
         ("\nlr: 0.0001\n", "\n", "P13", "'lr' is missing"),
+        ("\ndeterministic: false", "\ndeterministic: yes", "P04", "'deterministic' is 'yes'"),
         ("\ntuning: full", "\ntuning: ful", "P05", "did you mean 'full'"),
         ("\ndropout: 0.1", "\ndropout: 1.0", "P04", "dropout"),
         ("\nbatch_size: 16", "\nbatch_size: 2.5", "P04", "batch_size"),

@@ -90,6 +90,38 @@ def test_equal_to_the_reference_on_the_real_vocabulary() -> None:
         assert ours.encode([text], None, 512, "head")[0][0] == theirs(text)["input_ids"], ascii(text)
 
 
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_remembered_words_are_what_the_library_makes_of_the_whole_text(tmp_path: Path, lower_case: bool) -> None:
+    """Plain texts go a way of their own: it must not be told from the library's, whatever was met before."""
+    ours = Tokenizer.load(write_base(tmp_path / "base", lower_case))
+    parts = st.sampled_from(
+        ["a", "A", "able", "z1", " ", "  ", ".", "_", "-", "[", "]", "[MASK]", "\t", "\xe9", "o" * 101]
+    )
+    texts = st.lists(st.lists(parts, max_size=12).map("".join) | st.text(st.characters(max_codepoint=127)), max_size=6)
+
+    @settings(max_examples=300, deadline=None)
+    @given(texts)
+    def equal(drawn: list[str]) -> None:
+        whole = [e.ids for e in ours._wordpiece.encode_batch_fast(drawn, add_special_tokens=False)]
+        assert list(ours.pieces(drawn)) == whole
+
+    equal()
+
+
+def test_no_more_words_are_remembered_than_there_is_room_for(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [a + b for a in "abcdef" for b in "abcdef"]
+    whole = list(tokenizer.pieces(words))
+    monkeypatch.setattr("yourbert.tokenizer.WORDS_KEPT", 5)
+    tokenizer._known.clear()
+    for _ in range(2):
+        assert list(tokenizer.pieces([" ".join(words)])) == [[i for ids in whole for i in ids]]
+        assert 0 < len(tokenizer._known) <= 5
+    list(tokenizer.pieces(["o" * 101]))
+    assert max(map(len, tokenizer._known)) <= 100
+
+
 def test_pairs_are_cut_and_parted_as_the_reference_does(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     ours, theirs = Tokenizer.load(base), reference(base, lower_case=True)

@@ -48,7 +48,7 @@ def test_it_learns(tmp_path: Path) -> None:
     outcome = run(tmp_path, learner, learner.settings)
     assert outcome.best > 0.9
     assert outcome.steps_done == 6 * 12
-    assert [line[1] for line in outcome.curve] == list(range(7))
+    assert [line[1] for line in outcome.curve] == list(range(1, 7))
 
 
 def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
@@ -67,6 +67,15 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
         run(tmp_path, learner, learner.settings)
         ended.append(weights(learner.model))
     assert same(*ended)
+
+
+def test_a_limited_task_reads_other_rows_in_each_epoch() -> None:
+    learner = pair_of_tasks(tiny.training(epochs=3), row_limit=32)
+    numbers = [
+        batch for epoch in range(3) for step in learner.schedule(epoch) for name, batch in step if name == "mood"
+    ]
+    assert learner.steps(0) == 32 // 8 + 32 // 8
+    assert numbers == list(range(3 * 4)), "12 batches of 8: each of the 96 rows once"
 
 
 class CutOff(Exception):
@@ -164,11 +173,11 @@ def test_patience_stops_early(tmp_path: Path) -> None:
 def test_a_frozen_encoder_stays_as_it_was(tmp_path: Path) -> None:
     settings = tiny.training(tuning="head", lr=1e-2, epochs=10)
     learner = tiny.learner([tiny.tokens(tiny.task())], settings)
-    before = weights(learner.model.encoder)
+    before, untrained = weights(learner.model.encoder), learner.evaluate()
     outcome = run(tmp_path, learner, settings)
     assert same(before, weights(learner.model.encoder))
     assert outcome.parameters == 32 * 3 + 3
-    assert outcome.best > outcome.curve[0][4]
+    assert outcome.best > untrained["mood"]
 
 
 def test_frozen_features_give_the_scores_of_the_whole_model(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from yourbert.encoder import EncoderConfig
 from yourbert.finetune import TaskLearner
 from yourbert.model import Model
+from yourbert.model_folder import settle
 from yourbert.packing import PackedSplit, TaskTokens
 from yourbert.params import Mixture, Training
 from yourbert.pretrained import random_encoder
@@ -92,10 +93,13 @@ def tokens(described: Task, rows: int = 96) -> TaskTokens:
     return TaskTokens(described, {"train": split(described, rows, 1), "dev": split(described, 48, 2)}, "sha", True)
 
 
-def learner(tasks: Sequence[TaskTokens], settings: Training, seed: int = 1, **mixture: Any) -> TaskLearner:
+def learner(
+    tasks: Sequence[TaskTokens], settings: Training, seed: int = 1, machine: Machine = MACHINE, **mixture: Any
+) -> TaskLearner:
     encoder = random_encoder(CONFIG, torch.Generator().manual_seed(seed), settings.dropout)
     names = [t.task.name for t in tasks]
     heads_rng = torch.Generator().manual_seed(seed)
     model = Model(encoder, [t.task for t in tasks], settings.pooling, settings.head_dropout, heads_rng)
+    settle(model, machine)
     mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
-    return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, MACHINE, seed)
+    return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)

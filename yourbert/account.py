@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yourbert.corpus import Row, Tally
-from yourbert.overlap import Hashes, row_keys, text_hash
+from yourbert.overlap import Hashes, row_keys
 from yourbert.tasks import Split, Task
 
 SHOWN_PAIRS = 5  # line pairs a warning names
@@ -32,13 +32,12 @@ class SplitAccount:
         self._lengths = np.zeros(LONGEST + 1, dtype=np.int64)
         self.tokens = 0
 
-    def add(self, rows: Sequence[Row], lengths: Sequence[int]) -> None:
-        """lengths: of each sequence of these rows before it was cut."""
-        self._texts.extend(text_hash(text) for row in rows for text in row.texts)
+    def add(self, rows: Sequence[Row], lengths_S: npt.NDArray[np.int64], texts_N: Hashes) -> None:
+        """lengths_S: of each sequence of these rows before it was cut. texts_N: the hash of each of their texts."""
+        self._texts.frombytes(texts_N.tobytes())
         self._lines.extend(row.line for row in rows)
         if self.has_labels:
             self._labels.extend(row.label for row in rows if row.label is not None)
-        lengths_S = np.asarray(lengths)
         self._lengths += np.bincount(np.minimum(lengths_S, LONGEST), minlength=LONGEST + 1)
         self.tokens += int(np.minimum(lengths_S, self.task.max_length).sum())
 

@@ -54,7 +54,8 @@ class RowMaps:
     """Which row of width D of a packed [T, parts * H * D] tensor is which of the blocks [parts, N, H, L, D].
 
     into_M: packed row of each block row; padding repeats its sequence's first token. padding_P: block rows
-    that are padding. back_T: block row of each packed row; filler reads the zero row kept after the blocks.
+    that are padding, or a mask of them. back_T: block row of each packed row; filler reads the zero row kept
+    after the blocks.
     """
 
     into_M: Tensor
@@ -250,7 +251,9 @@ def _flash(qkv_T3E: Tensor, layout: Layout, heads: int, p: float) -> Tensor:
     context_THD = torch.ops.aten._flash_attention_forward(
         q_THD, k_THD, v_THD, bounds, bounds, longest, longest, p, False, False
     )[0]
-    return torch.nn.functional.pad(context_THD.flatten(1), (0, 0, 0, layout.rows - layout.tokens))
+    context_TE: Tensor = context_THD.flatten(1)
+    filler = layout.rows - layout.tokens
+    return torch.nn.functional.pad(context_TE, (0, 0, 0, filler)) if filler else context_TE
 
 
 class _Grouped(torch.autograd.Function):
@@ -291,7 +294,10 @@ class _Grouped(torch.autograd.Function):
         one, three = layout.maps(1, heads), layout.maps(3, heads)
         # A padded query has weights too, but no gradient: it must add nothing to those of keys and values.
         dcontext_MD = gradients[0].reshape(-1, head_width).index_select(0, one.into_M)
-        dcontext_MD.index_fill_(0, one.padding_P, 0)
+        if one.padding_P.dtype == torch.bool:
+            dcontext_MD.masked_fill_(one.padding_P[:, None], 0)
+        else:
+            dcontext_MD.index_fill_(0, one.padding_P, 0)
         dblocks_MD = _with_zero_row(len(blocks_MD), blocks_MD)
         for group in layout.groups:
             q_BLD, k_BLD, v_BLD = _views(blocks_MD, group, heads, 3)

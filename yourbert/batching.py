@@ -73,6 +73,19 @@ class Stream:
     def batch(self, k: int) -> Batch:
         return gather(self.split, self.rows(k))
 
+    def tokens_in(self, rows_B: Ints) -> int:
+        return int(self._lengths[rows_B].sum())
+
+
+def deal(rows_B: Ints, rank: int, world: int) -> Ints:
+    """The rows that one of `world` ranks takes of a batch sorted by length; none where there are fewer than ranks.
+
+    Dealt from the longest on, there and back, so that every rank has about as many tokens.
+    """
+    turn_B, place_B = np.divmod(np.arange(len(rows_B))[::-1], world)
+    mine_B: Ints = rows_B[np.where(turn_B % 2, world - 1 - place_B, place_B) == rank]
+    return mine_B
+
 
 def in_order_of_length(split: PackedSplit, tokens_per_batch: int) -> Iterator[Batch]:
     """Every row once, rows of like length together, each batch near `tokens_per_batch`; `rows_B` restores the order."""

@@ -46,15 +46,18 @@ class Resume:
     """The resume state of one run, held under a lock while the `with` block lasts.
 
     Saving happens at evaluations, at most once in `seconds_between_saves`; when it happens decides no result.
-    Raises UserError (B10) when another process holds the same run.
+    Raises UserError (B10) when another process holds the same run. Of several ranks one `leads`: it alone locks, saves
+    and removes the state, and all of them load it.
     """
 
-    def __init__(self, folder: Path, seconds_between_saves: float = SECONDS_BETWEEN_SAVES) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, seconds_between_saves: float = SECONDS_BETWEEN_SAVES, leads: bool = True) -> None:
+        self.folder, self.leads = folder, leads
         self.seconds_between_saves = seconds_between_saves
         self._saved = time.monotonic()
 
     def __enter__(self) -> Resume:
+        if not self.leads:
+            return self
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("a+")
         try:
@@ -74,12 +77,14 @@ class Resume:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self.leads:
+            return
         self._lock.close()
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def due(self) -> bool:
-        return time.monotonic() - self._saved >= self.seconds_between_saves
+        return self.leads and time.monotonic() - self._saved >= self.seconds_between_saves
 
     def save(
         self,
@@ -97,6 +102,10 @@ class Resume:
                 tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
         write_tensors(self.folder / STATE, tensors, {"history": json.dumps(history)})
         self._saved = time.monotonic()
+
+    def saved_bytes(self) -> int:
+        """The size of the saved state; 0 when there is none."""
+        return (self.folder / STATE).stat().st_size if (self.folder / STATE).exists() else 0
 
     def load(
         self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,14 @@ MEND_MISSING = "add it, delete the row, or set the task's on_bad_row: drop"
 MISSING = frozenset(["", "nan", "na", "n/a", "null", "none"])
 # Control characters, soft hyphen, zero-width and bidirectional marks: on no screen, yet in the text.
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+class HasTexts(Protocol):
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+
+WithTexts = TypeVar("WithTexts", bound=HasTexts)
 
 
 class Row(NamedTuple):
@@ -206,7 +214,7 @@ class SplitRows:
         hidden = HIDDEN.findall(text)
         if len(text) > FIELD_LIMIT:
             return [Problem("D19", f"a text of {len(text)} characters; the limit is {FIELD_LIMIT}", fix="shorten it")]
-        if not HIDDEN.sub("", text).strip():
+        if is_empty(text):
             return [Problem("D20", "the text is empty", fix=MEND_MISSING)]
         self.tally.hidden_characters += len(hidden)
         self.tally.rows_with_hidden_characters += bool(hidden)
@@ -225,7 +233,7 @@ class SplitRows:
             return False
         if not all(text.strip() for cells in wanted for text in cells[self._texts]):
             return False
-        return self.data.id is None or len({_shape(cells[-1]) for cells in wanted}) == 1
+        return self.data.id is None or len({shape(cells[-1]) for cells in wanted}) == 1
 
     def _find_repeated_ids(self) -> dict[int, int]:
         """Line of a repeated id -> line where that id stands first, from a pass over the ids alone.
@@ -249,10 +257,29 @@ class SplitRows:
         return repeated
 
 
-def _shape(row_id: str) -> tuple[bool, int]:
+def is_empty(text: str) -> bool:
+    """Whether nothing of a text is to be seen."""
+    return not HIDDEN.sub("", text).strip()
+
+
+def shape(row_id: str) -> tuple[bool, int]:
     """Ids of one table are alike: all digits, or all of one length."""
     digits = row_id.isdigit()
     return digits, 0 if digits else len(row_id)
+
+
+def chunks_of(rows: Iterable[WithTexts], most_rows: int, most_characters: int) -> Iterator[list[WithTexts]]:
+    """The rows in order, few enough at once however long their texts are."""
+    chunk: list[WithTexts] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += sum(map(len, row.texts))
+        if len(chunk) == most_rows or characters >= most_characters:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def check_file(path: Path, name: str, data: TaskData, split: Split) -> list[Problem]:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.attention import Layout, Packed, attend, dropout, keep_mask
+from yourbert.attention import Kernel, Layout, Packed, attend, dropout, keep_mask
 from yourbert.errors import Problem, UserError, nearest
 
 Pooling = Literal["cls", "mean"]
@@ -114,14 +114,17 @@ class Embeddings(nn.Module):
         self.pad, self.p = config.pad_token_id, p
         self._whole_VE: Tensor | None = None
         self._row_of_V: Tensor | None = None
+        self._pad_row = self.pad
 
     def restrict(self, pieces: npt.NDArray[np.integer[Any]]) -> None:
         """From here on `word` holds the rows of these word pieces and of [PAD] alone; no other may be read."""
         assert self._whole_VE is None, "restricted already"
-        used_U = torch.from_numpy(np.union1d(pieces, [self.pad]).astype(np.int64)).to(self.word.device)
+        used = np.union1d(pieces, [self.pad]).astype(np.int64)
+        used_U = torch.from_numpy(used).to(self.word.device)
         self._whole_VE = self.word.detach()
         self._row_of_V = torch.full((len(self.word),), -1, device=self.word.device)
         self._row_of_V[used_U] = torch.arange(len(used_U), device=self.word.device)
+        self._pad_row = int(np.searchsorted(used, self.pad))
         self.word = nn.Parameter(self._whole_VE[used_U])
 
     def restore(self, decay: float) -> None:
@@ -138,7 +141,7 @@ class Embeddings(nn.Module):
             x_TE = F.embedding(batch.tokens_T, self.word, self.pad)
         else:
             rows_T = self._row_of_V.index_select(0, batch.tokens_T)
-            x_TE = F.embedding(rows_T, self.word, int(self._row_of_V[self.pad]))
+            x_TE = F.embedding(rows_T, self.word, self._pad_row)
         x_TE = x_TE + F.embedding(batch.positions_T, self.position)
         x_TE = x_TE + F.embedding(batch.segments_T, self.segment)
         return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
@@ -160,11 +163,16 @@ class Layer(nn.Module):
         self.heads, self.p = config.num_attention_heads, p
 
     def forward(
-        self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None = None
+        self,
+        x_TE: Tensor,
+        layout: Layout,
+        rng: torch.Generator | None,
+        kernel: Kernel = "auto",
+        rows_S: Tensor | None = None,
     ) -> Tensor:
         """[T, E] -> [T, E]; with `rows_S` only those rows go on after the attention: [S, E]."""
         p = self.p if self.training else 0.0
-        context_TE = attend(project(x_TE, self.qkv), layout, self.heads, p, rng)
+        context_TE = attend(project(x_TE, self.qkv), layout, self.heads, p, rng, kernel)
         if rows_S is not None:
             x_TE, context_TE = x_TE.index_select(0, rows_S), context_TE.index_select(0, rows_S)
         x_TE = add_norm(x_TE, project(context_TE, self.attention_out), self.attention_norm, p, rng)
@@ -200,6 +208,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.kernel: Kernel = "auto"
         self.dropout = dropout
         self.embeddings = Embeddings(config, dropout)
         self.layers = nn.ModuleList(Layer(config, dropout) for _ in range(config.num_hidden_layers))
@@ -218,7 +227,7 @@ class Encoder(nn.Module):
         """hidden_TE in `compute_dtype`, filler rows included."""
         x_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
         for layer in self.layers:
-            x_TE = layer(x_TE, batch.layout, rng)
+            x_TE = layer(x_TE, batch.layout, rng, self.kernel)
         return x_TE
 
     def pool_cls(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
@@ -242,8 +251,8 @@ class Encoder(nn.Module):
             return self.pool_mean(self(batch, rng), batch)
         x_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
         for layer in self.layers[:-1]:
-            x_TE = layer(x_TE, batch.layout, rng)
-        return self._pool_first(self.layers[-1](x_TE, batch.layout, rng, batch.layout.starts_S))
+            x_TE = layer(x_TE, batch.layout, rng, self.kernel)
+        return self._pool_first(self.layers[-1](x_TE, batch.layout, rng, self.kernel, batch.layout.starts_S))
 
     def _pool_first(self, first_SE: Tensor) -> Tensor:
         return torch.tanh(self.pooler(first_SE.float()))

@@ -6,6 +6,7 @@ The letter of a problem's code says which part of their work it is about and dec
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-EXIT_CODES = {"P": 2, "D": 3, "W": 4, "C": 5, "T": 6, "R": 7, "B": 8, "X": 9}
+EXIT_CODES = {"P": 2, "D": 3, "I": 3, "W": 4, "C": 5, "T": 6, "R": 7, "B": 8, "X": 9}
 SHOWN_PER_FILE = 20
 QUOTED_CHARACTERS = 80
 
@@ -77,6 +78,13 @@ def quoted(text: str) -> str:
     """Data as it may stand in a message: short, on one line, control and bidirectional marks escaped."""
     cut = text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
     return "'" + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut) + "'"
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A command line whose mistakes are a user's like any other: one line (P05)."""
+
+    def error(self, message: str) -> NoReturn:
+        fail("P05", message, where=self.prog, fix=f"see `{self.prog} --help`")
 
 
 def exit_cleanly(program: Callable[[], None]) -> NoReturn:

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from yourbert.batching import Stream, gather
+from yourbert.batching import Batch, Stream, deal, gather
+from yourbert.gpu import dropout_generator
 from yourbert.metrics import score
-from yourbert.mixing import plan_epoch
+from yourbert.mixing import counted, plan_epoch
 from yourbert.model import Model
 from yourbert.objectives import balanced_weights, loss_sum
 from yourbert.packing import TaskTokens
@@ -22,7 +23,7 @@ from yourbert.predict import features_of, predict, predict_from_features, to_dev
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
 from yourbert.tasks import Split, Task, normalised
-from yourbert.train import StepLoss
+from yourbert.train import StepLoss, no_loss
 
 WITH_LABELS: tuple[Split, ...] = ("train", "dev")
 
@@ -43,7 +44,7 @@ class TaskLearner:
         self.machine, self.seed = machine, seed
         self.names = mixture.tasks
         self.streams = {n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n) for n in self.names}
-        self.rng = torch.Generator(machine.device)
+        self.rng = dropout_generator(machine.device)
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
@@ -55,14 +56,15 @@ class TaskLearner:
             self.features = {(n, s): features_of(model, tokens[n].splits[s], machine) for n, s in read}
 
     def steps(self, epoch: int) -> int:
-        return len(self._schedule(epoch))
+        return len(self.schedule(epoch))
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
         """The losses of optimizer step `step`; each is divided by its own task's labels in the step, then weighted."""
         done = step - sum(self.steps(e) for e in range(epoch))
-        for name, batch_number in self._schedule(epoch)[done]:
-            self.rng.manual_seed(seed_of(self.seed, "dropout", name, step))
-            yield self._loss(name, batch_number)
+        parts = self.schedule(epoch)[done]
+        for name, batch_number in parts:
+            self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
+            yield self._part(name, batch_number, last=name == parts[-1][0])
 
     def evaluate(self) -> dict[str, float]:
         return {name: self._dev_score(self.tokens[name]) for name in self.names}
@@ -71,11 +73,11 @@ class TaskLearner:
         """The mean of the tasks' scores, each on 0..1."""
         return sum(normalised(self.tokens[n].task.metric, s) for n, s in scores.items()) / len(scores)
 
-    def _schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
+    def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
         while len(self._schedules) <= epoch:
             plan = plan_epoch(
-                [len(self.streams[name].split) for name in self.names],
+                counted([len(self.streams[name].split) for name in self.names], self.mixture.row_limit),
                 self.settings.batch_size,
                 self.mixture.sampling,
                 self.mixture.temperature,
@@ -90,9 +92,17 @@ class TaskLearner:
         self._taken[name] += 1
         return name, self._taken[name] - 1
 
-    def _loss(self, name: str, batch_number: int) -> StepLoss:
-        task, stream = self.tokens[name].task, self.streams[name]
-        batch = gather(stream.split, stream.rows(batch_number))
+    def _part(self, name: str, batch_number: int, last: bool) -> StepLoss:
+        stream, ranks = self.streams[name], self.machine.ranks
+        rows_B = stream.rows(batch_number)
+        mine_B = deal(rows_B, ranks.rank, ranks.world)
+        total = self._total(name, gather(stream.split, mine_B)) if len(mine_B) else no_loss(self.machine.device)
+        weight = self.mixture.weights.get(name, 1.0)
+        return StepLoss(name, weight * total / len(rows_B), len(rows_B), stream.tokens_in(rows_B), last)
+
+    def _total(self, name: str, batch: Batch) -> Tensor:
+        """The loss of a batch, summed over its rows."""
+        task = self.tokens[name].task
         if self.frozen:
             rows = torch.from_numpy(batch.rows_B).to(self.machine.device)
             per_row = task.sequences_per_row
@@ -101,9 +111,7 @@ class TaskLearner:
         else:
             scores = self.model(name, to_device(batch, self.machine), self.rng)
         labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
-        total = loss_sum(task, scores, labels_B, self.class_weights[name])
-        weight = self.mixture.weights.get(name, 1.0)
-        return StepLoss(name, weight * total / len(batch.rows_B), len(batch.rows_B), len(batch.tokens_T))
+        return loss_sum(task, scores, labels_B, self.class_weights[name])
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]

@@ -24,6 +24,12 @@ class Masked:
     places_M: Ints
     targets_M: Ints
 
+    def within(self, kept_T: npt.NDArray[np.bool_]) -> Masked:
+        """The part that lies in the tokens marked in `kept_T`, its places counted among those."""
+        place_T = np.cumsum(kept_T) - 1
+        inside_M = kept_T[self.places_M]
+        return Masked(self.tokens_T[kept_T], place_T[self.places_M[inside_M]], self.targets_M[inside_M])
+
 
 def mask_tokens(
     tokens_T: Ints, rate: float, mask_id: int, special_ids: Ints, vocabulary: int, rng: np.random.Generator

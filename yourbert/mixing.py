@@ -1,7 +1,9 @@
 """Which task, or tasks, each optimizer step learns from.
 
 An epoch of a mixture reads as many rows as its tasks have together, whatever the rule; the rule decides the shares.
-References: the joint rule is the study's summed loss; annealing follows Stickland and Murray (2019), "BERT and PALs".
+A limit on the rows that a task counts for keeps one large task from drowning the others.
+References: the joint rule is the study's summed loss; annealing follows Stickland and Murray (2019), "BERT and PALs";
+the limit is that of Raffel et al. (2020), section 3.5.2, "examples-proportional mixing".
 Shapes: K tasks.
 """
 
@@ -41,6 +43,11 @@ def quotas(rows_K: Sequence[int], a: float, steps: int) -> npt.NDArray[np.int64]
     behind = np.argsort(counts_K - exact_K, kind="stable")[: steps - counts_K.sum()]
     counts_K[behind] += 1
     return counts_K
+
+
+def counted(rows_K: Sequence[int], limit: int) -> list[int]:
+    """The rows of each task that an epoch is planned for; a `limit` of 0 counts all."""
+    return [min(rows, limit) if limit else rows for rows in rows_K]
 
 
 def plan_epoch(

@@ -78,8 +78,8 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
 
 
 def settle(model: Model, machine: Machine) -> Model:
-    """Moves a model to the device and lets its encoder compute in the machine's precision."""
-    model.encoder.compute_dtype = machine.dtype
+    """Moves a model to the device and lets its encoder compute in the machine's precision, with its attention."""
+    model.encoder.compute_dtype, model.encoder.kernel = machine.dtype, machine.kernel
     return model.to(machine.device)
 
 

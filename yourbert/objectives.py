@@ -12,19 +12,32 @@ from torch import Tensor
 from yourbert.tasks import Task
 
 
-def loss_sum(task: Task, scores_BC: Tensor, labels_B: Tensor, class_weights_C: Tensor | None = None) -> Tensor:
-    """The loss of a batch, summed over rows.
+def loss_sum(
+    task: Task,
+    scores_BC: Tensor,
+    labels_B: Tensor,
+    class_weights_C: Tensor | None = None,
+    real_B: Tensor | None = None,
+) -> Tensor:
+    """The loss of a batch, summed over rows; with `real_B` over those alone where it is true.
 
     Classification: cross-entropy. Similarity: the label moved to 0..1; a cross-encoder's logit is scored by binary
     cross-entropy against it, a cosine by squared error (Reimers and Gurevych 2019), as in the study.
     """
+    if real_B is not None:
+        losses_B = _losses(task, scores_BC.float(), labels_B, class_weights_C, "none")
+        return losses_B.masked_fill(~real_B, 0).sum()
+    return _losses(task, scores_BC.float(), labels_B, class_weights_C, "sum")
+
+
+def _losses(task: Task, scores_BC: Tensor, labels_B: Tensor, class_weights_C: Tensor | None, reduction: str) -> Tensor:
     if task.kind == "classification":
-        return F.cross_entropy(scores_BC.float(), labels_B, weight=class_weights_C, reduction="sum")
+        return F.cross_entropy(scores_BC, labels_B, weight=class_weights_C, reduction=reduction)
     target_B = (labels_B - task.low) / (task.high - task.low)
-    scores_B = scores_BC.float().reshape(-1)
+    scores_B = scores_BC.reshape(-1)
     if task.encoding == "bi":
-        return F.mse_loss(scores_B, target_B, reduction="sum")
-    return F.binary_cross_entropy_with_logits(scores_B, target_B, reduction="sum")
+        return F.mse_loss(scores_B, target_B, reduction=reduction)
+    return F.binary_cross_entropy_with_logits(scores_B, target_B, reduction=reduction)
 
 
 def balanced_weights(labels_R: Tensor, classes: int) -> Tensor:

@@ -5,6 +5,7 @@ AdamW (Loshchilov and Hutter 2019). Matrices decay, vectors (biases, LayerNorm) 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 
@@ -26,9 +27,36 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, with its methods as they are written.
+
+    There they are wrapped for the sake of PyTorch's compiler, which the first call of any would load (2 s); nothing is
+    compiled here.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
     groups = [group for group in decay_groups(parameters, weight_decay) if group["params"]]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    return AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def follow(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
+    """From here on the rate is what the tensor `lr` holds, and every step is the same work, as a graph must be.
+
+    The moments begin now: made at the first step, they would be made anew each time a captured one is replayed.
+    """
+    for group in optimizer.param_groups:
+        group["lr"], group["capturable"] = lr, lr.is_cuda
+        for p in group["params"]:
+            if not optimizer.state.get(p):
+                step = torch.zeros((), dtype=torch.float32, device=p.device)
+                optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+    # It would warn of the uncaptured steps that warm a graph up.
+    optimizer._warned_capturable_if_run_uncaptured = True
 
 
 def rate(step: int, steps: int, settings: Training) -> float:
@@ -46,15 +74,19 @@ def decay_after(steps_done: int, steps: int, settings: Training) -> float:
     return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
 
 
-def move(optimizer: torch.optim.AdamW, parameters: Iterable[nn.Parameter], clip: float) -> Tensor:
+def move(
+    optimizer: torch.optim.AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None
+) -> Tensor:
     """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
 
     Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not
-    rewritten, and no number has to come back from the device before the next step.
+    rewritten, and no number has to come back from the device before the next step. stopped: a flag on the device that
+    a norm which is not finite raises, and under which no later step moves anything.
     """
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     optimizer.grad_scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)  # type: ignore[attr-defined]
-    optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+    broken = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
+    optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

@@ -13,13 +13,13 @@ Shapes: T tokens, S sequences, R rows; S = R * sequences_per_row (2 where a pair
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -113,23 +113,41 @@ def pieces_in(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
     return np.flatnonzero(counts)
 
 
-def encode_rows(
-    tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
-) -> tuple[list[tuple[list[int], int]], list[int]]:
-    """Rows of texts -> their sequences in order, (ids, second), and the length each had before it was cut."""
-    columns = [list(column) for column in zip(*texts, strict=True)]
+class Encoded(NamedTuple):
+    """Sequences as arrays. second_S: where the second text begins; uncut_S: the length before it was cut."""
+
+    tokens_T: npt.NDArray[np.int32]
+    lengths_S: npt.NDArray[np.int64]
+    second_S: npt.NDArray[np.int64]
+    uncut_S: npt.NDArray[np.int64]
+
+
+def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> Encoded:
+    """Rows of texts -> their sequences in order."""
     if task.pair and task.encoding == "cross":
-        return tokenizer.encode_counting(columns[0], columns[1], task.max_length, task.truncate)
-    return tokenizer.encode_counting(list(chain.from_iterable(texts)), None, task.max_length, task.truncate)
+        first, second = ([row[place] for row in texts] for place in (0, 1))
+        sequences, uncut = tokenizer.encode_counting(first, second, task.max_length, task.truncate)
+    else:
+        every = list(chain.from_iterable(texts))
+        sequences, uncut = tokenizer.encode_counting(every, None, task.max_length, task.truncate)
+    return Encoded(
+        np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
+        np.fromiter((len(ids) for ids, _ in sequences), dtype=np.int64),
+        np.fromiter((second for _, second in sequences), dtype=np.int64),
+        np.asarray(uncut, dtype=np.int64),
+    )
 
 
 def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
     """At least one row of texts as a split in memory, without labels: what `predict` and `serve` feed the model."""
-    sequences, _ = encode_rows(tokenizer, task, texts)
+    return packed(task, encode_rows(tokenizer, task, texts))
+
+
+def packed(task: Task, encoded: Encoded) -> PackedSplit:
     return PackedSplit(
-        tokens=np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
-        offsets=np.fromiter(accumulate((len(ids) for ids, _ in sequences), initial=0), dtype=np.int64),
-        second=np.fromiter((second for _, second in sequences), dtype=np.int32),
+        tokens=encoded.tokens_T,
+        offsets=np.concatenate([[0], np.cumsum(encoded.lengths_S)]),
+        second=encoded.second_S,
         labels=None,
         sequences_per_row=task.sequences_per_row,
     )
@@ -157,6 +175,19 @@ class GrowingArray:
         assert self._file.tell() + self._length * self._dtype.itemsize == body, "the header keeps its size"
 
 
+@contextmanager
+def growing_arrays(folder: Path, kinds: Mapping[str, str]) -> Iterator[dict[str, GrowingArray]]:
+    """Arrays by name and type that grow in `folder`; their files get their names when the `with` block ends well."""
+    with ExitStack() as files:
+        arrays: dict[str, GrowingArray] = {}
+        for name, dtype in kinds.items():
+            part = files.enter_context(replacing(folder / f"{name}.npy"))
+            arrays[name] = GrowingArray(files.enter_context(part.open("wb")), dtype)
+        yield arrays
+        for array in arrays.values():
+            array.finish()
+
+
 class SplitWriter:
     """Appends rows to a split's folder; its files get their names when the `with` block ends well."""
 
@@ -165,39 +196,27 @@ class SplitWriter:
         kinds = {"tokens": "<u2" if vocabulary_size <= 65535 else "<i4", "offsets": "<i8", "second": "<i4"}
         self._kinds = kinds | ({"labels": LABEL_TYPES[task.kind]} if has_labels else {})
         self._end = 0
-        self._arrays: dict[str, GrowingArray] = {}
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
-        self._ids = self._open("ids.txt")
-        for name, dtype in self._kinds.items():
-            self._arrays[name] = GrowingArray(self._open(f"{name}.npy"), dtype)
+        part = self._files.enter_context(replacing(self.folder / "ids.txt"))
+        self._ids = self._files.enter_context(part.open("wb"))
+        self._arrays = self._files.enter_context(growing_arrays(self.folder, self._kinds))
         self._arrays["offsets"].append(np.zeros(1, dtype=np.int64))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            for array in self._arrays.values():
-                array.finish()
         self._files.__exit__(kind, error, trace)
 
-    def _open(self, name: str) -> BinaryIO:
-        part = self._files.enter_context(replacing(self.folder / name))
-        return self._files.enter_context(part.open("wb"))
-
-    def append(
-        self, ids: Iterable[str], labels: Sequence[float | None], sequences: list[tuple[list[int], int]]
-    ) -> None:
+    def append(self, ids: Iterable[str], labels: Sequence[float | None], encoded: Encoded) -> None:
         """Adds rows: their ids, labels (None in a split without), and `sequences_per_row` sequences for each."""
-        ends = np.cumsum([len(tokens) for tokens, _ in sequences]) + self._end
-        self._end = int(ends[-1])
-        self._arrays["tokens"].append(
-            np.fromiter(chain.from_iterable(tokens for tokens, _ in sequences), dtype=np.int32)
-        )
-        self._arrays["offsets"].append(ends)
-        self._arrays["second"].append(np.array([second for _, second in sequences]))
+        ends_S = np.cumsum(encoded.lengths_S) + self._end
+        self._end = int(ends_S[-1])
+        self._arrays["tokens"].append(encoded.tokens_T)
+        self._arrays["offsets"].append(ends_S)
+        self._arrays["second"].append(encoded.second_S)
         if "labels" in self._arrays:
             self._arrays["labels"].append(np.array(labels, dtype=self._kinds["labels"]))
         self._ids.write("".join(f"{row_id}\n" for row_id in ids).encode())

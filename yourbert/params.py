@@ -126,6 +126,8 @@ class TaskData(Block):
             metric=self.metric or METRICS[self.kind][0],
             max_length=self.max_length,
             truncate=self.truncate,
+            columns=tuple(self.text),
+            id_column=self.id,
         )
 
 
@@ -138,12 +140,14 @@ class Mixture(Overriding):
 
     sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
     in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards equal shares.
-    weights: a task's factor in the loss, 1 where absent.
+    row_limit: rows of one task that count, at most, when an epoch is planned, 0 for all; a task with more gives other
+    rows in each epoch. weights: a task's factor in the loss, 1 where absent.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]
     sampling: Sampling
     temperature: Annotated[float, Field(ge=1)] = 2.0
+    row_limit: Annotated[int, Field(ge=0)] = 0
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
@@ -185,11 +189,18 @@ class Report(Block):
 
 
 class Runtime(Block):
-    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core."""
+    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core.
+
+    deterministic: whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does.
+    ranks: processes that train one model together, each on a GPU of its own, or on its share of the threads. They
+    change the order of sums and, with dropout, the masks; nothing else. Under torchrun its own number holds.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision
     threads: Annotated[int, Field(ge=0)]
+    deterministic: bool
+    ranks: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
 class Params(Training, Runtime):
@@ -217,8 +228,9 @@ class Params(Training, Runtime):
         unused = {"tuning": "full", "pooling": "mean", "head_dropout": 0.0, "class_weights": "none", "patience": 0}
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 
-    def runtime(self) -> Runtime:
-        return Runtime(device=self.device, precision=self.precision, threads=self.threads)
+    def runtime(self, ranks: int = 1) -> Runtime:
+        """Where to compute: a stage that trains asks for `ranks` processes, any other for one."""
+        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"ranks": ranks})
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:

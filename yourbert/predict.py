@@ -5,7 +5,7 @@ Shapes: R rows of a split, C classes, S sequences, E hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from yourbert.attention import Packed
 from yourbert.batching import Batch, in_order_of_length
+from yourbert.distributed import Ranks
 from yourbert.model import Model
-from yourbert.packing import PackedSplit
+from yourbert.packing import PackedSplit, encode_rows, packed
 from yourbert.runtime import Machine
+from yourbert.tasks import Task
+from yourbert.tokenizer import Tokenizer
 
 TOKENS_PER_BATCH = 4096
 Numbers = npt.NDArray[np.float32]
@@ -29,7 +32,17 @@ def to_device(batch: Batch, machine: Machine) -> Packed:
 def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Numbers:
     """What the model answers for every row: probabilities_RC of a classification, values_R of a similarity."""
     head = model.heads[task]
-    return _over_rows(split, lambda batch: head.predict(model(task, to_device(batch, machine), None)), model)
+    return _over_rows(
+        split, lambda batch: head.predict(model(task, to_device(batch, machine), None)), model, machine.ranks
+    )
+
+
+def predict_texts(
+    model: Model, task: Task, tokenizer: Tokenizer, texts: Sequence[Sequence[str]], machine: Machine
+) -> tuple[Numbers, int]:
+    """The same for rows of texts, at least one, and how many of the sequences were cut at the task's length."""
+    encoded = encode_rows(tokenizer, task, texts)
+    return predict(model, task.name, packed(task, encoded), machine), int((encoded.uncut_S > task.max_length).sum())
 
 
 def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:
@@ -43,21 +56,24 @@ def features_of(model: Model, split: PackedSplit, machine: Machine) -> Tensor:
     """The frozen encoder's vector of every sequence, in the order of the split: features_SE."""
     width = split.sequences_per_row
     rows_features = _over_rows(
-        split, lambda batch: model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1), model
+        split,
+        lambda batch: model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1),
+        model,
+        machine.ranks,
     )
     return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)
 
 
-def _over_rows(split: PackedSplit, answer: Callable[[Batch], Tensor], model: Model) -> Numbers:
+def _over_rows(split: PackedSplit, answer: Callable[[Batch], Tensor], model: Model, ranks: Ranks) -> Numbers:
+    """Each rank answers every `world`-th batch, and all get all answers. The first tells each how many columns."""
     assert not model.training, "prediction needs a model in evaluation mode"
-    rows: list[npt.NDArray[np.int64]] = []
-    answers: list[Numbers] = []
+    answers: Numbers | None = None
     with torch.inference_mode():
-        for batch in in_order_of_length(split, TOKENS_PER_BATCH):
-            rows.append(batch.rows_B)
-            answers.append(answer(batch).float().cpu().numpy())
-    order = np.concatenate(rows)
-    sorted_answers = np.concatenate(answers)
-    restored: Numbers = np.empty_like(sorted_answers)
-    restored[order] = sorted_answers
-    return restored
+        for turn, batch in enumerate(in_order_of_length(split, TOKENS_PER_BATCH)):
+            mine = turn % ranks.world == ranks.rank
+            if mine or answers is None:
+                found = answer(batch).float().cpu().numpy()
+                answers = np.zeros((len(split), *found.shape[1:]), np.float32) if answers is None else answers
+                answers[batch.rows_B] = found if mine else 0
+    assert answers is not None, "a split has rows"
+    return ranks.sum(answers)

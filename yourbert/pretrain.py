@@ -9,8 +9,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,24 +21,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.batching import Batch, Stream, gather, in_order_of_length
+from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length
 from yourbert.checkpoint import Resume, resume_folder
+from yourbert.distributed import here
 from yourbert.encoder import Encoder
 from yourbert.errors import fail
+from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, mask_tokens
-from yourbert.packing import PackedSplit, open_tokens_for
+from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
 from yourbert.params import Pretrain, Runtime, Training, located
 from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
 from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
-from yourbert.storage import folder_hash, link_or_copy, write_json, write_manifest
+from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
-from yourbert.train import Outcome, StepLoss, train
+from yourbert.train import Outcome, StepLoss, no_loss, train
 
 NAME = "mlm"
-LINES_PER_CHUNK = 4096
+LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
+NUMBERS_AT_ONCE = 1 << 20
+KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 
 
 class MlmModel(nn.Module):
@@ -73,28 +80,35 @@ class MlmLearner:
         self.dev = dev
         self.mask_id, self.special_ids = tokenizer.mask_id, np.asarray(tokenizer.special_ids, dtype=np.int64)
         self.vocabulary = tokenizer.vocabulary_size
-        self.rng = torch.Generator(machine.device)
+        self.rng = dropout_generator(machine.device)
 
     def steps(self, epoch: int) -> int:
         return self.stream.batches_per_pass
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+        ranks = self.machine.ranks
         batch = gather(self.stream.split, self.stream.rows(step))
-        self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step))
+        self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
         masked = self._mask(batch, rng_for(self.seed, "mask", step))
-        logits_MV = self.model(batch, masked, self.machine, self.rng)
-        loss = F.cross_entropy(logits_MV.float(), torch.from_numpy(masked.targets_M).to(self.machine.device))
-        yield StepLoss(NAME, loss, len(batch.rows_B), len(batch.tokens_T))
+        mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
+        own = masked.within(np.repeat(np.isin(batch.rows_B, mine_B), np.diff(batch.offsets)))
+        total = no_loss(self.machine.device)
+        if len(own.places_M):
+            logits_MV = self.model(gather(self.stream.split, mine_B), own, self.machine, self.rng)
+            targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
+            total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
+        yield StepLoss(NAME, total / len(masked.places_M), len(batch.rows_B), len(batch.tokens_T))
 
     def evaluate(self) -> dict[str, float]:
-        right = places = 0
-        rng = rng_for(self.seed, "mask", "dev")
+        counts = np.zeros(2, np.int64)
+        ranks, rng = self.machine.ranks, rng_for(self.seed, "mask", "dev")
         with torch.inference_mode():
-            for batch in in_order_of_length(self.dev, TOKENS_PER_BATCH):
-                masked = self._mask(batch, rng)
-                guesses = self.model(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
-                right += int((guesses == masked.targets_M).sum())
-                places += len(guesses)
+            for turn, batch in enumerate(in_order_of_length(self.dev, TOKENS_PER_BATCH)):
+                masked = self._mask(batch, rng)  # by every rank, because each draw moves the generator on
+                if turn % ranks.world == ranks.rank:
+                    guesses = self.model(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
+                    counts += (guesses == masked.targets_M).sum(), len(guesses)
+        right, places = ranks.sum(counts).tolist()
         return {NAME: right / places}
 
     def aggregate(self, scores: dict[str, float]) -> float:
@@ -104,28 +118,61 @@ class MlmLearner:
         return mask_tokens(batch.tokens_T, self.mask_rate, self.mask_id, self.special_ids, self.vocabulary, rng)
 
 
-def sequences(splits: Sequence[PackedSplit], texts: Iterator[npt.NDArray[np.int64]], max_length: int) -> PackedSplit:
+def sequences(
+    splits: Sequence[PackedSplit],
+    texts: Iterator[npt.NDArray[np.int64]],
+    max_length: int,
+    work: Path | None = None,
+) -> PackedSplit:
     """All sequences of the splits and the tokenized texts as one split of single sequences.
 
-    A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost.
+    A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost. Memory does
+    not grow with the text: the arrays are mapped from files below `work` (None: the system's folder for such), which
+    have no names any more when this returns, and are gone with the process.
     """
-    pieces: list[npt.NDArray[np.int64]] = []
-    seconds: list[int] = []
+    with tempfile.TemporaryDirectory(dir=work) as name:
+        folder, end = Path(name), 0
+        with growing_arrays(folder, KINDS) as arrays:
+            arrays["offsets"].append(np.zeros(1, dtype=np.int64))
+            for tokens_T, lengths_S, second_S in chain(_cut(splits, max_length), _gathered(texts)):
+                ends_S = np.cumsum(lengths_S) + end
+                end = int(ends_S[-1])
+                arrays["tokens"].append(tokens_T)
+                arrays["offsets"].append(ends_S)
+                arrays["second"].append(second_S)
+        tokens, offsets, second = (read_array(folder / f"{array}.npy") for array in KINDS)
+    return PackedSplit(tokens=tokens, offsets=offsets, second=second, labels=None, sequences_per_row=1)
+
+
+Pieces = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # tokens_T, lengths_S, second_S
+
+
+def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[Pieces]:
+    """The sequences of the splits, long ones cut: their tokens stand as before, with more ends between them."""
     for split in splits:
-        bounds = np.asarray(split.offsets)
-        for index in range(len(bounds) - 1):
-            sequence = np.asarray(split.tokens[bounds[index] : bounds[index + 1]], dtype=np.int64)
-            for start in range(0, len(sequence), max_length):
-                piece = sequence[start : start + max_length]
-                pieces.append(piece)
-                seconds.append(int(np.clip(split.second[index] - start, 0, len(piece))))
-    for sequence in texts:
-        pieces.append(sequence)
-        seconds.append(len(sequence))
-    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
-    return PackedSplit(
-        tokens=np.concatenate(pieces), offsets=offsets, second=np.asarray(seconds), labels=None, sequences_per_row=1
-    )
+        for start in range(0, split.n_sequences, SEQUENCES_AT_ONCE):
+            bounds = np.asarray(split.offsets[start : start + SEQUENCES_AT_ONCE + 1])
+            whole_S = np.diff(bounds)
+            cuts_S = -(-whole_S // max_length)
+            owner = np.repeat(np.arange(len(whole_S)), cuts_S)
+            skipped = (np.arange(len(owner)) - np.repeat(np.cumsum(cuts_S) - cuts_S, cuts_S)) * max_length
+            lengths = np.minimum(whole_S[owner] - skipped, max_length)
+            second = np.asarray(split.second[start : start + SEQUENCES_AT_ONCE], dtype=np.int64)[owner]
+            yield split.tokens[bounds[0] : bounds[-1]], lengths, np.clip(second - skipped, 0, lengths)
+
+
+def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[Pieces]:
+    while found := list(islice(texts, SEQUENCES_AT_ONCE)):
+        lengths = np.array([len(sequence) for sequence in found])
+        yield np.concatenate(found), lengths, lengths
+
+
+def content_hash(array: npt.NDArray[Any]) -> str:
+    """The sha256 of an array's numbers, read a part at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(array), NUMBERS_AT_ONCE):
+        digest.update(array[start : start + NUMBERS_AT_ONCE].tobytes())
+    return digest.hexdigest()
 
 
 def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -177,31 +224,37 @@ def pretrain(
 ) -> None:
     """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
     if not settings.enabled:
+        if not here().leads:
+            return
         for path in sorted(p for p in base.iterdir() if p.is_file()):
             link_or_copy(path, out / path.name)
         write_json(metrics, {"enabled": 0, "rows": 0, "steps": 0, "tokens": 0})
         return
-    machine = prepare(runtime)
+    machine = prepare(runtime, here())
     tokenizer = Tokenizer.load(base)
     texts = read_texts(located(settings.text), tokenizer, settings.max_length) if settings.text else iter(())
     opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
-    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length)
-    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length, out.parent)
+    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length, out.parent)
     facts = {
         "settings": settings.model_dump(),
         "schedule": schedule.model_dump(),
-        "rows": [hashlib.sha256(a.tobytes()).hexdigest() for a in (train_rows.tokens, train_rows.offsets)],
+        "rows": [content_hash(array) for array in (train_rows.tokens, train_rows.offsets)],
         "base": folder_hash(base),
         "tokens": folder_hash(tokens),
         "machine": machine.facts(),
         "seed": seed,
     }
-    with Resume(resume_folder(facts)) as resume:
-        loaded = load_encoder(base, settings.dropout, generator(machine, seed, "pooler"))
-        head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(machine, seed, "mlm head"))
-        outcome = _train_mlm(
+    with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
+        loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
+        head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
+        before, outcome = _train_mlm(
             loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume
         )
+    machine.ranks.close()
+    if not machine.ranks.leads:
+        return
     save_encoder(out, loaded.encoder, head)
     for name in FILES:
         link_or_copy(base / name, out / name)
@@ -214,7 +267,7 @@ def pretrain(
             "rows": len(train_rows),
             "steps": outcome.steps_done,
             "tokens": outcome.tokens,
-            "dev_accuracy_before": round(scores[0], 5),
+            "dev_accuracy_before": round(before, 5),
             "dev_accuracy": round(scores[outcome.best_epoch], 5),
             "best_epoch": outcome.best_epoch,
         },
@@ -232,9 +285,11 @@ def _train_mlm(
     machine: Machine,
     seed: int,
     resume: Resume,
-) -> Outcome:
-    encoder.compute_dtype = machine.dtype
+) -> tuple[float, Outcome]:
+    """The share of dev places guessed right before training, and what training did."""
+    encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()
-    model = MlmModel(encoder, head).to(machine.device)
+    model = MlmModel(encoder, head).to(machine.device).eval()
     learner = MlmLearner(model, train_rows, dev_rows, tokenizer, schedule, settings.mask_rate, machine, seed)
-    return train("pretrain", learner, schedule, resume)
+    before = learner.evaluate()[NAME]
+    return before, train("pretrain", learner, schedule, resume, ranks=machine.ranks)

@@ -5,33 +5,67 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("yourbert")
 SECONDS_BETWEEN_LINES = 20.0
+SECONDS_BETWEEN_REDRAWS = 0.5
+
+
+class RowProgress:
+    """Counts the rows that are done, of `total` if that is known, and shows rows a second."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self.name, self.total, self.rows = name, total, 0
+        self._start = self._told = time.monotonic()
+        self._bar = tqdm(total=total, desc=name, unit="row") if sys.stderr.isatty() else None
+
+    def advance(self, rows: int) -> None:
+        self.rows += rows
+        if self._bar is not None:
+            self._bar.update(rows)
+        elif self.rows != self.total and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            of = "" if self.total is None else f"/{self.total}"
+            LOGGER.info("%s: row %d%s, %.0f rows/s", self.name, self.rows, of, self.speed())
+
+    def speed(self) -> float:
+        return self.rows / max(1e-9, time.monotonic() - self._start)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Progress:
-    """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left."""
+    """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left.
 
-    def __init__(self, name: str, steps: int, done: int = 0) -> None:
+    shown: False where another process shows the same run.
+    """
+
+    def __init__(self, name: str, steps: int, done: int = 0, shown: bool = True) -> None:
         self.name, self.steps, self.step = name, steps, done
         self.rows = 0
         self.dev = ""
+        self.shown = shown
         self._first = done
         self._start = self._told = time.monotonic()
-        self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if sys.stderr.isatty() else None
+        self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if shown and sys.stderr.isatty() else None
 
-    def advance(self, rows: int, loss: float) -> None:
+    def advance(self, rows: int, loss: Callable[[], float]) -> None:
+        """A step more. `loss` is called when it is shown, and only then: a GPU would have to be waited for."""
         self.step += 1
         self.rows += rows
+        waited = time.monotonic() - self._told
         if self._bar is not None:
             self._bar.update()
-            self._bar.set_postfix_str(f"loss {loss:.3f}{self.dev}, {self._speed():.0f} rows/s", refresh=False)
-        elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
-            self._tell(loss)
+            if waited >= SECONDS_BETWEEN_REDRAWS:
+                self._told = time.monotonic()
+                self._bar.set_postfix_str(f"loss {loss():.3f}{self.dev}, {self._speed():.0f} rows/s", refresh=False)
+        elif self.shown and waited >= SECONDS_BETWEEN_LINES:
+            self._tell(loss())
 
     def evaluated(self, epoch: int, loss: float, dev: Mapping[str, float]) -> None:
         """Notes the dev scores after an epoch (counted from 1)."""
@@ -40,7 +74,7 @@ class Progress:
         line = f"{self.name}: epoch {epoch}, step {self.step}/{self.steps}, loss {loss:.4f}, dev {scores}"
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
-        else:
+        elif self.shown:
             LOGGER.info("%s, %.0f rows/s", line, self._speed())
 
     def close(self) -> None:

@@ -9,11 +9,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import torch
-
-from yourbert.encoder import EncoderConfig
 from yourbert.errors import fail
-from yourbert.pretrained import random_encoder, save_encoder
 from yourbert.seeding import seed_of
 from yourbert.storage import write_json, write_manifest, write_text
 
@@ -33,6 +29,12 @@ def make_random_model(model: str, corpus: Path, folder: Path) -> dict[str, objec
     if match is None or int(match[2]) % HEAD_WIDTH:
         what = f"model '{model}': expected random:<layers>x<width>, the width a multiple of {HEAD_WIDTH}"
         fail("P05", what, where="params.yaml", fix="for instance `model: random:2x64`")
+    # Imported here, so that `download` loads torch for this model alone.
+    import torch
+
+    from yourbert.encoder import EncoderConfig
+    from yourbert.pretrained import random_encoder, save_encoder
+
     layers, width = int(match[1]), int(match[2])
     vocabulary = count_vocabulary(corpus)
     config = EncoderConfig(
@@ -55,6 +57,8 @@ def count_vocabulary(corpus: Path) -> list[str]:
     characters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
     counts: Counter[str] = Counter()
     for path in sorted(p for p in corpus.iterdir() if p.suffix != ".json" and "train" in p.name):
-        counts.update(re.findall(r"[a-z]{2,}", path.read_bytes().decode("utf-8", "ignore").lower()))
+        with path.open(encoding="utf-8", errors="ignore", newline="\n") as file:
+            for line in file:
+                counts.update(re.findall(r"[a-z]{2,}", line.lower()))
     words = sorted(counts, key=lambda word: (-counts[word], word))[:WORDS]
     return [*SPECIAL, *characters, *(f"##{c}" for c in characters), *words]

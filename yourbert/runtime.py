@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: device, precision, threads and determinism, decided once and passed in.
+"""Where and how numbers are computed: device, precision, threads, ranks and determinism, decided once and passed in.
 
 The choice follows from what the processor reports, never from a timing, so that one machine always chooses alike.
 """
@@ -6,12 +6,14 @@ The choice follows from what the processor reports, never from a timing, so that
 from __future__ import annotations
 
 import ctypes
-import os
 from dataclasses import dataclass
 
 import torch
 
+from yourbert.attention import Kernel
+from yourbert.distributed import ALONE, Ranks, launched
 from yourbert.errors import fail
+from yourbert.gpu import prepare_gpu
 from yourbert.params import Runtime
 from yourbert.seeding import seed_of
 
@@ -22,54 +24,84 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEEP_BYTES = -1, -3, 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """dtype: what the encoder computes in; its weights are always kept in fp32."""
+    """dtype: what the encoder computes in; its weights are always kept in fp32. threads: of each rank.
+
+    kernel: its attention's. deterministic: whether the same work gives the same bytes. graph: whether a training step
+    may be captured.
+    """
 
     device: torch.device
     dtype: torch.dtype
     threads: int
+    kernel: Kernel = "auto"
+    deterministic: bool = True
+    graph: bool = False
+    ranks: Ranks = ALONE
 
     def facts(self) -> dict[str, str | int]:
         """What decides the bytes of a result, for the fingerprint of a run."""
-        return {
+        facts: dict[str, str | int] = {"ranks": self.ranks.world} if self.ranks.world > 1 else {}
+        facts |= {
             "device": self.device.type,
             "dtype": str(self.dtype),
             "threads": self.threads,
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         }
+        if self.device.type == "cuda":
+            facts["gpu"] = torch.cuda.get_device_name(self.device)
+            facts |= {"kernel": self.kernel, "deterministic": self.deterministic}
+        return facts
 
 
-def prepare(runtime: Runtime) -> Machine:
-    """Sets up the process and says what it will compute with. Raises UserError (P17) for what is not there."""
-    device = _device(runtime.device)
+def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
+    """Sets up the process and says what it will compute with. Raises UserError (P17) for what is not there.
+
+    ranks: the place of this process among those that train one model (`distributed.here`); they meet here, and share
+    the threads of their machine.
+    """
+    if runtime.ranks > 1 and not launched():
+        what = f"ranks is {runtime.ranks}, but this is one process"
+        fail("P17", what, where="params.yaml", fix="run the stage, or start the ranks with torchrun")
+    device = find_device(runtime.device, ranks.local_world)
+    if device.type == "cuda" and ranks.world > 1:
+        device = torch.device("cuda", ranks.local_rank)
+        torch.cuda.set_device(device)
     dtype = _dtype(runtime.precision, device)
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
-    torch.use_deterministic_algorithms(True)
+    if runtime.threads or ranks.local_world > 1:
+        torch.set_num_threads(max(1, (runtime.threads or torch.get_num_threads()) // ranks.local_world))
+    deterministic = device.type == "cpu" or runtime.deterministic
+    # What `use_deterministic_algorithms` does, without PyTorch's compiler, which that loads first (2 s).
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Deterministic mode would also fill every fresh buffer, a debugging aid that costs time; nothing here reads one.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    else:
-        # The moments of words not met for 800 steps decay below the normal range; Intel's units then take ten times
-        # as long over an optimizer step (LOG.md). Below 1e-38 is 0 to the weights either way.
-        torch.set_flush_denormal(True)
-        _keep_memory()
-        _route_matmul()
-    return Machine(device, dtype, torch.get_num_threads())
+        gpu = prepare_gpu(device, dtype, deterministic)
+        met = ranks.meet(device)
+        return Machine(device, dtype, torch.get_num_threads(), gpu.kernel, deterministic, gpu.graph, met)
+    # The moments of words not met for 800 steps decay below the normal range; Intel's units then take ten times
+    # as long over an optimizer step (LOG.md). Below 1e-38 is 0 to the weights either way.
+    torch.set_flush_denormal(True)
+    _keep_memory()
+    _route_matmul()
+    return Machine(device, dtype, torch.get_num_threads(), ranks=ranks.meet(device))
 
 
-def generator(machine: Machine, seed: int, *purpose: str | int) -> torch.Generator:
-    """The torch generator of one purpose, on the machine's device."""
-    return torch.Generator(machine.device).manual_seed(seed_of(seed, *purpose))
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """The torch generator of one purpose. Weights are drawn on the CPU, so that they are the same for any device."""
+    return torch.Generator().manual_seed(seed_of(seed, *purpose))
 
 
-def _device(wanted: str) -> torch.device:
+def find_device(wanted: str, ranks: int = 1) -> torch.device:
+    """The kind of device that `wanted` names. Raises UserError (P17) when there is none for each of the ranks."""
     if wanted == "cuda" and not torch.cuda.is_available():
         fail("P17", "device is cuda, but this machine shows no GPU", where="params.yaml", fix="set device: auto")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+    if wanted == "cuda" and ranks > 1 and ranks > torch.cuda.device_count():
+        what = f"{ranks} ranks need a GPU each, but this machine shows {torch.cuda.device_count()}"
+        fail("P17", what, where="params.yaml", fix=f"set ranks: {torch.cuda.device_count()}, or device: cpu")
+    return torch.device(wanted, torch.cuda.current_device()) if wanted == "cuda" else torch.device(wanted)
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from yourbert.checkpoint import Resume, resume_folder
+from yourbert.distributed import here
 from yourbert.finetune import WITH_LABELS, TaskLearner
+from yourbert.graph_step import stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import save_model, settle
 from yourbert.optim import decay_after
@@ -30,21 +32,24 @@ def tailor(
     out: Path,
     curve: Path,
 ) -> None:
-    """Trains the tasks of `mixture` together and writes the model folder `out` and the learning curve."""
-    machine = prepare(runtime)
+    """Trains the tasks of `mixture` together and writes the model folder `out` and the learning curve.
+
+    Started once per rank by torchrun, the ranks train one model, and the first of them writes.
+    """
+    machine = prepare(runtime, here())
     tasks = {task: open_tokens_for(tokens / task, encoder) for task in mixture.tasks}
     facts = {
         "run": name,
         "seed": seed,
         "training": settings.model_dump(),
-        "mixture": mixture.model_dump(include={"tasks", "sampling", "temperature", "weights"}),
+        "mixture": mixture.model_dump(include={"tasks", "sampling", "temperature", "row_limit", "weights"}),
         "encoder": folder_hash(encoder),
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
         "machine": machine.facts(),
     }
-    with Resume(resume_folder(facts)) as resume:
-        loaded = load_encoder(encoder, settings.dropout, generator(machine, seed, "pooler"))
-        heads_rng = generator(machine, seed, "heads")
+    with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
+        loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
+        heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
         model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
         settle(model, machine)
@@ -52,9 +57,13 @@ def tailor(
         if settings.tuning == "full":
             read = [t.splits[split] for t in tasks.values() for split in WITH_LABELS]
             model.encoder.embeddings.restrict(pieces_in(read))
-        outcome = train(f"{name} {seed}", learner, settings, resume)
+        stepper = stepper_for(learner, machine)
+        outcome = train(f"{name} {seed}", learner, settings, resume, stepper, machine.ranks)
         if settings.tuning == "full":
             model.encoder.embeddings.restore(decay_after(outcome.best_step, outcome.steps, settings))
+    machine.ranks.close()
+    if not machine.ranks.leads:
+        return
     save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
     _write_curve(curve, outcome)
 

@@ -7,7 +7,7 @@ fixed when the task is tokenized and are carried by the model folder, so that no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["classification", "similarity"]
@@ -31,6 +31,8 @@ class Task:
     low, high: the ends of the similarity scale; 0 and 1 for classification.
     pair: whether a row has two texts. encoding: "cross" reads both in one input, "bi" one after the other.
     metric: the score that chooses the best checkpoint and heads the report.
+    columns, id_column: what the texts and the id of a row were called in its tables, for who has more such tables;
+    nothing else depends on them, and folders older than they are have none.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Task:
     metric: Metric
     max_length: int
     truncate: Truncation
+    columns: tuple[str, ...] = field(default=(), compare=False)
+    id_column: str | None = field(default=None, compare=False)
 
     @property
     def sequences_per_row(self) -> int:
@@ -58,7 +62,7 @@ class Task:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Task:
-        return cls(**{**facts, "labels": tuple(facts["labels"])})
+        return cls(**{**facts, "labels": tuple(facts["labels"]), "columns": tuple(facts.get("columns", ()))})
 
 
 def normalised(metric: Metric, score: float) -> float:

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from yourbert.account import SplitAccount, split_warnings, task_account
-from yourbert.corpus import Row, SplitRows
+from yourbert.corpus import SplitRows
 from yourbert.errors import Problem, UserError, fail, nearest
 from yourbert.filenames import local_name
-from yourbert.packing import SplitWriter, encode_rows
+from yourbert.packing import SplitWriter
 from yourbert.params import TaskData
 from yourbert.storage import read_json, write_array, write_json
 from yourbert.tasks import SPLITS, Split, Task
 from yourbert.tokenizer import Tokenizer
+from yourbert.workers import encode_in_order, number_of_workers
 
 log = logging.getLogger("yourbert")
 
-BATCH_ROWS = 4096
 
-
-def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path) -> dict[str, Any]:
+def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path, threads: int = 1) -> dict[str, Any]:
     """Reads the task's files in `corpus` and fills `out` for `open_tokens`; returns the account of their rows.
 
-    base: the folder of the model whose vocabulary is used. Raises one UserError with the problems of all files
-    (D codes), or P08 when the model reads fewer tokens than `max_length`.
+    base: the folder of the model whose vocabulary is used. threads: processes that encode a large file, 0 for one per
+    physical core; the outcome is the same, byte for byte, for any number. Raises one UserError with the problems of
+    all files (D codes), or P08 when the model reads fewer tokens than `max_length`.
     """
     check_length(name, data, base)
-    task, tokenizer = data.facts(name), Tokenizer.load(base)
+    task = data.facts(name)
+    tokenizer, workers = Tokenizer.load(base), number_of_workers(threads)
     accounts: dict[Split, SplitAccount] = {}
     failures: list[UserError] = []
     files, warnings = find_files(data, corpus)
@@ -40,7 +41,8 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
         shutil.rmtree(out / split, ignore_errors=True)
     for split, path in files.items():
         try:
-            accounts[split] = _tokenize_split(path, task, data, split, tokenizer, out / split)
+            rows = SplitRows(path, name, data, split)
+            accounts[split] = _tokenize_split(rows, task, tokenizer, base, workers, out / split)
         except UserError as error:
             failures.append(error)
     raise_all(failures)
@@ -86,15 +88,16 @@ def raise_all(failures: list[UserError]) -> None:
 
 
 def _tokenize_split(
-    path: Path, task: Task, data: TaskData, split: Split, tokenizer: Tokenizer, folder: Path
+    rows: SplitRows, task: Task, tokenizer: Tokenizer, base: Path, workers: int, folder: Path
 ) -> SplitAccount:
-    rows = SplitRows(path, task.name, data, split)
-    account = SplitAccount(path, task, rows.has_labels, tuple(rows.table.columns))
-    with SplitWriter(folder, task, tokenizer.vocabulary_size, rows.has_labels) as writer:
-        for batch in _batches(rows):
-            sequences, lengths = encode_rows(tokenizer, task, [row.texts for row in batch])
-            writer.append((row.id for row in batch), [row.label for row in batch], sequences)
-            account.add(batch, lengths)
+    account = SplitAccount(rows.path, task, rows.has_labels, tuple(rows.table.columns))
+    with (
+        SplitWriter(folder, task, tokenizer.vocabulary_size, rows.has_labels) as writer,
+        closing(encode_in_order(rows, tokenizer, task, base, workers)) as encoded,
+    ):
+        for chunk, (sequences, texts_N) in encoded:
+            writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
+            account.add(chunk, sequences.uncut_S, texts_N)
     account.finish(rows.tally)
     write_array(folder / "texts.npy", account.texts_U)
     return account
@@ -106,9 +109,3 @@ def _note_layouts(accounts: Mapping[Split, SplitAccount]) -> None:
     if len(layouts) > 1:
         files = ", ".join(account.path.name for account in accounts.values())
         log.info("D25 %s: columns differ in number or order; they are read by name", files)
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    row = iter(rows)
-    while batch := list(islice(row, BATCH_ROWS)):
-        yield batch

@@ -1,11 +1,14 @@
 """Text or pair -> token ids, as the reference BERT tokenizer makes them; the truncation rule in one place.
 
 The work is done by the `tokenizers` library (WordPiece; Devlin et al. 2019) from the two files of a model folder:
-vocab.txt and tokenizer_config.json, of which only `do_lower_case` is read.
+vocab.txt and tokenizer_config.json, of which only `do_lower_case` is read. That library spends most of its time on
+splitting a text and on where each piece came from. Most texts are plain ASCII, where a word's pieces depend on nothing
+around it: these are split here, and the pieces of each word are asked for once and remembered.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +23,9 @@ from yourbert.tasks import Truncation
 FILES = ("vocab.txt", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 CHUNK_TEXTS, CHUNK_CHARACTERS = 4096, 2_000_000  # what is tokenized at once
+WORDS_KEPT = 1 << 17  # about 40 MB
+LONGEST_WORD = 100  # characters; a longer one is unknown, whatever the vocabulary
+PLAIN_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")  # of a text for which `is_plain` holds
 
 Sequence1 = tuple[list[int], int]
 
@@ -44,6 +50,26 @@ def share(first: int, second: int, room: int) -> tuple[int, int]:
     return kept, room - kept
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text has printable ASCII alone and cannot name a special token: `PLAIN_WORD` finds its words."""
+    return text.isascii() and text.isprintable() and "[" not in text
+
+
+class KnownWords(dict[str, list[int]]):
+    """The pieces of each plain word met so far; a new one is looked up, and at `WORDS_KEPT` it starts afresh."""
+
+    def __init__(self, wordpiece: WordPieceTokenizer) -> None:
+        self._wordpiece = wordpiece
+
+    def __missing__(self, word: str) -> list[int]:
+        pieces: list[int] = self._wordpiece.encode(word, add_special_tokens=False).ids
+        if len(word) <= LONGEST_WORD:
+            if len(self) >= WORDS_KEPT:
+                self.clear()
+            self[word] = pieces
+        return pieces
+
+
 class Tokenizer:
     """A vocabulary in use. `sha256` identifies it; the ids of the special tokens are attributes."""
 
@@ -52,7 +78,9 @@ class Tokenizer:
         self.unk_id, self.sep_id, self.pad_id, self.cls_id, self.mask_id = (vocabulary[t] for t in SPECIAL_TOKENS)
         self.special_ids = sorted(vocabulary[t] for t in SPECIAL_TOKENS)
         self.vocabulary_size = max(vocabulary.values()) + 1
-        model = WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100, continuing_subword_prefix="##")
+        model = WordPiece(
+            vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD, continuing_subword_prefix="##"
+        )
         self._wordpiece = WordPieceTokenizer(model)
         self._wordpiece.normalizer = normalizers.BertNormalizer(
             clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lower_case
@@ -60,6 +88,7 @@ class Tokenizer:
         self._wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         # A special token's name inside a text is that token, as in the reference.
         self._wordpiece.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
+        self._known = KnownWords(self._wordpiece)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -94,8 +123,16 @@ class Tokenizer:
     def pieces(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """The ids of each text, all of them, without [CLS] and [SEP]."""
         for chunk in _chunks(texts):
-            for encoding in self._wordpiece.encode_batch_fast(chunk, add_special_tokens=False):
-                yield encoding.ids
+            odd = [text for text in chunk if not is_plain(text)]
+            encoded = iter(self._wordpiece.encode_batch_fast(odd, add_special_tokens=False) if odd else [])
+            for text in chunk:
+                yield self._pieces_of_plain(text) if is_plain(text) else next(encoded).ids
+
+    def _pieces_of_plain(self, text: str) -> list[int]:
+        known, ids = self._known, list[int]()
+        for word in PLAIN_WORD.findall(text.lower() if self.lower_case else text):
+            ids += known[word]
+        return ids
 
     def encode(
         self, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int, truncate: Truncation

@@ -152,3 +152,20 @@ def test_nothing_after_download_opens_a_connection(project: Project, tmp_path: P
         shutil.rmtree(project.root / "build" / "models" / "sst", ignore_errors=True) if words[0] == "finetune" else None
         done = project("python", "-m", f"stages.{words[0]}", *words[1:], env=env)
         assert done.returncode == 0, done.stderr
+
+
+def test_two_ranks_train_the_same_model_as_one(project: Project) -> None:
+    """Without dropout, whose masks differ, in fp32: the same curve; files, lock and progress are of one rank only."""
+    stage, folder = ("python", "-m", "stages.multitask", "shared", "11711"), project.root / "build/models/shared/11711"
+    curves = []
+    for ranks in (1, 2):
+        project.set_params(dropout=0.0, head_dropout=0.0, precision="fp32", ranks=ranks)
+        shutil.rmtree(folder)
+        done = project(*stage)
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall("epoch 1, step", done.stderr)) == 1
+        assert json.loads((folder / "model.json").read_text())["machine"].get("ranks", 1) == ranks
+        lines = (project.root / "plots/curves/shared/11711.csv").read_text().splitlines()[1:]
+        curves.append([float(cell) for line in lines for cell in line.split(",")[3:] if cell])
+    assert curves[0] == pytest.approx(curves[1], abs=2e-5)
+    assert not list((project.root / ".yourbert/resume").iterdir())
