@@ -5,6 +5,7 @@ DVC itself is replaced by small programs here; tests/pipeline/test_sweep.py has 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     (folder / "metrics/runs/sst").mkdir(parents=True)
     (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("")
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "metrics/runs/sst/1.json").write_text(SCORE % 0.5)
     (folder / "metrics/runs/sts.json").write_text(SCORE % 0.5)
@@ -74,6 +76,7 @@ if sys.argv[1:3] == ["exp", "run"]:
     words = sys.argv[3:]
     name, setting = words[words.index("--name") + 1], words[words.index("--set-param") + 1]
     assert words[-1] == "evaluate"
+    assert pathlib.Path(".dvc/config.local").read_text().endswith("/machine/cluster/cache\\n")
     start = git("rev-parse", "HEAD")
     pathlib.Path("metrics/runs/sst/1.json").write_text('{"overall": {"dev": ' + setting.partition("=")[2] + "}}")
     git("commit", "--quiet", "--all", "--message", "experiment")
@@ -171,6 +174,13 @@ def test_an_experiment_comes_back_as_a_commit(project: Path, machine: Path) -> N
     assert clones(machine) == []
 
 
+def test_a_cache_that_the_machine_names_is_taken(project: Path, machine: Path) -> None:
+    named = 'if sys.argv[1:] == ["config", "cache.dir"]:\n    print("/shared/cache")\n'
+    asserts = '    assert not pathlib.Path(".dvc/config.local").exists()\n'
+    own = [line for line in COMMITS.splitlines(keepends=True) if "config.local" in line]
+    assert run(machine, "one", COMMITS.replace(own[0], asserts) + named).result
+
+
 def test_a_run_that_was_killed_is_tried_again_with_its_resume_state(project: Path, machine: Path) -> None:
     killed = """
 import os, pathlib, signal, sys
@@ -210,17 +220,21 @@ def test_only_what_may_go_well_is_tried_again(project: Path, machine: Path, prin
     assert problem == printed.removeprefix("ERROR: ")
 
 
-def test_a_command_ends_with_who_started_it() -> None:
+@pytest.mark.parametrize("guard_first", [False, True])
+def test_a_command_ends_with_who_started_it(guard_first: bool) -> None:
     """Of four processes, each started by the one before, the first is killed; the last has our pipe while it lives."""
     sleeps = "import subprocess; subprocess.run(['sh', '-c', 'echo 1; exec sleep 600'])"
     starts = (
-        "import subprocess, sys; subprocess.Popen([sys.executable, '-I', *sys.argv[1:]], "
-        "stdin=subprocess.PIPE, start_new_session=True).wait()"
+        "import subprocess, sys; run = subprocess.Popen([sys.executable, '-I', *sys.argv[1:]], "
+        "stdin=subprocess.PIPE, start_new_session=True); print(run.pid, flush=True); run.wait(); input()"
     )
     words = [sys.executable, "-c", starts, guard.__file__, sys.executable, "-c", sleeps]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
+        guarding = int(process.stdout.readline())
         assert process.stdout.readline() == b"1\n"
+        if guard_first:  # as Ray does
+            os.kill(guarding, signal.SIGKILL)
         process.kill()
         assert process.communicate(timeout=60)[0] == b""
 

@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra: yourbert[cluster]"),
 ]
 SECONDS = 600
+RATES = "lr=3e-3,1e-2,1e-4"
 # Holds two Ray nodes of one processor each until its standard input ends. The loopback is the only address they have.
 HOST = """
 import sys
@@ -98,9 +99,9 @@ class Sweep:
     project: Project
     env: dict[str, str]
 
-    def start(self, address: str) -> subprocess.Popen[str]:
-        words = ["--set", "lr=3e-3,1e-2,1e-4", "--targets", "evaluate@sst-11711", "--name", "grid"]
-        words += ["--keep-models", "folder", "--address", address]
+    def start(self, address: str, *settings: str) -> subprocess.Popen[str]:
+        words = [word for setting in settings for word in ("--set", setting)]
+        words += ["--targets", "evaluate@sst-11711", "--keep-models", "folder", "--address", address]
         return subprocess.Popen(
             [sys.executable, "-m", "yourbert.cluster", "run", *words],
             cwd=self.project.root,
@@ -139,7 +140,7 @@ def metrics(project: Project, commit: str) -> str:
 
 def test_a_killed_node_loses_nothing(shared: Project, nodes: Nodes) -> None:
     sweep = Sweep(shared, nodes.env)
-    process = sweep.start(nodes.address)
+    process = sweep.start(nodes.address, RATES)
     wait_for(lambda: "Running stage 'finetune@sst" in "".join(nodes.logs(1).values()), process)
     nodes.kill_second()
     shown = sweep.end(process)
@@ -156,9 +157,20 @@ def test_a_killed_node_loses_nothing(shared: Project, nodes: Nodes) -> None:
     assert metrics(shared, here[cut_off][0]) == metrics(shared, experiments(shared)["alone"][0])
 
     # Nothing is left to run, so no cluster is looked for.
-    process = sweep.start("127.0.0.1:1")
-    assert sweep.end(process).count(" kept ") == 3
+    process = sweep.start("127.0.0.1:1", RATES)
+    assert sweep.end(process).count("  kept  ") == 3
     assert process.returncode == 0
+
+    # A part fails, on the node that is left: it is told, with its reason, and leaves no experiment.
+    process = sweep.start(nodes.address, "lr=1e-2", "tasks.sst.data.label=sentiment,feeling")
+    shown = sweep.end(process)
+    assert process.returncode == 1
+    assert (shown.count("  kept  "), shown.count("  failed  ")) == (1, 1), shown
+    assert "YB-D12" in shown
+    assert "Traceback" not in shown
+    (log,) = (shared.root / ".yourbert" / "cluster").iterdir()
+    assert "YB-D12" in log.read_text()
+    assert experiments(shared).keys() == {*here, "alone"}
 
     # A model comes from the remote alone.
     shutil.rmtree(shared.root / ".dvc" / "cache")

@@ -2,13 +2,13 @@
 
 A worker killed with `kill -9` cannot end what it started, and a training left behind would go on for hours beside its
 own second try. But the kernel closes the worker's end of the pipe, and then all processes of this group are killed.
+The one that waits for it is a child of this one, because Ray kills the children of a worker that ends, not theirs.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 
 
 def end_with_the_starter() -> None:
@@ -17,9 +17,9 @@ def end_with_the_starter() -> None:
 
 
 def main() -> None:
-    with subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL) as run:
-        threading.Thread(target=end_with_the_starter, daemon=True).start()
-        code = run.wait()
+    if os.fork() == 0:
+        end_with_the_starter()
+    code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, check=False).returncode
     sys.exit(code if code >= 0 else 128 - code)
 
 

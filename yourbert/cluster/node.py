@@ -132,7 +132,7 @@ def _environment(clone: Path) -> dict[str, str]:
 def _share_cache(clone: Path, cache: Path) -> None:
     """One cache for all clones, unless the machine's own DVC settings name one (a shared file system, perhaps)."""
     command = [sys.executable, *DVC, "config", "cache.dir"]
-    if subprocess.run(command, cwd=clone, env=_environment(clone), capture_output=True, check=False).returncode:
+    if not subprocess.run(command, cwd=clone, env=_environment(clone), capture_output=True, check=False).stdout.strip():
         (clone / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
 
 
