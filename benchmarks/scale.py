@@ -93,7 +93,7 @@ def _measure(step: Callable[[Path, Path, int], int], options: argparse.Namespace
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
         "peak_rss_mb": itself.ru_maxrss // 1024,
-        "peak_rss_of_a_worker_mb": workers.ru_maxrss // 1024,
+        "peak_rss_of_a_worker_mb": workers.ru_maxrss // 1024 if step is _tokenize else 0,  # others run git alone
     }
     print(json.dumps(figures))
 

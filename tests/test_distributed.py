@@ -52,7 +52,7 @@ class Both:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     folder = tmp_path_factory.mktemp("ranks")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "tests.ranks", str(folder)], cwd=ROOT, env=env, check=True, timeout=300)
+    subprocess.run([sys.executable, "-m", "tests.ranks", str(folder)], cwd=ROOT, env=env, check=True, timeout=1200)
     found = Both(folder)
     for rank in range(2):
         assert found.code("well", rank) == 0, found.said("well", rank)

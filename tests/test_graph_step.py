@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tests import tiny
 from yourbert import graph_step
+from yourbert.attention import Kernel
 from yourbert.checkpoint import Resume
 from yourbert.distributed import ALONE, Gradients
 from yourbert.errors import UserError
@@ -266,6 +267,36 @@ def test_a_cpu_and_a_frozen_encoder_are_trained_one_by_one() -> None:
     gpu = replace(tiny.MACHINE, device=torch.device("cuda", 0))
     frozen = learner_of(tiny.training(tuning="head"))
     assert stepper_for(frozen, gpu) is None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), [("grouped", torch.float32), ("grouped", torch.bfloat16), ("flash", torch.bfloat16)]
+)
+def test_a_step_reads_nothing_back_and_touches_no_other_device(
+    kernel: Kernel, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed with shapes alone: to look at a number fails there, and so does a tensor made on the CPU.
+
+    The norm, which has no form for shapes, is left out.
+    """
+    nowhere, moved = torch.device("meta"), []
+    learner = learner_of(tiny.training(class_weights="balanced", epochs=1), 3, sampling="joint")
+    learner.machine = replace(tiny.MACHINE, device=nowhere)
+    encoder = learner.model.to(nowhere).encoder
+    encoder.compute_dtype, encoder.kernel = dtype, kernel
+    encoder.embeddings.restrict(pieces_in(split for t in learner.tokens.values() for split in t.splits.values()))
+    learner.class_weights = {n: w if w is None else w.to(nowhere) for n, w in learner.class_weights.items()}
+    monkeypatch.setattr(graph_step, "dropout_generator", lambda device: torch.Generator())
+    monkeypatch.setattr(graph_step, "move", lambda *facts: moved.append(facts))
+    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    learner.model.train()
+    stepper.begin(0, 0)
+    stepper.step()
+    assert len(moved) == 1
+    for name, p in learner.model.named_parameters():
+        assert p.grad is not None and p.grad.device == nowhere, name
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        stepper.sums()  # which does look
 
 
 def test_rows_that_a_gpu_has_no_room_for_stay_with_the_host(

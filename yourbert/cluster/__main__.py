@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         for e in experiments
         if e.name not in here
     ]
-    LOGGER.info("%d experiments from commit %s, %d of them to run", len(experiments), start[:7], len(jobs))
+    LOGGER.info("%d of %d experiments to run, from commit %s", len(jobs), len(experiments), start[:7])
     outcomes = _collected(jobs, start, options) if jobs else {}
     done = [e.name for e in experiments if e.name in finished(start)]
     found = scores(start, done, targets=bool(options.targets))
