@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 Kind = Literal["train", "mlm", "predict", "tokenize", "start", "whole", "parity"]
-Suite = Literal["cpu", "gpu"]
+Suite = Literal["cpu", "gpu", "ladder"]
 Device = Literal["cpu", "cuda"]
 
 OURS, OURS_FP32 = "ours", "ours-fp32"
@@ -19,6 +19,14 @@ DEFAULT, TUNED = "hf-default", "hf-tuned"
 PLAIN, CROSS = "plain-loop", "cross-encoder"
 PIPELINE, PIPELINE_BF16 = "hf-pipeline", "hf-pipeline-bf16"
 TOKENIZER, PARITY = "hf-tokenizer", "parity"
+# YourBERT without one of its tricks, or without any: each variant and what is off in it (`benchmarks.switches`; "bf16"
+# is the parameter). oneDNN computes the fp32 products, so it is fp32 that has to do without it.
+TRICKS = ("bf16", "onednn", "memory", "used-pieces", "attention", "dropout", "optimizer", "first-token", "round-shapes")
+WITHOUT: dict[str, tuple[str, ...]] = {
+    **{f"no-{trick}": (trick,) for trick in TRICKS if trick not in ("bf16", "onednn")},
+    "no-onednn": ("bf16", "onednn"),
+    "no-tricks": TRICKS,
+}
 
 # The variants, in the order in which tables show them, and the packages each needs; docs/performance.md describes them.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -32,6 +40,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     PIPELINE_BF16: ("transformers",),
     TOKENIZER: ("transformers",),
     PARITY: ("transformers",),
+    **dict.fromkeys(WITHOUT, ()),
 }
 # The real weights, and shapes drawn at random: speed does not depend on the weights.
 SHAPES = {"minilm": (6, 384), "base": (12, 768)}
@@ -122,6 +131,8 @@ def missing(variant: str) -> list[str]:
 
 
 TRAINERS = (OURS, DEFAULT, TUNED)
+# The tricks that might matter for long texts; all variants at once would not fit into memory.
+LONG = (OURS, "no-memory", "no-attention", "no-dropout", "no-first-token")
 SUITES: dict[Suite, tuple[Case, ...]] = {
     "cpu": (
         Case(kind="train", variants=(OURS, OURS_FP32, DEFAULT, TUNED, PLAIN), warmup=3, steps=10),
@@ -147,5 +158,9 @@ SUITES: dict[Suite, tuple[Case, ...]] = {
         Case(kind="train", variants=(*TRAINERS, CROSS), shape="base", task="quora", warmup=20, steps=60, rounds=3),
         Case(kind="start", variants=TRAINERS, shape="base", warmup=0, steps=1, rounds=3),
         Case(kind="whole", variants=TRAINERS, shape="base", steps=1, rounds=2, epochs=3),
+    ),
+    "ladder": (
+        Case(kind="train", variants=(OURS, OURS_FP32, *WITHOUT), warmup=3, steps=10),
+        Case(kind="train", variants=LONG, task="cfimdb", warmup=3, steps=5, rounds=3),
     ),
 }

@@ -19,7 +19,7 @@ from benchmarks import goals
 from benchmarks.cases import NEEDS
 from benchmarks.results import RESULTS, Results, Spread
 from yourbert.errors import exit_cleanly, fail
-from yourbert.storage import write_text
+from yourbert.storage import read_json, write_text
 
 PAGE = Path("docs/performance.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -38,7 +38,9 @@ def main() -> None:
 def render(results: Path, page: Path) -> None:
     """Rewrites the page's generated part and the plots beside it. Raises UserError: C01 when the marks are missing, P17
     when there is something to draw and nothing to draw it with."""
-    found = {path.stem: Results.read(path) for path in sorted(results.glob("*.json"))}
+    read = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
+    # Other commands keep their figures in the same folder.
+    found = {name: Results(facts) for name, facts in read.items() if "suite" in facts}
     parts = [_section(name, measured, _plots(name, measured, page)) for name, measured in found.items()]
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
@@ -48,9 +50,8 @@ def render(results: Path, page: Path) -> None:
 
 
 def _section(name: str, results: Results, plots: Iterable[str]) -> str:
-    parts = [f"## {name}", _machine(results), "### Goals", _goals(results), "### Steps", _steps(results), *plots]
-    parts += ["### Runs from texts", _runs(results), *_left_out(results)]
-    return "\n\n".join(parts)
+    parts = [f"## {name}", _machine(results), *_goals(results), "### Steps", _steps(results), *plots]
+    return "\n\n".join([*parts, *_runs(results), *_left_out(results)])
 
 
 def _machine(results: Results) -> str:
@@ -68,11 +69,14 @@ def _machine(results: Results) -> str:
     )
 
 
-def _goals(results: Results) -> str:
+def _goals(results: Results) -> list[str]:
+    """Nothing for a suite that has none."""
     verdicts = goals.evaluate(results)
+    if not verdicts:
+        return []
     reached = sum(v.passed for v in verdicts)
     rows = [[*row[:3], f"**{row[3]}**" if row[3] == "short" else row[3]] for row in goals.table(verdicts)]
-    return f"{reached} of {len(verdicts)} reached.\n\n" + _table(rows, ["goal", "target", "figure", ""])
+    return ["### Goals", f"{reached} of {len(verdicts)} reached.", _table(rows, ["goal", "target", "figure", ""])]
 
 
 def _steps(results: Results) -> str:
@@ -95,7 +99,7 @@ def _steps(results: Results) -> str:
     return _table(rows, head)
 
 
-def _runs(results: Results) -> str:
+def _runs(results: Results) -> list[str]:
     rows = []
     for case, variant in _answered(results, ("predict", "tokenize", "start", "whole")):
         seconds = results.milliseconds(case, variant)
@@ -112,7 +116,8 @@ def _runs(results: Results) -> str:
                 seconds.rounds,
             ]
         )
-    return _table(rows, ["case", "variant", "seconds", "rows/s", "ours is", "", "rounds"])
+    head = ["case", "variant", "seconds", "rows/s", "ours is", "", "rounds"]
+    return ["### Runs from texts", _table(rows, head)] if rows else []
 
 
 def _left_out(results: Results) -> list[str]:
@@ -153,7 +158,9 @@ def _table(rows: list[list[Any]], head: list[str]) -> str:
 
 
 def _plots(name: str, results: Results, page: Path) -> list[str]:
-    """Draws the plots beside the page and gives the lines that show them."""
+    """Draws the plots beside the page and gives the lines that show them; none of a suite without goals."""
+    if not goals.evaluate(results):
+        return []
     if find_spec("matplotlib") is None:
         fail("P17", "matplotlib is not installed", where="benchmarks.render", fix="`make bench` installs it")
     from benchmarks import plots

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cost import ADAMW_BYTES
-from yourbert.storage import read_json
 
 Entry = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
@@ -45,10 +44,6 @@ class Results:
         for block in facts["blocks"]:
             self._blocks.setdefault((block["case"], block["variant"]), {})[block["round"]] = block
         self._peaks = {(p["case"], p["round"]): p["values"] for p in facts["peaks"]}
-
-    @classmethod
-    def read(cls, path: Path) -> Results:
-        return cls(read_json(path))
 
     def variants(self, case: str) -> list[str]:
         """Those that answered, in the order in which they were asked."""

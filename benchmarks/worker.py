@@ -14,7 +14,7 @@ from dataclasses import asdict
 from benchmarks import cases
 from benchmarks.cases import Block, Job
 
-LIBRARY = (cases.OURS, cases.OURS_FP32)
+LIBRARY = (cases.OURS, cases.OURS_FP32, *cases.WITHOUT)
 
 
 def main(variant: str) -> None:
@@ -38,9 +38,11 @@ def main(variant: str) -> None:
 def answer(variant: str, job: Job) -> Block:
     """Imports what the variant needs, nothing else: its start is measured, too."""
     if variant in LIBRARY:
-        from benchmarks import ours
+        from benchmarks import ours, switches
 
-        return ours.answer(job, "auto" if variant == cases.OURS else "fp32")
+        tricks = cases.WITHOUT.get(variant, ())
+        with switches.off(*(trick for trick in tricks if trick != "bf16")):
+            return ours.answer(job, "fp32" if variant == cases.OURS_FP32 or "bf16" in tricks else "auto")
     if variant in (cases.DEFAULT, cases.TUNED):
         from benchmarks.peers import trainer
 

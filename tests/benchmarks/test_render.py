@@ -55,6 +55,15 @@ def test_figures_and_prose(tmp_path: Path, page: Path, monkeypatch: pytest.Monke
     assert "accelerate" not in text.partition(BEGIN)[2].partition("### Goals")[0], "a package that is not there"
 
 
+def test_a_suite_without_goals_and_files_of_other_commands(tmp_path: Path, page: Path) -> None:
+    write_json(tmp_path / "results" / "ladder.json", made.facts() | {"suite": "ladder", "left_out": []})
+    write_json(tmp_path / "results" / "scale.json", {"figures": []})
+    render(tmp_path / "results", page)
+    text = page.read_text()
+    assert "## ladder" in text and "### Steps" in text and "### Runs from texts" in text
+    assert "Goals" not in text and ".svg" not in text and "scale" not in text and "Left out" not in text
+
+
 def test_no_results(tmp_path: Path, page: Path) -> None:
     render(tmp_path / "none", page)
     assert NOTHING in page.read_text() and "old table" not in page.read_text()

@@ -16,42 +16,12 @@ from benchmarks.goals import GOALS, exit_code
 from benchmarks.goals import evaluate as judged
 from benchmarks.interleave import SURE_ROUNDS, Options, Run, order
 from benchmarks.results import Results
-from benchmarks.rows import examples, tokens_of_corpus
+from benchmarks.rows import examples
+from tests.benchmarks.conftest import SHAPE
 from tests.closure import imports
 from yourbert.packing import PackedSplit
-from yourbert.params import read_params
-from yourbert.random_model import make_random_model
 
 ROOT = Path(__file__).parents[2]
-SHAPE = "2x32"
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
-    """A corpus of one task, sst, with texts of 1 to 20 words, and a tiny model's vocabulary."""
-    rng = np.random.default_rng(1)
-    words = ["good", "bad", "film", "plot", "not", "very", "long", "short"]
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    params = read_params(ROOT / "params.yaml")
-    data = params.tasks["sst"].data
-    for name, rows in ((data.train, 64), (data.dev, 16), (data.test or "", 16)):
-        lines = ["id\tsentence\tsentiment"]
-        for row in range(rows):
-            lines.append(f"{name}{row}\t{' '.join(rng.choice(words, rng.integers(1, 21)))}\t{row % 5}")
-        (corpus / name).write_text("\n".join(lines) + "\n")
-    make_random_model(f"random:{SHAPE}", corpus, tmp_path / "base")
-    own = params.model_copy(update={"tasks": {"sst": params.tasks["sst"]}})
-    tokens = tokens_of_corpus(corpus, tmp_path / "base", own, tmp_path / "scratch")
-    return Options(
-        own=tmp_path / "base",
-        tokens=tokens,
-        corpus=corpus,
-        scratch=tmp_path / "scratch",
-        params=ROOT / "params.yaml",
-        threads=1,
-        minutes=1e6,
-    )
 
 
 def test_ours_and_the_plain_loop(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -1,0 +1,134 @@
+"""Each trick that makes training fast on a CPU, and how to do without it: for the ladder and for its proof.
+
+    with off("bf16", "attention"): ...
+
+Off means the plain way that PyTorch offers, put in the place of the library's function wherever that was imported. The
+library itself knows nothing of this. Not here: packing, whose counterpart is another model (`benchmarks.peers.plain`),
+and `precision`, which is a parameter.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yourbert import attention, optim, runtime
+from yourbert.attention import Kernel, Layout, Packed
+from yourbert.encoder import Embeddings, Encoder, Pooling
+
+
+@contextmanager
+def off(*names: str) -> Iterator[None]:
+    """Without these tricks until the end of the block; those of `AT_START` must be off before `runtime.prepare`."""
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(SWITCHES[name]())
+        yield
+
+
+@contextmanager
+def _instead(*pairs: tuple[Any, Any]) -> Iterator[None]:
+    """Every module of ours that holds the first of a pair holds the second."""
+    places = [
+        (module, name, old, new)
+        for module in [m for n, m in sys.modules.items() if n.partition(".")[0] in ("yourbert", "benchmarks")]
+        for name, value in list(vars(module).items())
+        for old, new in pairs
+        if value is old and module is not sys.modules[__name__]
+    ]
+    for module, name, _, new in places:
+        setattr(module, name, new)
+    try:
+        yield
+    finally:
+        for module, name, old, _ in places:
+            setattr(module, name, old)
+
+
+@contextmanager
+def _set(owner: Any, **values: Any) -> Iterator[None]:
+    """Attributes of a class or module, changed and put back."""
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+def padded_attention(
+    qkv_T3E: Tensor,
+    layout: Layout,
+    heads: int,
+    p: float = 0.0,
+    rng: torch.Generator | None = None,
+    kernel: Kernel = "auto",
+) -> Tensor:
+    """PyTorch's own attention, over a batch padded to its longest sequence.
+
+    Its dropout knows the default generator only, which is set from `rng`.
+    """
+    if p > 0:
+        assert rng is not None, "dropout draws from a generator"
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+    lengths = [end - start for start, end in pairwise(layout.offsets)]
+    qkv_SL3E = nn.utils.rnn.pad_sequence(qkv_T3E[: layout.tokens].split(lengths), batch_first=True)
+    q_SHLD, k_SHLD, v_SHLD = qkv_SL3E.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    real_SL = torch.arange(layout.longest) < layout.lengths_S[:, None]
+    context_SHLD = F.scaled_dot_product_attention(q_SHLD, k_SHLD, v_SHLD, real_SL[:, None, None], p)
+    context_SLE = context_SHLD.transpose(1, 2).flatten(2)
+    context_TE = torch.cat([one_LE[:length] for one_LE, length in zip(context_SLE, lengths, strict=True)])
+    return F.pad(context_TE, (0, 0, 0, layout.rows - layout.tokens))
+
+
+def bernoulli_mask(shape: Sequence[int], p: float, like: Tensor, rng: torch.Generator) -> tuple[Tensor, float]:
+    """A draw for each element, as in `torch.nn.functional.dropout`."""
+    return torch.empty(tuple(shape), dtype=like.dtype).bernoulli_(1 - p, generator=rng), 1 / (1 - p)
+
+
+def plain_adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    groups = [group for group in optim.decay_groups(parameters, weight_decay) if group["params"]]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, foreach=False)
+
+
+def plain_move(
+    optimizer: torch.optim.AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None
+) -> Tensor:
+    """Gradients rewritten, then the step."""
+    norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def _pooled_of_all(self: Encoder, batch: Packed, rng: torch.Generator | None, pooling: Pooling) -> Tensor:
+    hidden_TE = self(batch, rng)
+    return self.pool_mean(hidden_TE, batch) if pooling == "mean" else self.pool_cls(hidden_TE, batch)
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+# What each trick is stands in docs/performance.md, "What each trick gives".
+SWITCHES: dict[str, Callable[[], Any]] = {
+    "onednn": lambda: _instead((runtime._route_matmul, _nothing)),
+    "memory": lambda: _instead((runtime._keep_memory, _nothing)),
+    "used-pieces": lambda: _set(Embeddings, restrict=_nothing, restore=_nothing),
+    "attention": lambda: _instead((attention.attend, padded_attention)),
+    "dropout": lambda: _instead((attention.keep_mask, bernoulli_mask)),
+    "optimizer": lambda: _instead((optim.adamw, plain_adamw), (optim.move, plain_move)),
+    "first-token": lambda: _set(Encoder, pooled=_pooled_of_all),
+    "round-shapes": lambda: _set(attention, ROW_STEP=1, WIDTH_STEP=1),
+}
+AT_START = ("onednn", "memory")
