@@ -1,4 +1,5 @@
 # make repro   environment, data, weights, pipeline, report
+#              JOBS=4: the models of the experiment four at a time, each with its share of the cores
 # make test    environment, all tests
 # make lint    style and types
 # make bench   side by side with other libraries, and whether the goals are reached (bench-gpu: on a GPU, without DVC)
@@ -10,6 +11,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro test lint bench bench-gpu clean
 repro: $(VENV)/ready data
+ifdef JOBS
+	$(BIN)/dvc repro pretrain
+	$(BIN)/dvc stage list --name-only | grep '^evaluate' | OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
+	    xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc repro --wait-for-lock
+endif
 	$(BIN)/dvc repro
 
 test: $(VENV)/ready-dev data
