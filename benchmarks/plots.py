@@ -35,10 +35,10 @@ def throughput(results: Results, path: Path) -> bool:
         place += 0.8
     axes.set_yticks([at for at, _ in ticks], [case for _, case in ticks])
     axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.margins(x=0.12)
-    axes.set_xlabel("real tokens a second (logarithmic)")
-    axes.legend(fontsize=7, loc="lower right")
+    axes.margins(x=0.1, y=0.01)
+    axes.set_xlabel("real tokens a second")
+    # Above the bars, where it hides none.
+    axes.legend(fontsize=7, ncols=len(variants), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     return _save(figure, path)
 
 
@@ -59,6 +59,9 @@ def scaling(results: Results, path: Path) -> bool:
         axes.plot(ends, [1e9 * size / peak for size in ends], color="#000000", linewidth=1, label="matmul peak")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("GFLOP a step: size of the model times real tokens of the batch")
     axes.set_ylabel("seconds a step")
     axes.legend(fontsize=7)
