@@ -14,7 +14,7 @@ repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
 	$(BIN)/dvc stage list --name-only | grep '^evaluate' | OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
-	    xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc repro --wait-for-lock
+	    xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro
 endif
 	$(BIN)/dvc repro
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.closure import ROOT
 from tests.pipeline.conftest import Project
 
 MODELS = {"finetune@sst-11711", "finetune@sts-11711", "multitask@shared-11711"}
@@ -46,6 +48,28 @@ def test_rows_are_accounted_for(reproduced: Project) -> None:
 def test_a_second_repro_does_nothing(reproduced: Project) -> None:
     assert not ran(reproduced.dvc("repro"))
     assert reproduced.git("status", "--porcelain") == ""
+
+
+def test_models_side_by_side_are_the_same_models(project: Project, tmp_path: Path) -> None:
+    """`make repro JOBS=3`: three DVC processes in one folder; every model is trained once, nothing is left to do."""
+    project.set_params(lr=0.002)
+    shutil.copytree(project.root, tmp_path / "alone", symlinks=True)
+    shutil.copy(ROOT / "Makefile", project.root)
+    (project.root / ".venv").mkdir()
+    for name in ("requirements.lock", ".venv/ready"):
+        (project.root / name).touch()
+    done = project("make", "--old-file=data", "repro", "JOBS=3", f"BIN={Path(sys.executable).parent}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained = re.findall(r"Running stage '((?:finetune|multitask)@[^']+)'", done.stdout)
+    assert sorted(trained) == sorted(MODELS)
+    assert not ran(project.dvc("repro"))
+    alone = Project(tmp_path / "alone")
+    alone.dvc("repro")
+    for folder in ("metrics", "plots"):
+        files = [path.relative_to(alone.root) for path in (alone.root / folder).rglob("*") if path.is_file()]
+        assert files
+        for file in files:
+            assert (alone.root / file).read_bytes() == (project.root / file).read_bytes(), file
 
 
 def test_a_clone_gives_the_same_metrics(reproduced: Project, tmp_path: Path) -> None:
