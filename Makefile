@@ -9,12 +9,17 @@ BIN := $(VENV)/bin
 # The stages are run by the first `python` on the path.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# The stages whose names match, each by a DVC of its own, $(JOBS) at a time.
+each = $(BIN)/dvc stage list --name-only | grep '$(1)' | \
+    OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
+    xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro --single-item
+
 .PHONY: repro test lint bench bench-gpu clean
 repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
-	$(BIN)/dvc stage list --name-only | grep '^evaluate' | OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
-	    xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro
+	$(call each,^finetune@\|^multitask@)
+	$(call each,^evaluate)
 endif
 	$(BIN)/dvc repro
 
