@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 
 from tabulate import tabulate
 
+from benchmarks import machine
 from benchmarks.results import RESULTS
 from yourbert.params import Params, read_params
 from yourbert.storage import write_json
@@ -38,12 +39,11 @@ def main() -> None:
     with ThreadPoolExecutor(given.jobs) as pool:
         for run, place in zip(wanted, pool.map(lambda run: _in_a_process(*run, given), wanted), strict=True):
             print(*run, place, file=sys.stderr, flush=True)
-    params = _params(given)
+    params = read_params()
     found = {task: _compared(task, params, given) for task in given.tasks}
     print(table(found))
-    from benchmarks.machine import facts
-
-    write_json(given.out, {"command": _command(), "machine": facts("cpu"), "epochs": given.epochs, "tasks": found})
+    facts = {"command": machine.command("benchmarks.agreement"), "machine": machine.facts("cpu")}
+    write_json(given.out, facts | {"epochs": given.epochs, "tasks": found})
 
 
 def _options() -> argparse.Namespace:
@@ -60,15 +60,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _command() -> str:
-    return " ".join(["python", "-m", "benchmarks.agreement", *(Path(word).name for word in sys.argv[1:])])
-
-
-def _params(given: argparse.Namespace) -> Params:
-    params = read_params()
-    return params.model_copy(update={"threads": 1})
-
-
 def _place(way: Way, task: str, seed: int, given: argparse.Namespace) -> Path:
     folder: Path = given.work / f"{task}-{seed}-{way}" / str(given.epochs or "all")
     return folder
@@ -81,9 +72,8 @@ def _in_a_process(way: Way, task: str, seed: int, given: argparse.Namespace) -> 
         words = ["--child", way, "--tasks", task, "--seeds", seed, "--base", given.base, "--tokens", given.tokens]
         words += ["--work", given.work, *(["--epochs", given.epochs] if given.epochs else [])]
         command = [sys.executable, "-m", "benchmarks.agreement", *map(str, words)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with (place / "log").open("w") as log:
-            subprocess.run(command, stdout=log, stderr=log, check=True, env=environment)
+            subprocess.run(command, stdout=log, stderr=log, check=True)
     return place
 
 
@@ -94,8 +84,8 @@ def _run(way: Way, task: str, seed: int, given: argparse.Namespace) -> None:
     from yourbert.params import Mixture
     from yourbert.tailor import tailor
 
-    params, place = _params(given), _place(way, task, seed, given)
-    runtime = params.runtime()
+    params, place = read_params(), _place(way, task, seed, given)
+    runtime = params.runtime().model_copy(update={"threads": 1})
     settings = params.training(task)
     if given.epochs:
         settings = settings.model_copy(update={"epochs": given.epochs})

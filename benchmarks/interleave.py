@@ -93,9 +93,9 @@ class Run:
         self.weights = {shape: self._weights(shape) for shape in sorted({case.shape for case in cases})}
         self.facts: dict[str, Any] = {
             "suite": suite,
-            "command": " ".join(["python", "-m", "benchmarks.run", *map(_named, sys.argv[1:])]),
+            "command": machine.command("benchmarks.run"),
             "machine": machine.facts(self.device) | {"computes_bf16": self.bf16, "load_at_start": machine.load()},
-            "corpus": _named(str(options.corpus)),
+            "corpus": machine.named(str(options.corpus)),
             "cases": {case.name: self._describe(case) for case in cases},
             "blocks": [],
             "peaks": [],
@@ -213,11 +213,6 @@ class Run:
             bf16=self.bf16,
             threads=self.options.threads,
         )
-
-
-def _named(word: str) -> str:
-    """A word of the command without the place of a folder on this machine."""
-    return Path(word).name if word.startswith(("/", "..")) else word
 
 
 def order(cases: Sequence[Case]) -> list[tuple[int, Case]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "accelerate", "sentence-transformers", "datasets", "tokenizers", "numpy")
@@ -23,6 +25,16 @@ def facts(device: str) -> dict[str, Any]:
         "revision": _git("rev-parse", "--short=12", "HEAD"),
         "changed_files": len(_git("status", "--porcelain", "--untracked-files=no").splitlines()),
     }
+
+
+def command(module: str) -> str:
+    """What was typed to start this process, without the places of folders on this machine."""
+    return " ".join(["python", "-m", module, *map(named, sys.argv[1:])])
+
+
+def named(word: str) -> str:
+    """A word of a command without the place of a folder on this machine."""
+    return Path(word).name if word.startswith(("/", "..")) else word
 
 
 def load() -> float:

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from yourbert import attention, optim, runtime
 from yourbert.attention import Kernel, Layout, Packed
 from yourbert.encoder import Embeddings, Encoder, Pooling
+from yourbert.optim import adamw
 
 
 @contextmanager
 def off(*names: str) -> Iterator[None]:
-    """Without these tricks until the end of the block; those of `AT_START` must be off before `runtime.prepare`."""
+    """Without these tricks until the end of the block; onednn and memory must be off before `runtime.prepare`."""
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(SWITCHES[name]())
@@ -97,8 +98,11 @@ def bernoulli_mask(shape: Sequence[int], p: float, like: Tensor, rng: torch.Gene
 
 
 def plain_adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    groups = [group for group in optim.decay_groups(parameters, weight_decay) if group["params"]]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, foreach=False)
+    """The library's, with the loop over weights."""
+    optimizer = adamw(parameters, weight_decay)
+    for group in optimizer.param_groups:
+        group |= {"fused": False, "foreach": False}
+    return optimizer
 
 
 def plain_move(
@@ -131,4 +135,3 @@ SWITCHES: dict[str, Callable[[], Any]] = {
     "first-token": lambda: _set(Encoder, pooled=_pooled_of_all),
     "round-shapes": lambda: _set(attention, ROW_STEP=1, WIDTH_STEP=1),
 }
-AT_START = ("onednn", "memory")

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from benchmarks import cases
 from benchmarks.cases import Block, Job
 
-LIBRARY = (cases.OURS, cases.OURS_FP32, *cases.WITHOUT)
+LIBRARY = (cases.OURS, *cases.WITHOUT)
 
 
 def main(variant: str) -> None:
@@ -42,7 +42,7 @@ def answer(variant: str, job: Job) -> Block:
 
         tricks = cases.WITHOUT.get(variant, ())
         with switches.off(*(trick for trick in tricks if trick != "bf16")):
-            return ours.answer(job, "fp32" if variant == cases.OURS_FP32 or "bf16" in tricks else "auto")
+            return ours.answer(job, "fp32" if "bf16" in tricks else "auto")
     if variant in (cases.DEFAULT, cases.TUNED):
         from benchmarks.peers import trainer
 

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.interleave import Options
 from benchmarks.rows import tokens_of_corpus
+from tests.closure import ROOT
 from yourbert.params import read_params
 from yourbert.random_model import make_random_model
 
-ROOT = Path(__file__).parents[2]
 SHAPE = "2x32"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,8 @@ from benchmarks.interleave import SURE_ROUNDS, Options, Run, order
 from benchmarks.results import Results
 from benchmarks.rows import examples
 from tests.benchmarks.conftest import SHAPE
-from tests.closure import imports
+from tests.closure import ROOT, imports
 from yourbert.packing import PackedSplit
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_ours_and_the_plain_loop(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -16,7 +16,7 @@ from benchmarks.agreement import table
 from benchmarks.cases import TRICKS, WITHOUT
 from benchmarks.interleave import Options
 from benchmarks.switches import SWITCHES, bernoulli_mask, off
-from tests.benchmarks.conftest import ROOT
+from tests.closure import ROOT
 from yourbert import attention, encoder, optim, runtime, train
 from yourbert.encoder import Embeddings, Encoder
 from yourbert.model_folder import load_model
