@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,9 +14,10 @@ from yourbert.random_model import make_random_model
 SHAPE = "2x32"
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
+@pytest.fixture(scope="session")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
     """A corpus of one task, sst, with texts of 1 to 20 words, and a tiny model's vocabulary."""
+    tmp_path = tmp_path_factory.mktemp("small")
     rng = np.random.default_rng(1)
     words = ["good", "bad", "film", "plot", "not", "very", "long", "short"]
     corpus = tmp_path / "corpus"
