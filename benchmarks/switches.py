@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert import attention, optim, runtime
+from yourbert import attention, dropout, optim, runtime
 from yourbert.attention import Kernel, Layout, Packed
 from yourbert.encoder import Embeddings, Encoder, Pooling
 from yourbert.optim import adamw
@@ -130,7 +130,7 @@ SWITCHES: dict[str, Callable[[], Any]] = {
     "memory": lambda: _instead((runtime._keep_memory, _nothing)),
     "used-pieces": lambda: _set(Embeddings, restrict=_nothing, restore=_nothing),
     "attention": lambda: _instead((attention.attend, padded_attention)),
-    "dropout": lambda: _instead((attention.keep_mask, bernoulli_mask)),
+    "dropout": lambda: _instead((dropout.keep_mask, bernoulli_mask)),
     "optimizer": lambda: _instead((optim.adamw, plain_adamw), (optim.move, plain_move)),
     "first-token": lambda: _set(Encoder, pooled=_pooled_of_all),
     "round-shapes": lambda: _set(attention, ROW_STEP=1, WIDTH_STEP=1),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yourbert.attention import ROW_STEP, Layout, Packed, attend, dropout, keep_mask
+from yourbert.attention import ROW_STEP, Layout, Packed, attend
 
 HEADS, WIDTH = 3, 48
 # One token, both sides of a block's width, equal lengths, and one long enough for a block of its own.
@@ -108,33 +108,9 @@ def test_same_seed_same_bytes() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.999, 1e-4])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_dropout_rate_is_exact(p: float, dtype: torch.dtype) -> None:
-    count = 1_000_003
-    keep, factor = keep_mask((count,), p, torch.empty(0, dtype=dtype), torch.Generator().manual_seed(1))
-    rate = round(p * 65536) / 65536
-    assert abs(rate - p) <= 0.5 / 65536 and factor == pytest.approx(1 / (1 - rate), rel=1e-12)
-    dropped = int((keep == 0).sum())
-    assert int((keep == 1).sum()) == count - dropped
-    assert abs(dropped - rate * count) < 5 * (rate * (1 - rate) * count) ** 0.5
-
-
-def test_neighbours_are_dropped_independently() -> None:
-    keep, _ = keep_mask((1_000_000,), 0.25, torch.empty(0), torch.Generator().manual_seed(1))
-    dropped = 1 - keep
-    for distance in (1, 2, 3, 4, 8):
-        together = float((dropped[:-distance] * dropped[distance:]).mean())
-        assert together == pytest.approx(0.25**2, abs=0.0015)
-
-
-def test_dropout_without_a_generator_is_a_broken_invariant() -> None:
-    with pytest.raises(AssertionError):
-        dropout(torch.ones(4), 0.1, None)
+def test_dropping_weights_without_a_generator_is_a_broken_invariant() -> None:
     with pytest.raises(AssertionError):
         attend(torch.ones(4, 9), layout_of([4]), HEADS, 0.1, None)
-    x = torch.ones(4)
-    assert dropout(x, 0.0, None) is x
 
 
 def test_packed_fills_up_rows_and_keeps_the_tokens() -> None:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
-from yourbert.attention import attend, keep_mask
+from yourbert.attention import attend
 from yourbert.batching import gather
 from yourbert.buckets import fit
 from yourbert.checkpoint import Resume
 from yourbert.distributed import ALONE, Gradients
+from yourbert.dropout import keep_mask
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.gpu import FAULTS, capture, dropout_generator

@@ -21,7 +21,7 @@ TEXT = [
     "sources", "delimited", "formats", "corpus", "inputs", "tokenizer", "packing", "overlap", "account", "workers",
     "tokenize_task", "batching", "buckets", "mixing", "masking",
 ]  # fmt: skip
-MODEL = ["attention", "encoder", "heads", "model", "pretrained"]
+MODEL = ["dropout", "attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
     "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "optim", "checkpoint",
     "progress", "train", "model_folder", "finetune", "graph_step", "pretrain", "tailor",

@@ -14,7 +14,6 @@ sequences, L their padded width, B = N * H; M rows of width D over all blocks, P
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from yourbert.dropout import keep_mask
 
 Kernel = Literal["auto", "grouped", "flash"]
 Integers = npt.NDArray[np.integer[Any]]
@@ -190,30 +191,6 @@ def _blocks(lengths: Integers) -> list[Integers]:
         members, most = np.flatnonzero(widths == width), max(1, BLOCK_SCORES // int(width) ** 2)
         blocks += [members[start : start + most] for start in range(0, len(members), most)]
     return blocks
-
-
-def keep_mask(shape: Sequence[int], p: float, like: Tensor, rng: torch.Generator) -> tuple[Tensor, float]:
-    """Dropout's mask of ones and zeros, in `like`'s dtype, and the factor 1 / (1 - rate) that belongs to it.
-
-    One 64-bit draw serves four elements: on a CPU several times cheaper than `F.dropout`. The rate is p
-    rounded to 1/65536, and the factor fits it exactly.
-    """
-    count = math.prod(shape)
-    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
-    bits.random_(-(2**63), None, generator=rng)
-    dropped = round(p * 65536)
-    keep = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
-    torch.ge(bits.view(torch.int16)[:count].view(keep.shape), dropped - 32768, out=keep)
-    return keep, 65536 / (65536 - dropped)
-
-
-def dropout(x: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
-    """Drops elements of `x` with probability p and rescales the rest; p = 0 needs no generator."""
-    if p == 0:
-        return x
-    assert rng is not None, "dropout draws from a generator"
-    keep, factor = keep_mask(x.shape, p, x, rng)
-    return x * keep.mul_(factor)
 
 
 def attend(

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.attention import Kernel, Layout, Packed, attend, dropout, keep_mask
+from yourbert.attention import Kernel, Layout, Packed, attend
+from yourbert.dropout import dropout, keep_mask
 from yourbert.errors import Problem, UserError, nearest
 
 Pooling = Literal["cls", "mean"]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.attention import dropout
+from yourbert.dropout import dropout
 from yourbert.encoder import ACTIVATIONS, EncoderConfig, initialise, project
 from yourbert.tasks import Task
 
