@@ -37,7 +37,8 @@ def main() -> None:
         return
     wanted = [(way, task, seed) for task in given.tasks for seed in given.seeds for way in get_args(Way)]
     with ThreadPoolExecutor(given.jobs) as pool:
-        for run, place in zip(wanted, pool.map(lambda run: _in_a_process(*run, given), wanted), strict=True):
+        places = pool.map(lambda run: _in_a_process(run[0], run[1], run[2], given), wanted)
+        for run, place in zip(wanted, places, strict=True):
             print(*run, place, file=sys.stderr, flush=True)
     params = read_params()
     found = {task: _compared(task, params, given) for task in given.tasks}

@@ -63,7 +63,7 @@ def _report(name: str, machine: Machine, options: argparse.Namespace) -> None:
             continue
         learner = _learner(name, machine, options)
         run = _run(learner)
-        stepper = OneByOne(run) if way == "one by one" else GraphStep(learner, run, way == "graph")
+        stepper: Stepper = OneByOne(run) if way == "one by one" else GraphStep(learner, run, way == "graph")
         learner.model.train()
         seconds = _timed(lambda stepper=stepper: stepper.begin(0, 0), machine)  # type: ignore[misc]
         _take(stepper, BLOCK)

@@ -87,7 +87,8 @@ def _canvas(width: float, height: float) -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.hashsalt": "yourbert", "svg.fonttype": "none", "font.size": 8})
-    return plt.subplots(figsize=(width, height))
+    canvas: tuple[Any, Any] = plt.subplots(figsize=(width, height))
+    return canvas
 
 
 def _save(figure: Any, path: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def render(results: Path, page: Path) -> None:
     read = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
     # Other commands keep their figures in the same folder.
     found = {name: Results(facts) for name, facts in read.items() if "suite" in facts}
-    parts = [_section(name, measured, _plots(name, measured, page)) for name, measured in found.items()]
+    parts = [_section(name, measured, page) for name, measured in found.items()]
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         fail("C01", f"the page lacks the marks {BEGIN} and {END}", where=str(page), fix="put them back")
@@ -49,8 +49,11 @@ def render(results: Path, page: Path) -> None:
     write_text(page, "\n\n".join([before + BEGIN, *(parts or [NOTHING]), END + after]))
 
 
-def _section(name: str, results: Results, plots: Iterable[str]) -> str:
-    parts = [f"## {name}", _machine(results), *_goals(results), "### Steps", _steps(results), *plots]
+def _section(name: str, results: Results, page: Path) -> str:
+    verdicts = goals.evaluate(results)
+    # A suite without goals asks another question than how fast this is beside others: no plots of that.
+    judged, plots = (_goals(verdicts), _plots(name, results, page)) if verdicts else ([], [])
+    parts = [f"## {name}", _machine(results), *judged, "### Steps", _steps(results), *plots]
     return "\n\n".join([*parts, *_runs(results), *_left_out(results)])
 
 
@@ -69,11 +72,7 @@ def _machine(results: Results) -> str:
     )
 
 
-def _goals(results: Results) -> list[str]:
-    """Nothing for a suite that has none."""
-    verdicts = goals.evaluate(results)
-    if not verdicts:
-        return []
+def _goals(verdicts: Sequence[goals.Verdict]) -> list[str]:
     reached = sum(v.passed for v in verdicts)
     rows = [[*row[:3], f"**{row[3]}**" if row[3] == "short" else row[3]] for row in goals.table(verdicts)]
     return ["### Goals", f"{reached} of {len(verdicts)} reached.", _table(rows, ["goal", "target", "figure", ""])]
@@ -158,9 +157,7 @@ def _table(rows: list[list[Any]], head: list[str]) -> str:
 
 
 def _plots(name: str, results: Results, page: Path) -> list[str]:
-    """Draws the plots beside the page and gives the lines that show them; none of a suite without goals."""
-    if not goals.evaluate(results):
-        return []
+    """Draws the plots beside the page and gives the lines that show them."""
     if find_spec("matplotlib") is None:
         fail("P17", "matplotlib is not installed", where="benchmarks.render", fix="`make bench` installs it")
     from benchmarks import plots

@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from benchmarks import machine
 from benchmarks.tokenize_rows import DEV_ROWS, generate
 from yourbert.params import Mixture, Runtime, TaskData, read_params
 from yourbert.storage import write_json
@@ -55,7 +53,8 @@ def main() -> None:
                 figures.append({"step": step, "rows": rows} | _in_a_process(step, Path(work), options))
                 print(figures[-1], file=sys.stderr)
     print(table(figures))
-    write_json(options.out, {"machine": machine(options.threads), "figures": figures, "exponents": exponents(figures)})
+    facts = {"command": machine.command("benchmarks.scale"), "machine": machine.facts("cpu")}
+    write_json(options.out, facts | {"threads": options.threads, "figures": figures, "exponents": exponents(figures)})
     if options.figure:
         draw(figures, options.figure)
 
@@ -152,17 +151,6 @@ def _train(work: Path, base: Path, threads: int) -> int:
 
 
 STEPS: dict[str, Callable[[Path, Path, int], int]] = {"tokenize": _tokenize, "predict": _predict, "train": _train}
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor()
-    packages = {name: version(name) for name in ("torch", "tokenizers", "numpy")}
-    return {"processor": processor, "processors": os.cpu_count(), "threads": threads, **packages}
 
 
 def exponents(figures: Figures) -> dict[str, float]:

@@ -29,7 +29,7 @@ from yourbert.pretrained import random_encoder
 from yourbert.runtime import prepare
 
 VOCABULARY = 30522
-Arrays = tuple[npt.NDArray[Any], ...]
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ def _draw_batch(variant: Variant, host: np.random.Generator) -> Arrays:
 def _step(encoder: Encoder, variant: Variant, arrays: Arrays, rng: torch.Generator) -> None:
     encoder.compute_dtype = variant.dtype
     encoder.zero_grad(set_to_none=True)
-    encoder.pooled(Packed.from_numpy(*arrays), rng, "cls").square().sum().backward()  # type: ignore[no-untyped-call]
+    tokens, segments, positions, offsets = arrays
+    batch = Packed.from_numpy(tokens, segments, positions, offsets)
+    encoder.pooled(batch, rng, "cls").square().sum().backward()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ def padded_attention(
         assert rng is not None, "dropout draws from a generator"
         torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
     lengths = [end - start for start, end in pairwise(layout.offsets)]
-    qkv_SL3E = nn.utils.rnn.pad_sequence(qkv_T3E[: layout.tokens].split(lengths), batch_first=True)
-    q_SHLD, k_SHLD, v_SHLD = qkv_SL3E.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    qkv_SL3E = nn.utils.rnn.pad_sequence(list(torch.split(qkv_T3E[: layout.tokens], lengths)), batch_first=True)
+    q_SHLD, k_SHLD, v_SHLD = qkv_SL3E.view(*qkv_SL3E.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
     real_SL = torch.arange(layout.longest) < layout.lengths_S[:, None]
     context_SHLD = F.scaled_dot_product_attention(q_SHLD, k_SHLD, v_SHLD, real_SL[:, None, None], p)
     context_SLE = context_SHLD.transpose(1, 2).flatten(2)
