@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,22 +16,12 @@ def keep_mask(shape: Sequence[int], p: float, like: Tensor, rng: torch.Generator
     rounded to 1/65536, and the factor fits it exactly.
     """
     count = math.prod(shape)
-    bits = random_bits(-(-count // 4), like.device, rng)
+    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+    bits.random_(-(2**63), None, generator=rng)
     dropped = round(p * 65536)
     keep = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
     torch.ge(bits.view(torch.int16)[:count].view(keep.shape), dropped - 32768, out=keep)
     return keep, 65536 / (65536 - dropped)
-
-
-def random_bits(words: int, device: torch.device, rng: torch.Generator) -> Tensor:
-    """int64 [words] of random bits, which follow from the state of `rng` alone.
-
-    PyTorch's generator for CPUs takes four times as long as SFC64, so there it draws the seed of one.
-    """
-    if device.type != "cpu":
-        return torch.empty(words, dtype=torch.int64, device=device).random_(-(2**63), None, generator=rng)
-    seed = int(torch.randint(2**63 - 1, (), generator=rng))
-    return torch.from_numpy(np.random.SFC64(seed).random_raw(words).view(np.int64))
 
 
 def dropout(x: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
