@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tabulate import tabulate
 
 from benchmarks import machine
 from benchmarks.tokenize_rows import DEV_ROWS, generate
+from yourbert.errors import exit_cleanly, fail
 from yourbert.params import Mixture, Runtime, TaskData, read_params
 from yourbert.storage import write_json
 
@@ -43,6 +45,8 @@ def main() -> None:
     if options.child:
         _measure(STEPS[options.child], options)
         return
+    if options.figure and find_spec("matplotlib") is None:
+        fail("P17", "matplotlib is not installed", where="--figure", fix="`make bench` installs it")
     figures: Figures = []
     for rows in sorted(options.sizes):
         limits = {"tokenize": rows, "predict": options.predict_up_to, "train": options.train_up_to}
@@ -195,4 +199,4 @@ def draw(figures: Figures, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)
