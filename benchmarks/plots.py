@@ -1,12 +1,17 @@
-"""The two plots of a result file, as SVG without date or random names: the same figures give the same bytes."""
+"""The two plots of a result file, and what any plot is made with.
+
+They are SVG without date or random names: the same figures give the same bytes.
+"""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import NEEDS
 from benchmarks.results import Results
+from yourbert.errors import fail
 
 # Colours that stay apart for the colour-blind, one for each variant, the same in every plot.
 COLOURS = dict(zip(NEEDS, ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#999999", "#009e73"), strict=False))
@@ -18,7 +23,7 @@ def throughput(results: Results, path: Path) -> bool:
     variants = [v for v in COLOURS if any(v in results.variants(case) for case in cases)]
     if not cases:
         return False
-    figure, axes = _canvas(7, 0.6 + 0.17 * sum(len(results.variants(case)) + 1 for case in cases))
+    figure, axes = canvas(7, 0.6 + 0.17 * sum(len(results.variants(case)) + 1 for case in cases))
     place, ticks, labelled = 0.0, [], set[str]()
     for case in cases:
         first = place
@@ -39,7 +44,7 @@ def throughput(results: Results, path: Path) -> bool:
     axes.set_xlabel("real tokens a second")
     # Above the bars, where it hides none.
     axes.legend(fontsize=7, ncols=len(variants), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def scaling(results: Results, path: Path) -> bool:
@@ -47,7 +52,7 @@ def scaling(results: Results, path: Path) -> bool:
     cases = [case for case in _drawn(results) if results.facts["cases"][case]["kind"] == "train"]
     if not cases:
         return False
-    figure, axes = _canvas(7, 4)
+    figure, axes = canvas(7, 4)
     sizes: list[float] = []
     for variant, colour in COLOURS.items():
         points = sorted(point for case in cases for point in _points(results, case, variant))
@@ -65,7 +70,7 @@ def scaling(results: Results, path: Path) -> bool:
     axes.set_xlabel("GFLOP a step: size of the model times real tokens of the batch")
     axes.set_ylabel("seconds a step")
     axes.legend(fontsize=7)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _drawn(results: Results) -> list[str]:
@@ -80,18 +85,24 @@ def _points(results: Results, case: str, variant: str) -> list[tuple[float, floa
     return [(b["flops"] / b["steps"] / 1e9, b["seconds"] / b["steps"]) for b in blocks]
 
 
-def _canvas(width: float, height: float) -> tuple[Any, Any]:
+def require(where: str) -> None:
+    """Raises UserError (P17) when there is nothing to draw with; better before measuring than after."""
+    if find_spec("matplotlib") is None:
+        fail("P17", "matplotlib is not installed", where=where, fix="`make bench` installs it")
+
+
+def canvas(width: float, height: float) -> tuple[Any, Any]:
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.hashsalt": "yourbert", "svg.fonttype": "none", "font.size": 8})
-    canvas: tuple[Any, Any] = plt.subplots(figsize=(width, height))
-    return canvas
+    drawn: tuple[Any, Any] = plt.subplots(figsize=(width, height))
+    return drawn
 
 
-def _save(figure: Any, path: Path) -> bool:
+def save(figure: Any, path: Path) -> bool:
     import matplotlib.pyplot as plt
 
     figure.tight_layout()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks import goals
+from benchmarks import goals, plots
 from benchmarks.cases import NEEDS
 from benchmarks.results import RESULTS, Results, Spread
 from yourbert.errors import exit_cleanly, fail
@@ -52,8 +51,8 @@ def render(results: Path, page: Path) -> None:
 def _section(name: str, results: Results, page: Path) -> str:
     verdicts = goals.evaluate(results)
     # A suite without goals asks another question than how fast this is beside others: no plots of that.
-    judged, plots = (_goals(verdicts), _plots(name, results, page)) if verdicts else ([], [])
-    parts = [f"## {name}", _machine(results), *judged, "### Steps", _steps(results), *plots]
+    judged, drawn = (_goals(verdicts), _plots(name, results, page)) if verdicts else ([], [])
+    parts = [f"## {name}", _machine(results), *judged, "### Steps", _steps(results), *drawn]
     return "\n\n".join([*parts, *_runs(results), *_left_out(results)])
 
 
@@ -158,10 +157,7 @@ def _table(rows: list[list[Any]], head: list[str]) -> str:
 
 def _plots(name: str, results: Results, page: Path) -> list[str]:
     """Draws the plots beside the page and gives the lines that show them."""
-    if find_spec("matplotlib") is None:
-        fail("P17", "matplotlib is not installed", where="benchmarks.render", fix="`make bench` installs it")
-    from benchmarks import plots
-
+    plots.require("benchmarks.render")
     drawn = []
     for what, draw in (("throughput", plots.throughput), ("scaling", plots.scaling)):
         path = page.with_name(f"{page.stem}-{name}-{what}.svg")

@@ -19,15 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks import machine
+from benchmarks import machine, plots
 from benchmarks.tokenize_rows import DEV_ROWS, generate
-from yourbert.errors import exit_cleanly, fail
+from yourbert.errors import exit_cleanly
 from yourbert.params import Mixture, Runtime, TaskData, read_params
 from yourbert.storage import write_json
 
@@ -45,8 +44,8 @@ def main() -> None:
     if options.child:
         _measure(STEPS[options.child], options)
         return
-    if options.figure and find_spec("matplotlib") is None:
-        fail("P17", "matplotlib is not installed", where="--figure", fix="`make bench` installs it")
+    if options.figure:
+        plots.require("--figure")
     figures: Figures = []
     for rows in sorted(options.sizes):
         limits = {"tokenize": rows, "predict": options.predict_up_to, "train": options.train_up_to}
@@ -177,13 +176,7 @@ def table(figures: Figures) -> str:
 
 def draw(figures: Figures, path: Path) -> None:
     """Seconds against rows, both in logarithms; a grey line is what linear cost looks like."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "scale"
-    import matplotlib.pyplot as plt
-
-    chart, axes = plt.subplots(figsize=(6, 4))
+    chart, axes = plots.canvas(6, 4)
     for step in STEPS:
         own = sorted((f["rows"], f["seconds"]) for f in figures if f["step"] == step)
         if own:
@@ -193,9 +186,8 @@ def draw(figures: Figures, path: Path) -> None:
     axes.set_xlabel("rows")
     axes.set_ylabel("seconds")
     axes.legend()
-    chart.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    chart.savefig(path, metadata={"Date": None})
+    plots.save(chart, path)
 
 
 if __name__ == "__main__":
