@@ -96,7 +96,7 @@ def _run(way: Way, task: str, seed: int, given: argparse.Namespace) -> None:
     with off(*(SWITCHES if way == "off" else ())):
         tailor(
             f"{PURPOSE}: {way}, {task}", mixture, settings, runtime, seed, given.base, given.tokens, place / "model",
-            place / "curve.csv",
+            place / "curve.csv", place / "cost.json",
         )  # fmt: skip
         evaluate(
             place / "model", given.tokens, params.evaluate, runtime, place / "answers", place / "metrics.json",

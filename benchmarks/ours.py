@@ -215,7 +215,10 @@ def _whole(job: Job, precision: Precision) -> Block:
         settings = Training.model_validate(job.training)
         # A name of its own: no state of a run that was cut off can be picked up.
         run = f"bench {out.name}"
-        tailor(run, mixture, settings, runtime, job.seed, weights, out / "tokens", out / "model", out / "curve.csv")
+        tailor(
+            run, mixture, settings, runtime, job.seed, weights, out / "tokens", out / "model", out / "curve.csv",
+            out / "cost.json",
+        )  # fmt: skip
         evaluate(
             out / "model",
             out / "tokens",

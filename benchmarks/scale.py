@@ -149,6 +149,7 @@ def _train(work: Path, base: Path, threads: int) -> int:
         tokens=work / "tokens",
         out=work / "trained",
         curve=work / "curve.csv",
+        cost=work / "cost.json",
     )
     return len(open_tokens(work / "tokens" / NAME).splits["train"])
 

@@ -1,6 +1,6 @@
 """Tailor the encoder to one task: `python -m stages.finetune <task> <seed>`."""
 
-from stages import BUILD, PLOTS, run
+from stages import BUILD, METRICS, PLOTS, run
 
 
 def main(task: str, seed: str) -> None:
@@ -24,6 +24,7 @@ def train(task: str, seed: str) -> None:
         tokens=BUILD / "tokens",
         out=BUILD / "models" / task / seed,
         curve=PLOTS / "curves" / task / f"{seed}.csv",
+        cost=METRICS / "cost" / task / f"{seed}.json",
     )
 
 

@@ -1,6 +1,6 @@
 """Tailor one shared model to the tasks of a mixture: `python -m stages.multitask <mixture> <seed>`."""
 
-from stages import BUILD, PLOTS, run
+from stages import BUILD, METRICS, PLOTS, run
 
 
 def main(mixture: str, seed: str) -> None:
@@ -24,6 +24,7 @@ def train(mixture: str, seed: str) -> None:
         tokens=BUILD / "tokens",
         out=BUILD / "models" / mixture / seed,
         curve=PLOTS / "curves" / mixture / f"{seed}.csv",
+        cost=METRICS / "cost" / mixture / f"{seed}.json",
     )
 
 

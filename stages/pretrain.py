@@ -23,6 +23,7 @@ def train() -> None:
         tokens=BUILD / "tokens",
         out=BUILD / "encoder",
         metrics=METRICS / "pretrain.json",
+        cost=METRICS / "cost" / "pretrain.json",
     )
 
 

@@ -16,7 +16,7 @@ def main() -> None:
         metrics=METRICS,
         predictions=BUILD / "predictions",
         tokens=BUILD / "tokens",
-        out=Path("report") / "report.md",
+        out=Path("report"),
         summary=METRICS / "summary.json",
         overlaps=overlaps([BUILD / "tokens" / task for task in params.tasks]),
     )

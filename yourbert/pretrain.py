@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length
 from yourbert.checkpoint import Resume, resume_folder
+from yourbert.cost import Cost
 from yourbert.distributed import here
 from yourbert.encoder import Encoder
 from yourbert.errors import fail
@@ -30,9 +31,10 @@ from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, mask_tokens
 from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
-from yourbert.params import Pretrain, Runtime, Training, located
+from yourbert.params import Pretrain, Runtime, Training
 from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
+from yourbert.project import located
 from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
 from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
@@ -221,6 +223,7 @@ def pretrain(
     tokens: Path,
     out: Path,
     metrics: Path,
+    cost: Path,
 ) -> None:
     """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
     if not settings.enabled:
@@ -229,6 +232,7 @@ def pretrain(
         for path in sorted(p for p in base.iterdir() if p.is_file()):
             link_or_copy(path, out / path.name)
         write_json(metrics, {"enabled": 0, "rows": 0, "steps": 0, "tokens": 0})
+        write_json(cost, Cost().to_json())
         return
     machine = prepare(runtime, here())
     tokenizer = Tokenizer.load(base)
@@ -259,6 +263,7 @@ def pretrain(
     for name in FILES:
         link_or_copy(base / name, out / name)
     write_manifest(out)
+    write_json(cost, outcome.cost.to_json())
     scores = {epoch: score for _, epoch, _, _, score in outcome.curve}
     write_json(
         metrics,

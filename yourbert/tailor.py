@@ -15,7 +15,7 @@ from yourbert.packing import open_tokens_for, pieces_in
 from yourbert.params import Mixture, Runtime, Training
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import generator, prepare
-from yourbert.storage import folder_hash, write_csv
+from yourbert.storage import folder_hash, write_csv, write_json
 from yourbert.train import Outcome, train
 
 CURVE = ("step", "epoch", "task", "loss", "dev")
@@ -31,8 +31,9 @@ def tailor(
     tokens: Path,
     out: Path,
     curve: Path,
+    cost: Path,
 ) -> None:
-    """Trains the tasks of `mixture` together and writes the model folder `out` and the learning curve.
+    """Trains the tasks of `mixture` together and writes the model folder `out`, the learning curve, and what it cost.
 
     Started once per rank by torchrun, the ranks train one model, and the first of them writes.
     """
@@ -66,6 +67,7 @@ def tailor(
         return
     save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
     _write_curve(curve, outcome)
+    write_json(cost, outcome.cost.to_json())
 
 
 def _summary(outcome: Outcome) -> dict[str, int]:

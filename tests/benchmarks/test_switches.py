@@ -54,7 +54,10 @@ def answers_after(name: str, options: Options, out: Path, *switches: str, lr: fl
     mixture = Mixture(tasks=["sst"], sampling="proportional")
     fp32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
     with off(*switches):
-        tailor(name, mixture, settings, fp32, 1, options.own, options.tokens, out / "model", out / "curve.csv")
+        tailor(
+            name, mixture, settings, fp32, 1, options.own, options.tokens, out / "model", out / "curve.csv",
+            out / "cost.json",
+        )  # fmt: skip
     machine = prepare(fp32)
     model = load_model(out / "model", machine)[0]
     return predict(model, "sst", open_tokens(options.tokens / "sst").splits["dev"], machine)

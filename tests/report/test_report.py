@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from itertools import pairwise
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from yourbert.cost import Cost
 from yourbert.errors import UserError
 from yourbert.metrics import Array
 from yourbert.params import Params
-from yourbert.predictions import evaluate_split, overall_scores, write_predictions
+from yourbert.predictions import evaluate_split, overall_scores, read_predictions, write_predictions
 from yourbert.report.figures import Cell
 from yourbert.report.markdown import write_report
 from yourbert.report.tables import plain, score, table
@@ -81,6 +83,8 @@ class Tree:
         overall = overall_scores([self.tasks[name] for name in names], blocks)
         training = {"steps": 1000 + seed, "tokens": 1234567, "best_epoch": 2, "parameters": 22713600}
         write_json(self.metrics(run, seed), {**blocks, "overall": overall, "training": training})
+        cost = Cost(seconds=100.0 * len(names), cpu_seconds=150.0, joules=3600.0 * seed, measured=run != "shared")
+        write_json(self.root / "metrics" / "cost" / run / f"{seed}.json", cost.to_json())
 
     def share(self, run: str, task: str) -> float:
         return self.quality.get((run, task), self.quality["own" if run == task else run])
@@ -89,10 +93,14 @@ class Tree:
         return self.root / "metrics" / "runs" / run / f"{seed}.json"
 
     def report(self, overlaps: dict[str, dict[str, int]] | None = None) -> tuple[str, dict[str, Any]]:
-        out, summary = self.root / "report" / "report.md", self.root / "metrics" / "summary.json"
+        out, summary = self.root / "report", self.root / "metrics" / "summary.json"
         metrics, predictions, tokens = (self.root / name for name in ("metrics", "predictions", "tokens"))
         write_report(self.settings, metrics, predictions, tokens, out, summary, overlaps)
-        return out.read_text(encoding="utf-8"), json.loads(summary.read_text())
+        return (out / "report.md").read_text(encoding="utf-8"), json.loads(summary.read_text())
+
+    def cost(self) -> str:
+        self.report()
+        return (self.root / "report" / "cost.md").read_text(encoding="utf-8")
 
 
 def gold(task: Task, split: str) -> Array:
@@ -236,6 +244,60 @@ def test_rows_costs_and_overlaps_are_told(full: Tree) -> None:
     assert "500 swaps" in text and "200 resamples" in text and "Holm over all comparisons of the table (4)" in text
 
 
+def test_cost_stands_beside_what_it_bought(full: Tree) -> None:
+    page, own = full.cost(), full.report()[1]["sst"]["own"]["mean"]
+    majority = np.bincount(gold(full.tasks["sst"], "dev")).max() / ROWS
+    gained = 100 * (own - majority)
+    assert cells(page, "sst")[2:6] == ["100", "150", "1.500", f"{gained:.1f}"]  # 3,600 and 7,200 joules
+    assert float(cells(page, "sst")[6]) == pytest.approx(1.5 / gained, rel=1e-2)
+    points = [float(cells(page, task)[5]) for task in THREE]
+    together = cells(page, "own models, to set beside shared")
+    assert together[2:5] == ["300", "450", "4.500"] and float(together[5]) == pytest.approx(sum(points), abs=0.11)
+    assert cells(page, "shared")[2] == "300"
+    assert "kwh_estimated" in page and "kwh_measured" in page and "pretraining" not in page
+
+
+def test_what_joining_brings_and_which_answers_it_changes(full: Tree) -> None:
+    page = full.cost().split("## What a task gains")[1]
+    sst, quora, sts = (cells(page, task) for task in THREE)
+    assert sst[1] == "quora, sts" and sst[2].startswith("-0.") and sst[3].startswith("worse (p")
+    assert quora[2].startswith("+0.") and float(quora[4]) > float(quora[5]) and float(sst[4]) < float(sst[5])
+    assert sts[4:6] == ["-", "-"] and sst[6] == "3.0x" and sst[7] == "1.0x" and "| cfimdb" not in page
+
+    lines = list(csv.DictReader((full.root / "report" / "changes.csv").open()))
+    answers = {one["id"]: one for one in lines if one["task"] == "sst"}
+    before, after = (
+        [read_predictions(full.root / "predictions" / run / str(s) / "sst-dev.csv", full.tasks["sst"]) for s in (1, 2)]
+        for run in ("sst", "shared")
+    )
+    labels_R = gold(full.tasks["sst"], "dev")
+    said = [[min(a, b) for a, b in zip(*(one.predicted_R for one in run), strict=True)] for run in (before, after)]
+    for row, (was, now) in enumerate(zip(*said, strict=True)):  # of two seeds that disagree the lower class counts
+        one = answers.get(f"r{row}")
+        changed = (was == labels_R[row]) != (now == labels_R[row])
+        assert (one is not None) == changed
+        if one:
+            assert (one["label"], one["own"], one["joined"]) == (str(labels_R[row]), str(was), str(now))
+            assert one["change"] == ("mended" if now == labels_R[row] else "spoilt")
+    assert sum(one["task"] == "sts" for one in lines) == 20 and {one["mixture"] for one in lines} == {"shared"}
+
+
+def test_no_energy_a_point_where_nothing_was_gained(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, params(["sst", "sts"], {}), {**QUALITY, "own": -1.0, ("sst", "sst"): -1.0})
+    flatten(tree, "sts", 1)
+    page = tree.cost()
+    assert cells(page, "sts")[5:] == ["-", "-"]
+    assert float(cells(page, "sst")[5]) < 0 and cells(page, "sst")[6] == "-"
+
+
+def test_domain_pretraining_has_its_line(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, params(["sst"], {}), QUALITY)
+    write_json(tmp_path / "metrics" / "pretrain.json", {"enabled": 1, "steps": 1200, "tokens": 9})
+    cost = Cost(seconds=60.0, cpu_seconds=120.0, joules=7200.0)
+    write_json(tmp_path / "metrics" / "cost" / "pretrain.json", cost.to_json())
+    assert cells(tree.cost(), "domain pretraining, before all of these")[2:5] == ["60", "120", "2.000"]
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
@@ -253,7 +315,8 @@ def test_pretraining_is_told(tmp_path: Path, found: dict[str, int] | None, said:
 
 
 def test_the_same_inputs_give_the_same_bytes(full: Tree) -> None:
-    assert full.report() == full.report()
+    first = full.report(), full.cost(), (full.root / "report" / "changes.csv").read_bytes()
+    assert first == (full.report(), full.cost(), (full.root / "report" / "changes.csv").read_bytes())
 
 
 def test_tables_line_up(full: Tree) -> None:

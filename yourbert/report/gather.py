@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from yourbert.cost import Cost
 from yourbert.errors import Problem, UserError, fail
 from yourbert.metrics import Array, score_decided
 from yourbert.params import Params
@@ -40,14 +41,16 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gathered:
-    """All that the report reads. runs: the tasks of each, own models first. training: a mapping per seed."""
+    """All that the report reads. runs: the tasks of each, own models first. training, costs: one per seed."""
 
     tasks: Mapping[str, Task]
     runs: Mapping[str, tuple[str, ...]]
     answers: Mapping[Place, Answers]
     training: Mapping[str, list[dict[str, Any]]]
+    costs: Mapping[str, list[Cost]]
     accounts: Mapping[str, dict[str, Any]]
     pretrain: Mapping[str, Any]
+    pretrain_cost: Cost
 
     def mixtures_of(self, task: str) -> list[str]:
         return [run for run, tasks in self.runs.items() if run != task and task in tasks]
@@ -67,12 +70,13 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
     runs = runs_of(params)
     _require(list(_needed(params, runs, metrics, predictions, tokens)))
     tasks = {name: _task(tokens / name / "task.json") for name in params.tasks}
-    pretrained = metrics / "pretrain.json"
-    answers, training = {}, {}
+    pretrained, pretrain_cost = metrics / "pretrain.json", metrics / "cost" / "pretrain.json"
+    answers, training, costs = {}, {}, {}
     for run, names in runs.items():
         files = [metrics / "runs" / run / f"{seed}.json" for seed in params.seeds]
         found = {file: read_json(file) for file in files}
         training[run] = [one.get("training", {}) for one in found.values()]
+        costs[run] = [Cost.from_json(read_json(metrics / "cost" / run / f"{seed}.json")) for seed in params.seeds]
         for name in names:
             for split in _splits(found, name):
                 blocks = {file: one[name][split] for file, one in found.items()}
@@ -84,8 +88,10 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
         runs=runs,
         answers=answers,
         training=training,
+        costs=costs,
         accounts={name: read_json(metrics / "data" / f"{name}.json") for name in params.tasks},
         pretrain=read_json(pretrained) if pretrained.is_file() else {},
+        pretrain_cost=Cost.from_json(read_json(pretrain_cost)) if pretrain_cost.is_file() else Cost(),
     )
 
 
@@ -98,6 +104,7 @@ def _needed(
     for run, tasks in runs.items():
         for seed in params.seeds:
             yield metrics / "runs" / run / f"{seed}.json"
+            yield metrics / "cost" / run / f"{seed}.json"
             yield from (predictions / run / str(seed) / f"{task}-dev.csv" for task in tasks)
 
 

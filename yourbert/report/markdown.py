@@ -12,11 +12,13 @@ from pathlib import Path
 from yourbert.params import Params
 from yourbert.report import tables
 from yourbert.report.answer import answer
+from yourbert.report.cost import cost_page
 from yourbert.report.figures import Figures, as_json, compute
 from yourbert.report.gather import Gathered, gather
 from yourbert.report.study import SOURCE
 from yourbert.report.tables import count, plain
-from yourbert.storage import write_json, write_text
+from yourbert.report.transfer import CHANGES, changes
+from yourbert.storage import write_csv, write_json, write_text
 
 SEEN_QUORA = "all-MiniLM-L6-v2"
 
@@ -30,7 +32,7 @@ def write_report(
     summary: Path,
     overlaps: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
-    """Writes report.md (`out`) and summary.json (`summary`) from what the runs of params.yaml left behind.
+    """Writes report.md, cost.md, changes.csv (to `out`) and summary.json (`summary`) from what the runs left behind.
 
     metrics, predictions, tokens: the folders of `evaluate` and `tokenize`. overlaps: how many texts one task is
     scored on and another trained on, {"sts/dev": {"quora/train": 3}}. Raises UserError (C01) when a file is missing
@@ -38,8 +40,10 @@ def write_report(
     """
     gathered = gather(params, metrics, predictions, tokens)
     figures = compute(gathered, params)
-    blocks = [block for block in page(gathered, figures, params, overlaps or {}) if block]
-    write_text(out, "\n\n".join(blocks) + "\n")
+    pages = {"report.md": page(gathered, figures, params, overlaps or {}), "cost.md": cost_page(gathered, figures)}
+    for name, blocks in pages.items():
+        write_text(out / name, "\n\n".join(block for block in blocks if block) + "\n")
+    write_csv(out / "changes.csv", CHANGES, changes(gathered))
     write_json(summary, as_json(gathered, figures))
 
 
@@ -60,7 +64,8 @@ def page(
     yield from _warnings(gathered)
     yield from _overlaps(overlaps)
     yield "## What training took"
-    yield tables.cost_table(gathered)
+    yield tables.training_table(gathered)
+    yield "Seconds, energy and what they bought: [cost.md](cost.md)."
     yield pretraining(gathered)
     yield "## How the figures were found"
     yield methods(figures, params)
@@ -95,6 +100,7 @@ def legend(gathered: Gathered, params: Params) -> str:
             "“vs own” judges a model of several tasks against one model per task: better, worse or no real change, "
             "with the difference and its corrected p-value."
         )
+        lines.append("Which answers change when tasks join: changes.csv; what joining costs: [cost.md](cost.md).")
     lines.append("The best epoch was chosen on dev, which flatters every dev score a little.")
     return "\n".join(lines)
 

@@ -182,11 +182,11 @@ def overlap_table(overlaps: Mapping[str, Any]) -> str:
     return table(["trained on", "scored on", "texts in both"], rows, left=2)
 
 
-def cost_table(gathered: Gathered) -> str:
+def training_table(gathered: Gathered) -> str:
     """What each model's training took, as the mean over its seeds."""
     keys = ("steps", "tokens", "best_epoch", "parameters")
     rows = [
-        [plain(run), plain(", ".join(gathered.runs[run])), *(_cost(_values(seeds, key)) for key in keys)]
+        [plain(run), plain(", ".join(gathered.runs[run])), *(_seeds_mean(_values(seeds, key)) for key in keys)]
         for run, seeds in gathered.training.items()
     ]
     return table(["model", "tasks", "steps", "tokens", "best epoch", "parameters trained"], rows, left=2)
@@ -196,7 +196,7 @@ def _values(seeds: Iterable[Mapping[str, Any]], key: str) -> list[float]:
     return [one[key] for one in seeds if isinstance(one.get(key), int | float)]
 
 
-def _cost(values: Sequence[float]) -> str:
+def _seeds_mean(values: Sequence[float]) -> str:
     """The mean over seeds, with a decimal only where it is not a whole number."""
     if not values:
         return NOTHING

@@ -1,0 +1,42 @@
+"""What a training cost: seconds, processor time and energy, and whether the energy was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+JOULES_A_KWH = 3.6e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """seconds: on the clock; cpu_seconds: of all threads; joules; measured: whether counters gave every joule."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    joules: float = 0.0
+    measured: bool = True
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            seconds=self.seconds + other.seconds,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            joules=self.joules + other.joules,
+            measured=self.measured and other.measured,
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """For a metrics file, whose leaves are numbers: the name of the energy says how it was found."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(self.cpu_seconds, 1),
+            "kwh_measured" if self.measured else "kwh_estimated": round(self.joules / JOULES_A_KWH, 6),
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, float]) -> Cost:
+        measured = "kwh_measured" in found
+        kwh = found["kwh_measured" if measured else "kwh_estimated"]
+        return cls(
+            seconds=found["seconds"], cpu_seconds=found["cpu_seconds"], joules=kwh * JOULES_A_KWH, measured=measured
+        )
