@@ -129,8 +129,12 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
         warmup=0.1,
         weight_decay=0.01,
         clip=1.0,
+        average=0.0,
         class_weights="none",
         patience=0,
+        order="shuffled",
+        consistency="none",
+        consistency_weight=0.0,
     )
     tokens = {"texts": TaskTokens(task, {"train": split, "dev": split}, "", True)}
     return TaskLearner(model, tokens, Mixture(tasks=["texts"], sampling="proportional"), settings, machine, SEED)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from yourbert.batching import Stream, gather, in_order_of_length, row_lengths
+from yourbert.batching import Stream, easy_first, gather, in_order_of_length, row_lengths
 
 
 @pytest.mark.parametrize("encoding", ["cross", "bi"])
@@ -46,6 +46,23 @@ def test_a_pass_holds_every_row_once() -> None:
     for turn in range(2):
         rows = np.concatenate([stream.rows(turn * 7 + k) for k in range(7)])
         assert sorted(rows) == list(range(50))
+
+
+def test_a_curriculum_starts_with_easy_rows_and_still_reads_each_once() -> None:
+    hardness_R = np.random.default_rng(3).permutation(2000).astype(float)
+    stream = Stream(tiny.split(tiny.task(), 2000, 1), 100, 1, "mood", hardness_R)
+    passes = [np.concatenate([stream.rows(20 * turn + k) for k in range(20)]) for turn in range(2)]
+    assert all(sorted(rows) == list(range(2000)) for rows in passes)
+    means = [[hardness_R[rows[100 * k : 100 * (k + 1)]].mean() for k in range(20)] for rows in passes]
+    assert means[0][0] < 400 and means[0][19] > 1400, "the mean of all is 1000"
+    assert np.corrcoef(means[0], np.arange(20))[0, 1] > 0.9
+    assert min(means[1]) > 800, "the second pass is shuffled"
+
+
+def test_a_hard_row_waits_until_its_time_has_come() -> None:
+    order_R = easy_first(np.arange(1000), np.random.default_rng(5))
+    assert (order_R < 1000 * np.sqrt(np.arange(1, 1001) / 1000)).all()
+    assert sorted(order_R) == list(range(1000)) and order_R[:20].tolist() != sorted(order_R[:20])
 
 
 def test_a_batch_follows_from_its_number_alone() -> None:

@@ -16,18 +16,19 @@ import yaml
 
 from tests.closure import ROOT, closure, file_of, imports
 
-FACTS = ["errors", "yamlfile", "tasks", "params", "storage", "filenames", "seeding"]
+FACTS = ["errors", "project", "yamlfile", "tasks", "params", "storage", "filenames", "seeding", "cost"]
 TEXT = [
     "sources", "delimited", "formats", "corpus", "inputs", "tokenizer", "packing", "overlap", "account", "workers",
-    "tokenize_task", "batching", "buckets", "mixing", "masking",
+    "tokenize_task", "batching", "hardness", "buckets", "mixing", "masking",
 ]  # fmt: skip
 MODEL = ["dropout", "attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
-    "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "optim", "checkpoint",
-    "progress", "train", "model_folder", "finetune", "graph_step", "pretrain", "tailor",
+    "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "consistency", "optim",
+    "averaging", "checkpoint", "meter", "progress", "train", "model_folder", "finetune", "graph_step", "pretrain",
+    "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
-TELL = ["bundled", "predictions", "significance", "evaluate", "report", "answers", "cli", "cluster"]
+TELL = ["bundled", "predictions", "significance", "evaluate", "report", "answers", "subsets", "cli", "cluster"]
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

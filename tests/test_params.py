@@ -9,7 +9,8 @@ import pytest
 from dvc.utils.serialize import modify_yaml
 
 from yourbert.errors import UserError
-from yourbert.params import Training, located, read_params
+from yourbert.params import Training, read_params
+from yourbert.project import located
 from yourbert.yamlfile import read_yaml, resolve
 
 SHIPPED = Path("params.yaml")

@@ -28,7 +28,7 @@ SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 OTHER: dict[str, Any] = {
     "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "mean", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
-    "deterministic": True,
+    "deterministic": True, "order": "easy_first", "consistency": "adversarial", "average": 0.9,
 }  # fmt: skip
 
 

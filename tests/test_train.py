@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests import tiny
 from yourbert.checkpoint import Resume, fingerprint
+from yourbert.cost import Cost
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.metrics import score
@@ -49,6 +50,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert outcome.best > 0.9
     assert outcome.steps_done == 6 * 12
     assert [line[1] for line in outcome.curve] == list(range(1, 7))
+    assert outcome.cost.seconds > 0 and outcome.cost.cpu_seconds > 0 and outcome.cost.joules > 0
 
 
 def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
@@ -110,6 +112,30 @@ def test_interrupted_is_uninterrupted(tmp_path: Path, dies_at: int, sampling: st
     assert same(weights(again.model), weights(whole.model))
     assert outcome == expected
     assert not (tmp_path / "cut" / "resume").exists(), "the state goes when the run succeeds"
+
+
+def test_an_averaged_run_goes_on_with_its_average(tmp_path: Path) -> None:
+    settings = tiny.training(epochs=4, average=0.9)
+    whole = pair_of_tasks(settings, sampling="joint")
+    expected = run(tmp_path / "whole", whole, settings)
+    cut = pair_of_tasks(settings, sampling="joint")
+    cut.__class__, cut.dies_at = Interrupted, 25  # type: ignore[attr-defined]
+    with pytest.raises(CutOff):
+        run(tmp_path / "cut", cut, settings, seconds=0)
+    again = pair_of_tasks(settings, sampling="joint")
+    assert run(tmp_path / "cut", again, settings, seconds=0) == expected
+    assert same(weights(again.model), weights(whole.model))
+
+
+def test_a_run_that_goes_on_counts_what_it_cost_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yourbert.train.Meter.read", lambda meter: Cost(seconds=10.0, joules=3.0, measured=False))
+    settings = tiny.training(epochs=4)
+    cut = pair_of_tasks(settings, sampling="joint")
+    cut.__class__, cut.dies_at = Interrupted, 25  # type: ignore[attr-defined]
+    with pytest.raises(CutOff):
+        run(tmp_path, cut, settings, seconds=0)
+    cost = run(tmp_path, pair_of_tasks(settings, sampling="joint"), settings, seconds=0).cost
+    assert cost == Cost(seconds=20.0, joules=6.0, measured=False)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "constant"])

@@ -18,6 +18,7 @@ from yourbert.packing import PackedSplit
 from yourbert.seeding import rng_for
 
 Ints = npt.NDArray[np.int64]
+Ranked = npt.NDArray[np.floating[Any] | np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,16 @@ def row_lengths(split: PackedSplit) -> Ints:
 
 
 class Stream:
-    """Endless batches of a split, reshuffled each pass; batch number `k` depends on the seed and `k` alone."""
+    """Endless batches of a split, reshuffled each pass; batch number `k` depends on the seed and `k` alone.
 
-    def __init__(self, split: PackedSplit, batch_size: int, seed: int, name: str) -> None:
+    hardness_R: for a curriculum, in which the first pass lets easy rows come at any time and hard ones only late.
+    """
+
+    def __init__(
+        self, split: PackedSplit, batch_size: int, seed: int, name: str, hardness_R: Ranked | None = None
+    ) -> None:
         self.split, self.batch_size, self.seed, self.name = split, batch_size, seed, name
+        self.hardness_R = hardness_R
         self.batches_per_pass = -(-len(split) // batch_size)
         self._lengths = row_lengths(split)
         self._order: tuple[int, Ints] | None = None
@@ -66,7 +73,11 @@ class Stream:
         """The rows of batch `k`, shortest first: within a batch order is free, and equal lengths belong together."""
         turn, index = divmod(k, self.batches_per_pass)
         if self._order is None or self._order[0] != turn:
-            self._order = (turn, rng_for(self.seed, "shuffle", self.name, turn).permutation(len(self.split)))
+            rng = rng_for(self.seed, "shuffle", self.name, turn)
+            if turn == 0 and self.hardness_R is not None:
+                self._order = (turn, easy_first(self.hardness_R, rng))
+            else:
+                self._order = (turn, rng.permutation(len(self.split)))
         rows_B = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
         return rows_B[np.argsort(self._lengths[rows_B], kind="stable")]
 
@@ -75,6 +86,26 @@ class Stream:
 
     def tokens_in(self, rows_B: Ints) -> int:
         return int(self._lengths[rows_B].sum())
+
+
+def easy_first(hardness_R: Ranked, rng: np.random.Generator) -> Ints:
+    """All rows once; when a share t of the pass is done, those come next that are among the sqrt(t) easiest share.
+
+    The competence of Platanios et al. 2019, "Competence-based curriculum learning"; which of them comes is chance.
+    """
+    rows = len(hardness_R)
+    easiest_R = np.argsort(hardness_R, kind="stable").tolist()
+    open_R = np.ceil(rows * np.sqrt(np.arange(1, rows + 1) / rows)).astype(np.int64).tolist()
+    waiting: list[int] = []
+    order_R: list[int] = []
+    opened = 0
+    for upto, chance in zip(open_R, rng.random(rows).tolist(), strict=True):
+        waiting += easiest_R[opened:upto]
+        opened = upto
+        place = int(chance * len(waiting))
+        waiting[place], waiting[-1] = waiting[-1], waiting[place]
+        order_R.append(waiting.pop())
+    return np.array(order_R, dtype=np.int64)
 
 
 def deal(rows_B: Ints, rank: int, world: int) -> Ints:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import yourbert
 from yourbert.errors import fail
-from yourbert.params import project_root
+from yourbert.project import project_root
 from yourbert.storage import folder_hash, read_tensors, read_tensors_metadata, write_tensors
 
 STATE = "state.safetensors"
@@ -90,11 +90,12 @@ class Resume:
         self,
         learning: Mapping[str, nn.Parameter],
         optimizer: torch.optim.AdamW,
-        best: Mapping[str, Tensor],
+        kept: Mapping[str, Mapping[str, Tensor]],
         history: History,
     ) -> None:
-        """Writes weights, moments, the best weights so far, and `history`, as one file."""
-        tensors = {f"now/{name}": p for name, p in learning.items()} | {f"best/{name}": t for name, t in best.items()}
+        """Writes weights, moments, what else is `kept` of each weight (such as the best so far) and `history`."""
+        tensors: dict[str, Tensor] = {f"now/{name}": p for name, p in learning.items()}
+        tensors |= {f"{kind}/{name}": t for kind, weights in kept.items() for name, t in weights.items()}
         for name, p in learning.items():
             if moments := optimizer.state.get(p):
                 # A head's own count of steps: in a mixture it moves only when its task is drawn.
@@ -109,8 +110,8 @@ class Resume:
 
     def load(
         self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
-    ) -> tuple[dict[str, Tensor], History] | None:
-        """Puts a saved state back and returns the best weights and the history; None when there is none."""
+    ) -> tuple[dict[str, dict[str, Tensor]], History] | None:
+        """Puts a saved state back and returns what else was kept, and the history; None when there is none."""
         if not (self.folder / STATE).exists():
             return None
         tensors = read_tensors(self.folder / STATE)
@@ -124,5 +125,8 @@ class Resume:
                         "exp_avg": tensors[f"mean/{name}"].to(p.device),
                         "exp_avg_sq": tensors[f"square/{name}"].to(p.device),
                     }
-        best = {name: tensors[f"best/{name}"] for name in learning}
-        return best, history
+        kept: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            kept.setdefault(kind, {})[name] = tensor
+        return kept, history

@@ -37,9 +37,10 @@ def run() -> None:
 
 
 def command_line() -> CommandLine:
-    parser = CommandLine(prog="yourbert", description="Use a tailored model.")
+    parser = CommandLine(prog="yourbert", description="Use a tailored model, or change what is tailored.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
+    add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
     return parser
 
 
@@ -86,6 +87,25 @@ def predict(options: argparse.Namespace) -> None:
         out=options.out,
         runtime=runtime,
     )
+
+
+SUBSETS = """Adds a mixture for every two or more of the tasks to params.yaml, with the settings of another mixture.
+`dvc repro` then trains those that are missing, and report/cost.md says what each task gains from which others."""
+
+
+def add_subsets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="the tasks to combine; all where none is named")
+    parser.add_argument("--like", metavar="MIXTURE", help="whose settings the new ones take; the first, by default")
+    parser.set_defaults(command=subsets)
+
+
+def subsets(options: argparse.Namespace) -> None:
+    from yourbert import subsets
+
+    new, there = subsets.add_subsets(options.tasks, options.like)
+    for title, names in (("added to params.yaml", new), ("there already", there)):
+        if names:
+            sys.stdout.write(f"{title}: {', '.join(names)}\n")
 
 
 if __name__ == "__main__":

@@ -224,9 +224,14 @@ class Encoder(nn.Module):
         """For training that reads no pooled vector."""
         self.pooler.requires_grad_(False)
 
-    def forward(self, batch: Packed, rng: torch.Generator | None) -> Tensor:
-        """hidden_TE in `compute_dtype`, filler rows included."""
-        x_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
+    def embed(self, batch: Packed, rng: torch.Generator | None) -> Tensor:
+        """embedded_TE, which the layers read, in `compute_dtype`."""
+        embedded_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
+        return embedded_TE
+
+    def forward(self, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None) -> Tensor:
+        """hidden_TE in `compute_dtype`, filler rows included; embedded_TE: what to read instead of the embeddings."""
+        x_TE = self.embed(batch, rng) if embedded_TE is None else embedded_TE
         for layer in self.layers:
             x_TE = layer(x_TE, batch.layout, rng, self.kernel)
         return x_TE
@@ -242,15 +247,17 @@ class Encoder(nn.Module):
         sums_SE = sums_SE.index_add(0, layout.sequence_T, hidden_TE[: layout.tokens].float())
         return sums_SE / layout.lengths_S[:, None]
 
-    def pooled(self, batch: Packed, rng: torch.Generator | None, pooling: Pooling) -> Tensor:
+    def pooled(
+        self, batch: Packed, rng: torch.Generator | None, pooling: Pooling, embedded_TE: Tensor | None = None
+    ) -> Tensor:
         """One fp32 vector per sequence, [S, E]: `forward` and the pooling in one.
 
         For "cls" the last layer computes first tokens only after its attention: nothing else would be read.
         That is 1 / L of three quarters of the work.
         """
         if pooling == "mean":
-            return self.pool_mean(self(batch, rng), batch)
-        x_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
+            return self.pool_mean(self(batch, rng, embedded_TE), batch)
+        x_TE = self.embed(batch, rng) if embedded_TE is None else embedded_TE
         for layer in self.layers[:-1]:
             x_TE = layer(x_TE, batch.layout, rng, self.kernel)
         return self._pool_first(self.layers[-1](x_TE, batch.layout, rng, self.kernel, batch.layout.starts_S))

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from yourbert.batching import Batch, Stream, deal, gather
+from yourbert.batching import Batch, Ranked, Stream, deal, gather, row_lengths
+from yourbert.consistency import consistent_loss
 from yourbert.gpu import dropout_generator
+from yourbert.hardness import probe_errors
 from yourbert.metrics import score
 from yourbert.mixing import counted, plan_epoch
 from yourbert.model import Model
@@ -43,7 +45,10 @@ class TaskLearner:
         self.model, self.tokens, self.mixture, self.settings = model, tokens, mixture, settings
         self.machine, self.seed = machine, seed
         self.names = mixture.tasks
-        self.streams = {n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n) for n in self.names}
+        self.streams = {
+            n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))
+            for n in self.names
+        }
         self.rng = dropout_generator(machine.device)
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
@@ -103,15 +108,20 @@ class TaskLearner:
     def _total(self, name: str, batch: Batch) -> Tensor:
         """The loss of a batch, summed over its rows."""
         task = self.tokens[name].task
+        labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
+
+        def loss(scores_BC: Tensor) -> Tensor:
+            return loss_sum(task, scores_BC, labels_B, self.class_weights[name])
+
         if self.frozen:
             rows = torch.from_numpy(batch.rows_B).to(self.machine.device)
             per_row = task.sequences_per_row
             sequences = (rows[:, None] * per_row + torch.arange(per_row, device=rows.device)).reshape(-1)
-            scores = self.model.scores_of_features(name, self.features[name, "train"][sequences], self.rng)
-        else:
-            scores = self.model(name, to_device(batch, self.machine), self.rng)
-        labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
-        return loss_sum(task, scores, labels_B, self.class_weights[name])
+            return loss(self.model.scores_of_features(name, self.features[name, "train"][sequences], self.rng))
+        packed = to_device(batch, self.machine)
+        if self.settings.consistency == "none":
+            return loss(self.model(name, packed, self.rng))
+        return consistent_loss(self.settings, self.model, task, packed, self.rng, loss)
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]
@@ -121,6 +131,17 @@ class TaskLearner:
             answers = predict(self.model, name, split, self.machine)
         assert split.labels is not None, "a dev split has labels"
         return score(tokens.task, answers, split.labels).get(tokens.task.metric, 0.0)
+
+    def _hardness(self, tokens: TaskTokens) -> Ranked | None:
+        """What a curriculum orders the training rows by; measured with the encoder as it comes."""
+        split = tokens.splits["train"]
+        if self.settings.order == "shuffled":
+            return None
+        if self.settings.order == "short_first":
+            return row_lengths(split)
+        features_SE = features_of(self.model.eval(), split, self.machine)
+        assert split.labels is not None, "a train split has labels"
+        return probe_errors(tokens.task, features_SE.reshape(len(split), -1).cpu().numpy(), split.labels)
 
     def _weights(self, tokens: TaskTokens) -> Tensor | None:
         task: Task = tokens.task

@@ -65,7 +65,8 @@ class StepFacts:
 
 def stepper_for(learner: TaskLearner, machine: Machine) -> Callable[[Run], Stepper] | None:
     """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one (None)."""
-    if machine.device.type != "cuda" or learner.frozen or machine.ranks.world > 1:
+    twice = learner.settings.consistency != "none"
+    if machine.device.type != "cuda" or learner.frozen or twice or machine.ranks.world > 1:
         return None
     needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
     free, _ = torch.cuda.mem_get_info(machine.device)

@@ -58,9 +58,11 @@ class Model(nn.Module):
     def head(self, task_name: str) -> Head:
         return self.heads[task_name]
 
-    def forward(self, task_name: str, batch: Packed, rng: torch.Generator | None) -> Tensor:
-        """scores_BC of a task's rows; `rng` serves every dropout."""
-        return self.scores_of_features(task_name, self.encoder.pooled(batch, rng, self.pooling), rng)
+    def forward(
+        self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
+    ) -> Tensor:
+        """scores_BC of a task's rows; `rng` serves every dropout. embedded_TE: read instead of the embeddings."""
+        return self.scores_of_features(task_name, self.encoder.pooled(batch, rng, self.pooling, embedded_TE), rng)
 
     def features(self, batch: Packed) -> Tensor:
         """pooled_SE without dropout or gradient, whatever mode the model is in."""

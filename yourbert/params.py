@@ -6,14 +6,13 @@ Top-level training keys hold for every run; a task or a mixture may override any
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from yourbert.errors import Problem, UserError, fail, nearest
+from yourbert.errors import Problem, UserError, nearest
 from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Task, Truncation
 from yourbert.yamlfile import Places, read_yaml
 
@@ -42,7 +41,10 @@ class Training(Block):
     BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the
     schedule. batch_size: rows a step, per task. epochs: passes over the rows. dropout: inside the encoder;
     head_dropout: before the last layer. warmup: share of all steps in which the rate climbs. clip: largest norm of
-    the gradient, 0 for none. patience: evaluations without a better dev score before stopping, 0 for never.
+    the gradient, 0 for none. average: decay, a step, of the running average of the weights, which is what is evaluated
+    and kept; 0 for the weights themselves. patience: evaluations without a better dev score before stopping, 0 for
+    never. order: how the first pass meets the rows, a curriculum or not (`yourbert/hardness.py`). consistency: what a
+    second look at the rows must not change, times consistency_weight (`yourbert/consistency.py`).
     """
 
     tuning: Literal["full", "head"]
@@ -56,8 +58,12 @@ class Training(Block):
     warmup: Share
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     clip: Annotated[float, Field(ge=0)]
+    average: Share
     class_weights: Literal["none", "balanced"]
     patience: Annotated[int, Field(ge=0)]
+    order: Literal["shuffled", "short_first", "easy_first"]
+    consistency: Literal["none", "dropout", "adversarial"]
+    consistency_weight: Annotated[float, Field(ge=0)]
 
 
 class Overriding(Block):
@@ -225,7 +231,10 @@ class Params(Training, Runtime):
     def pretraining(self) -> Training:
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
         own = self.pretrain.model_dump(include=set(Training.model_fields))
-        unused = {"tuning": "full", "pooling": "mean", "head_dropout": 0.0, "class_weights": "none", "patience": 0}
+        unused = {
+            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "average": 0.0, "class_weights": "none",
+            "patience": 0, "order": "shuffled", "consistency": "none", "consistency_weight": 0.0,
+        }  # fmt: skip
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 
     def runtime(self, ranks: int = 1) -> Runtime:
@@ -318,22 +327,3 @@ def _siblings(block: str) -> list[str]:
     elif parts[:1] == ["mixtures"]:
         model = Mixture
     return [*model.model_fields, *(Training.model_fields if issubclass(model, Overriding) else ())]
-
-
-def project_root() -> Path:
-    """The folder that relative paths in params.yaml start from.
-
-    An experiment of `dvc exp run --temp` or of the queue runs in a copy below `.dvc/tmp/exps` of the project; what
-    lies outside the copy is found from the project itself.
-    """
-    root = os.environ.get("DVC_ROOT", "")
-    head, mark, _ = root.partition("/.dvc/tmp/exps/")
-    return Path(head) if mark else Path.cwd()
-
-
-def located(path: str) -> Path:
-    """An existing place named in params.yaml; relative to the project. Raises UserError (P15)."""
-    place = (project_root() / path).resolve()
-    if not place.exists():
-        fail("P15", f"'{path}' does not exist (looked for {place})", where="params.yaml", fix="correct the path")
-    return place

@@ -8,15 +8,18 @@ operation after the other (`OneByOne`), or on a GPU as a whole (`yourbert/graph_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from yourbert.averaging import Average
 from yourbert.checkpoint import History, Resume
+from yourbert.cost import Cost
 from yourbert.distributed import ALONE, Gradients, Ranks
 from yourbert.errors import fail
+from yourbert.meter import Meter
 from yourbert.optim import adamw, move, rate
 from yourbert.params import Training
 from yourbert.progress import Progress
@@ -102,7 +105,7 @@ class Outcome:
     loss is None for a task that an epoch left out.
 
     best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
-    evaluations since. tokens, parameters: how many were read and how many learnt.
+    evaluations since. tokens, parameters: how many were read and how many learnt. cost: with the evaluations.
     """
 
     steps: int
@@ -114,6 +117,7 @@ class Outcome:
     epoch: int = 0
     tokens: int = 0
     parameters: int = 0
+    cost: Cost = field(default=Cost(), compare=False)
     curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
 
 
@@ -134,9 +138,11 @@ def train(
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
     gradients = Gradients(learning.values(), ranks)
     ranks.agree("the resume state", resume.saved_bytes())
-    best, outcome = _start(learning, optimizer, resume, steps)
+    average = Average(learning, settings.average)
+    best, outcome = _start(learning, optimizer, average, resume, steps)
     stepper = (stepper_of or OneByOne)(Run(name, learner, settings, learning, optimizer, gradients, steps))
     progress = Progress(name, steps, outcome.steps_done, shown=ranks.leads)
+    before, meter = outcome.cost, Meter(next(iter(learning.values())).device, ranks)
     for epoch in range(outcome.epoch, settings.epochs):
         if settings.patience and outcome.stale >= settings.patience:
             break
@@ -145,16 +151,20 @@ def train(
         for _ in range(learner.steps(epoch)):
             rows, tokens = stepper.step()
             outcome.steps_done += 1
+            average.follow(outcome.steps_done)
             outcome.tokens += tokens
             progress.advance(rows, lambda: mean_loss(stepper.sums()))
+            meter.tick()
         outcome.epoch = epoch + 1
         sums = stepper.sums()
-        scores = _note(learner, outcome, {task: total / count for task, (total, count) in sums.items()})
+        with average.in_place():
+            scores = _note(learner, outcome, {task: total / count for task, (total, count) in sums.items()})
+            if outcome.best_epoch == outcome.epoch:
+                best = _copy(learning)
         progress.evaluated(outcome.epoch, mean_loss(sums), scores)
-        if outcome.best_epoch == outcome.epoch:
-            best = _copy(learning)
+        outcome.cost = before + meter.read()
         if resume.due() and outcome.epoch < settings.epochs:
-            resume.save(learning, optimizer, best, vars(outcome))
+            resume.save(learning, optimizer, {"best": best, "average": average.weights}, asdict(outcome))
     progress.close()
     gradients.close()
     _put(learning, best)
@@ -201,18 +211,20 @@ def mean_loss(sums: dict[str, tuple[float, int]]) -> float:
 
 
 def _start(
-    learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, resume: Resume, steps: int
+    learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, average: Average, resume: Resume, steps: int
 ) -> tuple[dict[str, Tensor], Outcome]:
     """The saved state of an interrupted run, or a fresh one."""
     saved = resume.load(learning, optimizer)
     if saved is not None:
-        best, history = saved
-        return best, _outcome(history)
+        kept, history = saved
+        average.weights = kept.get("average", {})
+        return kept["best"], _outcome(history)
     return _copy(learning), Outcome(steps)
 
 
 def _outcome(history: History) -> Outcome:
-    return Outcome(**{**history, "curve": [tuple(line) for line in history["curve"]]})
+    curve = [tuple(line) for line in history["curve"]]
+    return Outcome(**{**history, "curve": curve, "cost": Cost(**history["cost"])})
 
 
 def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:

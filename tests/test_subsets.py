@@ -1,0 +1,70 @@
+"""`yourbert subsets`: every combination once, settings kept, comments kept, and nothing changed by a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from yourbert.errors import UserError
+from yourbert.params import read_params
+from yourbert.subsets import add_subsets
+
+SHIPPED = Path("params.yaml")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    copy = tmp_path / "params.yaml"
+    copy.write_bytes(SHIPPED.read_bytes())
+    return copy
+
+
+def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) -> None:
+    before = read_params(path)
+    new, there = add_subsets(["sst", "quora", "sts"], None, path)
+    assert new == ["sst-quora", "sst-sts", "quora-sts"] and there == ["shared"]
+    after = read_params(path)
+    assert set(after.mixtures) == {"shared", *new}
+    others = {"tasks"}
+    for name in new:
+        assert after.mixtures[name].tasks == name.split("-")
+        assert after.mixtures[name].model_dump(exclude=others) == after.mixtures["shared"].model_dump(exclude=others)
+        assert after.training(name) == before.training("shared")
+    comments = [line for line in SHIPPED.read_text().splitlines() if line.lstrip().startswith("#")]
+    assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
+    assert add_subsets(["sst", "quora", "sts"], None, path)[0] == [], "a second time adds nothing"
+
+
+def test_without_names_all_tasks_are_combined(path: Path) -> None:
+    new, there = add_subsets([], None, path)
+    assert len(new) + len(there) == 11  # of four tasks: 6 pairs, 4 triples, all
+
+
+def test_weights_follow_their_tasks(path: Path) -> None:
+    text = path.read_text().replace("    row_limit: 16000\n", "    weights:\n      sst: 2.0\n      sts: 0.5\n", 1)
+    path.write_text(text)
+    add_subsets(["sst", "quora"], "shared", path)
+    assert read_params(path).mixtures["sst-quora"].weights == {"sst": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "like", "said"),
+    [
+        (["sst", "quoora"], None, "no task 'quoora'.*quora"),
+        ([], "shard", "no mixture 'shard'.*shared"),
+    ],
+)
+def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str | None, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        add_subsets(tasks, like, path)
+    assert path.read_bytes() == SHIPPED.read_bytes()
+
+
+def test_a_mixture_that_would_be_refused_changes_nothing(path: Path) -> None:
+    """A task may be called like the subset of two others."""
+    text = path.read_text().replace("\n  sts:\n", "\n  sst-quora:\n", 1).replace("    - sts\n", "    - sst-quora\n", 1)
+    path.write_text(text)
+    with pytest.raises(UserError, match="'sst-quora' is also the name of a task"):
+        add_subsets(["sst", "quora"], None, path)
+    assert path.read_text() == text

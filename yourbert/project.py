@@ -1,0 +1,27 @@
+"""Where the project lies, and where a relative path of params.yaml leads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from yourbert.errors import fail
+
+
+def project_root() -> Path:
+    """The folder that relative paths in params.yaml start from.
+
+    An experiment of `dvc exp run --temp` or of the queue runs in a copy below `.dvc/tmp/exps` of the project; what
+    lies outside the copy is found from the project itself.
+    """
+    root = os.environ.get("DVC_ROOT", "")
+    head, mark, _ = root.partition("/.dvc/tmp/exps/")
+    return Path(head) if mark else Path.cwd()
+
+
+def located(path: str) -> Path:
+    """An existing place named in params.yaml; relative to the project. Raises UserError (P15)."""
+    place = (project_root() / path).resolve()
+    if not place.exists():
+        fail("P15", f"'{path}' does not exist (looked for {place})", where="params.yaml", fix="correct the path")
+    return place
