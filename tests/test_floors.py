@@ -28,7 +28,10 @@ LEARN = [
     "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
-TELL = ["bundled", "predictions", "significance", "evaluate", "report", "answers", "subsets", "cli", "cluster"]
+TELL = [
+    "bundled", "predictions", "significance", "evaluate", "report", "answers", "subsets", "cli", "cluster",
+    "search",
+]  # fmt: skip
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

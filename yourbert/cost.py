@@ -30,7 +30,7 @@ class Cost:
         return {
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(self.cpu_seconds, 1),
-            "kwh_measured" if self.measured else "kwh_estimated": round(self.joules / JOULES_A_KWH, 6),
+            "kwh_measured" if self.measured else "kwh_estimated": round(self.joules / JOULES_A_KWH, 9),
         }
 
     @classmethod

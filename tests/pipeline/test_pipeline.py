@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -198,3 +199,20 @@ def test_two_ranks_train_the_same_model_as_one(project: Project) -> None:
         curves.append([float(cell) for line in lines for cell in line.split(",")[3:] if cell])
     assert curves[0] == pytest.approx(curves[1], abs=2e-5)
     assert not list((project.root / ".yourbert/resume").iterdir())
+
+
+def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Project) -> None:
+    words = ["--set", "lr=1e-7,1e-2", "--budget", "epochs=1,3", "--keep", "0.5", "--run", "sst"]
+    command = ["python", "-m", "yourbert.search", *words, "--targets", "evaluate@sst-11711", "--jobs", "2"]
+    done = project(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = list(csv.DictReader((project.root / "report/search.csv").open()))
+    assert [(line["rung"], line["budget"]) for line in lines] == [("1", "epochs=1")] * 2 + [("2", "epochs=3")]
+    assert float(lines[0]["score"]) >= float(lines[1]["score"]) and lines[2]["settings"] == lines[0]["settings"]
+    assert all(float(line["kwh"]) > 0 for line in lines)
+    assert f"best: {lines[2]['settings']} epochs=3" in done.stdout and "cost: 3 experiments" in done.stdout
+    name = lines[2]["name"]
+    assert name in project.dvc("exp", "list") and f"dvc exp apply {name}" in done.stdout
+    again = project(*command)
+    assert again.returncode == 0 and "experiments to run" not in again.stderr, "what is there is not run again"
+    assert list(csv.DictReader((project.root / "report/search.csv").open())) == lines

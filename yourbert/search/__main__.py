@@ -1,0 +1,155 @@
+"""Search for parameters: `python -m yourbert.search --set lr=3e-5,1e-4,3e-4 --budget epochs=1,3 --run sst`.
+
+Every candidate becomes a DVC experiment of this repository, run by DVC's queue or, with --ray, on a Ray cluster. With a
+budget the weak ones end after the first rungs. The same command again runs what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+from tabulate import tabulate
+
+from yourbert.cluster.grid import Experiment
+from yourbert.cluster.repository import finished, scores, starting_commit, take_in, whole
+from yourbert.cost import JOULES_A_KWH, Cost
+from yourbert.errors import exit_cleanly, fail
+from yourbert.search.bill import costs
+from yourbert.search.queue import run_in_queue
+from yourbert.search.rungs import Space
+from yourbert.storage import write_csv
+
+LOGGER = logging.getLogger("yourbert")
+LINES = ("rung", "budget", "name", "settings", "score", "seconds", "kwh")
+Candidate = tuple[str, ...]
+
+
+def main() -> None:
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    exit_cleanly(partial(search, _options()))
+
+
+def search(options: argparse.Namespace) -> None:
+    """Runs the rungs, writes the table, and says what won and what it all cost."""
+    start, space = starting_commit(), _space(options)
+    candidates, lines = space.first(), []
+    for rung, budget in enumerate(space.budgets()):
+        experiments = {candidate: space.experiment(candidate, budget) for candidate in candidates}
+        _run([e for e in experiments.values() if e.name not in finished(start)], start, options)
+        found = _scores(start, experiments, options)
+        lines += _lines(start, rung, budget, experiments, found)
+        if not found:
+            fail("X25", f"no experiment of rung {rung + 1} has a score", fix="see `dvc queue status`, `dvc queue logs`")
+        candidates = space.promoted(found)
+    write_csv(options.out, LINES, lines)
+    best = experiments[max(found, key=lambda candidate: found[candidate])]
+    _tell(lines, best, options)
+
+
+def _space(options: argparse.Namespace) -> Space:
+    return Space(
+        name=options.name,
+        settings=tuple(options.settings),
+        targets=tuple(options.targets),
+        cpus=options.cpus,
+        drawn=options.random,
+        seed=options.seed,
+        budget=options.budget,
+        keep=options.keep,
+    )
+
+
+def _run(experiments: Sequence[Experiment], start: str, options: argparse.Namespace) -> None:
+    if not experiments:
+        return
+    LOGGER.info("%d experiments to run, from commit %s", len(experiments), start[:7])
+    ended = _on_ray(experiments, start, options) if options.ray else _in_queue(experiments, options)
+    for number, (name, succeeded) in enumerate(ended, start=1):
+        LOGGER.info("%d/%d %s: %s", number, len(experiments), name, "done" if succeeded else "failed")
+
+
+def _in_queue(experiments: Sequence[Experiment], options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    return run_in_queue(experiments, options.targets, options.jobs)
+
+
+def _on_ray(experiments: Sequence[Experiment], start: str, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    from yourbert.cluster.node import Job
+    from yourbert.cluster.sweep import sweep
+
+    jobs = [Job(e.name, start, e.overrides, tuple(options.targets), "") for e in experiments]
+    for outcome in sweep(jobs, whole(), address=options.ray, cpus=options.cpus, gpus=options.gpus, tries=3):
+        if outcome.result:
+            take_in(outcome.result, start, outcome.name)
+        yield outcome.name, bool(outcome.result)
+
+
+def _scores(
+    start: str, experiments: dict[Candidate, Experiment], options: argparse.Namespace
+) -> dict[Candidate, float]:
+    """Candidate -> the mean over seeds of the overall dev score of the run that is asked for, or of all runs."""
+    done = finished(start)
+    names = [e.name for e in experiments.values() if e.name in done]
+    told = scores(start, names, targets=bool(options.targets))
+    found = {}
+    for candidate, experiment in experiments.items():
+        own = told.get(experiment.name, {})
+        values = [value for run, value in own.items() if options.run in ("", run.partition("/")[0])]
+        if values:
+            found[candidate] = fmean(values)
+    return found
+
+
+def _lines(
+    start: str,
+    rung: int,
+    budget: str,
+    experiments: dict[Candidate, Experiment],
+    found: dict[Candidate, float],
+) -> list[tuple[object, ...]]:
+    paid = costs(start, [experiments[candidate].name for candidate in found])
+    best_first = sorted(experiments, key=lambda candidate: -found.get(candidate, -1.0))
+    lines: list[tuple[object, ...]] = []
+    for candidate in best_first:
+        experiment = experiments[candidate]
+        cost = paid.get(experiment.name, Cost())
+        score = f"{found[candidate]:.5f}" if candidate in found else "failed"
+        bill = (f"{cost.seconds:.0f}", f"{cost.joules / JOULES_A_KWH:.9f}")
+        lines.append((rung + 1, budget, experiment.name, " ".join(candidate), score, *bill))
+    return lines
+
+
+def _tell(lines: Sequence[tuple[object, ...]], best: Experiment, options: argparse.Namespace) -> None:
+    sys.stdout.write(tabulate(lines, LINES, "simple", disable_numparse=True) + "\n\n")
+    seconds, kwh = (sum(float(str(line[column])) for line in lines) for column in (-2, -1))
+    sys.stdout.write(f"best: {' '.join(best.settings)}\n")
+    sys.stdout.write(f"cost: {len(lines)} experiments, {seconds:,.0f} s of training, {kwh:.4f} kWh\n")
+    sys.stdout.write(f"table: {options.out}; `dvc exp apply {best.name}` puts the best into the workspace\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m yourbert.search", description=__doc__)
+    add = parser.add_argument
+    add("--set", dest="settings", action="append", required=True, metavar="KEY=VALUE,...", help="what to vary")
+    add("--random", type=int, default=0, metavar="N", help="draw N of the combinations instead of trying all")
+    add("--seed", type=int, default=0, help="of that draw")
+    add("--budget", default="", metavar="KEY=VALUE,...", help="rungs, smallest first, for instance epochs=1,3")
+    add("--keep", type=float, default=1 / 3, metavar="SHARE", help="of a rung that goes on to the next (a third)")
+    add("--run", default="", help="the task or mixture whose overall dev score decides; all that ran, by default")
+    add("--targets", nargs="+", default=[], metavar="STAGE", help="stages to run; all when absent")
+    add("--name", default="search", help="what the experiments' names begin with")
+    add("--jobs", type=int, default=1, metavar="N", help="experiments at a time in DVC's queue")
+    add("--cpus", type=int, default=1, help="processors of one experiment")
+    add("--gpus", type=int, default=0, help="GPUs of one experiment, with --ray")
+    add("--ray", default="", metavar="ADDRESS", help="run on a Ray cluster: auto, local, or its address")
+    add("--out", type=Path, default=Path("report/search.csv"), help="the table as csv")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
