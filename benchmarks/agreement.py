@@ -23,7 +23,8 @@ from tabulate import tabulate
 
 from benchmarks import machine
 from benchmarks.results import RESULTS
-from yourbert.params import Params, read_params
+from yourbert.params import read_params
+from yourbert.settings import Params
 from yourbert.storage import write_json
 
 Way = Literal["on", "off"]
@@ -82,7 +83,7 @@ def _run(way: Way, task: str, seed: int, given: argparse.Namespace) -> None:
     """Trains and evaluates in this process; the metrics are written last."""
     from benchmarks.switches import SWITCHES, off
     from yourbert.evaluate import evaluate
-    from yourbert.params import Mixture
+    from yourbert.settings import Mixture
     from yourbert.tailor import tailor
 
     params, place = read_params(), _place(way, task, seed, given)

@@ -26,9 +26,9 @@ from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
 from yourbert.packing import PackedSplit, TaskTokens, pieces_in
-from yourbert.params import Mixture, Runtime, Training
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
+from yourbert.settings import Mixture, Runtime, Training
 from yourbert.tasks import Task
 from yourbert.train import OneByOne, Run, Stepper
 

@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks import goals, machine
 from benchmarks.cases import OURS, TOKENIZED_ROWS, Case, Device, Job, Suite, missing
 from yourbert.errors import fail
-from yourbert.params import Params, read_params
+from yourbert.params import read_params
+from yourbert.settings import Params
 
 OWN_PROCESS = ("start", "whole")
 SEED = 11711

@@ -29,11 +29,12 @@ from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
 from yourbert.packing import PackedSplit, pack, pieces_in
-from yourbert.params import Mixture, Precision, Runtime, TaskData, Training, read_params
+from yourbert.params import read_params
 from yourbert.predict import predict
 from yourbert.pretrain import NAME, MlmLearner, MlmModel
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import Machine, computes_bf16, generator, prepare
+from yourbert.settings import Mixture, Precision, Runtime, TaskData, Training
 from yourbert.storage import read_json
 from yourbert.tailor import tailor
 from yourbert.tasks import Task

@@ -19,7 +19,8 @@ from benchmarks.cost import training_flops
 from yourbert.batching import Stream
 from yourbert.corpus import SplitRows
 from yourbert.packing import PackedSplit, TaskTokens, open_tokens_for
-from yourbert.params import Params, read_params
+from yourbert.params import read_params
+from yourbert.settings import Params
 from yourbert.storage import folder_hash, read_json
 from yourbert.tasks import Split
 from yourbert.tokenizer import FILES, Tokenizer

@@ -27,7 +27,8 @@ from tabulate import tabulate
 from benchmarks import machine, plots
 from benchmarks.tokenize_rows import DEV_ROWS, generate
 from yourbert.errors import exit_cleanly
-from yourbert.params import Mixture, Runtime, TaskData, read_params
+from yourbert.params import read_params
+from yourbert.settings import Mixture, Runtime, TaskData
 from yourbert.storage import write_json
 
 NAME, SEED = "rows", 1

@@ -24,9 +24,9 @@ import torch
 from benchmarks.cost import SEED, flops_per_token, matmul_peak, timed
 from yourbert.attention import Packed
 from yourbert.encoder import Encoder, EncoderConfig
-from yourbert.params import Runtime
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import prepare
+from yourbert.settings import Runtime
 
 VOCABULARY = 30522
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yourbert.params import TaskData
+from yourbert.settings import TaskData
 
 CHUNK = 100_000
 DEV_ROWS = 1000

@@ -25,7 +25,8 @@ SEEDS = 2**32
 WORDS = {
     "task": "a task of params.yaml",
     "mixture": "a mixture of params.yaml",
-    "name": "a task or mixture of params.yaml",
+    "chain": "a chain of params.yaml",
+    "name": "a task, mixture or chain of params.yaml",
     "seed": f"a whole number from 0 to {SEEDS - 1}",
 }
 
@@ -55,11 +56,16 @@ def run(stage: Callable[..., None]) -> None:
 
 
 def check_words(words: Mapping[str, str]) -> None:
-    """Raises UserError (P05) for a task or mixture that params.yaml has not, and for a seed that is none."""
+    """Raises UserError (P05) for a model that params.yaml does not name, and for a seed that is none."""
     from yourbert.params import read_params
 
     params = read_params()
-    known = {"task": [*params.tasks], "mixture": [*params.mixtures], "name": [*params.tasks, *params.mixtures]}
+    known = {
+        "task": [*params.tasks],
+        "mixture": [*params.mixtures],
+        "chain": [chain.name for chain in params.chains],
+        "name": [*params.tasks, *params.shared],
+    }
     for kind, word in words.items():
         if kind == "seed" and not (word.isascii() and word.isdigit() and int(word) < SEEDS):
             fail("P05", f"the seed {quoted(word)} is not {WORDS[kind]}", fix="give one of `seeds` in params.yaml")

@@ -10,7 +10,8 @@ def main(task: str, seed: str) -> None:
 
 
 def train(task: str, seed: str) -> None:
-    from yourbert.params import Mixture, read_params
+    from yourbert.params import read_params
+    from yourbert.settings import Mixture
     from yourbert.tailor import tailor
 
     params = read_params()

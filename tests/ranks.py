@@ -28,11 +28,11 @@ from yourbert.errors import UserError, exit_cleanly
 from yourbert.finetune import TaskLearner
 from yourbert.heads import MlmHead
 from yourbert.packing import pieces_in
-from yourbert.params import Runtime
 from yourbert.predict import predict
 from yourbert.pretrain import MlmLearner, MlmModel, sequences
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
+from yourbert.settings import Runtime
 from yourbert.storage import write_json, write_tensors
 from yourbert.tokenizer import Tokenizer
 from yourbert.train import Outcome, StepLoss, train

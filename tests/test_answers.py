@@ -28,9 +28,9 @@ from yourbert import answers, cli, runtime
 from yourbert.evaluate import evaluate
 from yourbert.model import Model
 from yourbert.model_folder import load_model, save_model
-from yourbert.params import Evaluate, Runtime, TaskData
 from yourbert.predict import predict_texts
 from yourbert.pretrained import random_encoder
+from yourbert.settings import Evaluate, Runtime, TaskData
 from yourbert.storage import read_json, write_json, write_manifest
 from yourbert.tasks import Task
 from yourbert.tokenize_task import tokenize_task

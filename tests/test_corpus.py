@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from yourbert.corpus import SplitRows, check_file
 from yourbert.errors import UserError
-from yourbert.params import TaskData, read_params
+from yourbert.params import read_params
+from yourbert.settings import TaskData
 from yourbert.sources import FIELD_LIMIT
 from yourbert.tasks import SPLITS, Split
 

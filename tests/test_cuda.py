@@ -28,11 +28,11 @@ from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
 from yourbert.packing import pieces_in
-from yourbert.params import Runtime, Training
 from yourbert.predict import predict
 from yourbert.pretrained import random_encoder
 from yourbert.resident import ResidentSplit
 from yourbert.runtime import Machine, prepare
+from yourbert.settings import Runtime, Training
 from yourbert.train import OneByOne, Outcome, Run, train
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]

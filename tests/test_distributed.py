@@ -20,9 +20,9 @@ from yourbert.batching import deal
 from yourbert.distributed import ALONE, here
 from yourbert.errors import UserError
 from yourbert.masking import mask_tokens
-from yourbert.params import Runtime
 from yourbert.runtime import find_device, prepare
 from yourbert.seeding import rng_for
+from yourbert.settings import Runtime
 from yourbert.storage import read_json, read_tensors
 
 SAME = [*(name for name in ranks.RUNS if name != "dropout"), "mlm"]

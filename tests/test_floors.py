@@ -16,7 +16,7 @@ import yaml
 
 from tests.closure import ROOT, closure, file_of, imports
 
-FACTS = ["errors", "project", "yamlfile", "tasks", "params", "storage", "filenames", "seeding", "cost"]
+FACTS = ["errors", "project", "yamlfile", "tasks", "settings", "params", "storage", "filenames", "seeding", "cost"]
 TEXT = [
     "sources", "delimited", "formats", "corpus", "inputs", "tokenizer", "packing", "overlap", "account", "workers",
     "tokenize_task", "batching", "hardness", "buckets", "mixing", "masking",

@@ -9,7 +9,7 @@ import torch
 
 from yourbert import gpu, runtime
 from yourbert.gpu import Abilities, decide, described, dropout_generator, fault, prepare_gpu
-from yourbert.params import Runtime
+from yourbert.settings import Runtime
 
 CUDA, BF16, FP32 = torch.device("cuda", 0), torch.bfloat16, torch.float32
 

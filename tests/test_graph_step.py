@@ -20,8 +20,8 @@ from yourbert.finetune import TaskLearner
 from yourbert.graph_step import GraphStep, stepper_for
 from yourbert.optim import adamw, decay_groups, follow, move
 from yourbert.packing import pieces_in
-from yourbert.params import Training
 from yourbert.seeding import seed_of
+from yourbert.settings import Training
 from yourbert.train import OneByOne, Outcome, Run, mean_loss, train
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)

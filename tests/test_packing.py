@@ -17,7 +17,8 @@ from tests.test_tokenizer import write_base
 from yourbert.errors import UserError
 from yourbert.overlap import overlaps, row_keys, text_hash
 from yourbert.packing import Encoded, GrowingArray, SplitWriter, open_split, open_tokens, pack
-from yourbert.params import TaskData, read_params
+from yourbert.params import read_params
+from yourbert.settings import TaskData
 from yourbert.storage import read_array
 from yourbert.tasks import Task
 from yourbert.tokenize_task import tokenize_task

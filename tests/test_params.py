@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from dvc.utils.serialize import modify_yaml
 
 from yourbert.errors import UserError
-from yourbert.params import Training, read_params
+from yourbert.params import read_params
 from yourbert.project import located
+from yourbert.settings import Training
 from yourbert.yamlfile import read_yaml, resolve
 
 SHIPPED = Path("params.yaml")
@@ -144,3 +146,36 @@ def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:
     assert values == {"a": 1, "b": {"c": ["x", "y"]}}
     assert places["b.c"] == (3, 3)
     assert places["b.c.1"] == (5, 5)
+
+
+CHAIN = "chains:\n- name: next\n  init: shared\n  tasks:\n  - sts\n  sampling: proportional\n"
+
+
+def test_a_chain_is_trained_like_any_other_model(tmp_path: Path) -> None:
+    params = read_params(changed(tmp_path, "chains: []\n", CHAIN + "  lr: 0.00003\n"))
+    assert [*params.shared] == [*params.mixtures, "next"]
+    assert params.training("next").lr == 3e-5 and params.training("next").epochs == params.epochs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("init: shared", "init: shard", "no model 'shard'.*shared"),
+        ("init: shared", "init: next", "'next' would start from itself"),
+        ("name: next", "name: sts", "'sts' is also the name of a task"),
+        ("name: next", "name: shared", "'shared' is also the name of another"),
+        ("name: next", "name: overall", "a meaning of its own"),
+        ("- sts", "- stss", "no task 'stss'"),
+        ("sampling: proportional", "sampling: proportional\n  epoch: 3", "unknown key 'chains.0.epoch'.*epochs"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in CHAIN
+    error = refusal(changed(tmp_path, "chains: []\n", CHAIN.replace(old, new)))
+    assert re.search(said, str(error)) and re.search(r"params.yaml:\d+:\d+", str(error))
+
+
+def test_chains_that_go_in_a_circle_are_refused(tmp_path: Path) -> None:
+    second = CHAIN.replace("chains:\n", "").replace("next", "last").replace("init: shared", "init: next")
+    error = refusal(changed(tmp_path, "chains: []\n", CHAIN.replace("init: shared", "init: last") + second))
+    assert "'next' would start from itself" in str(error) and "'last' would start from itself" in str(error)

@@ -7,9 +7,9 @@ import torch
 
 from yourbert import runtime
 from yourbert.errors import UserError
-from yourbert.params import Runtime
 from yourbert.runtime import generator, prefers_bf16, prepare
 from yourbert.seeding import rng_for, seed_of
+from yourbert.settings import Runtime
 
 CPU = torch.device("cpu")
 

@@ -5,6 +5,7 @@ An undeclared one would leave a stage "up to date" after the parameter changed.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from tests.closure import ROOT
-from yourbert.params import Params
+from yourbert.settings import Params
 
 # Stage -> the words of its command line, and the library call it makes.
 CALLS = {
@@ -21,10 +22,12 @@ CALLS = {
     "pretrain": ((), "yourbert.pretrain.pretrain"),
     "finetune": (("sst", "11711"), "yourbert.tailor.tailor"),
     "multitask": (("shared", "11711"), "yourbert.tailor.tailor"),
+    "chain": (("next", "11711"), "yourbert.tailor.tailor"),
     "evaluate": (("sst", "11711"), "yourbert.evaluate.evaluate"),
 }
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+SHIPPED["chains"] = [{"name": "next", "init": "shared", "tasks": ["sts"], "sampling": "proportional"}]
 OTHER: dict[str, Any] = {
     "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "mean", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
@@ -34,7 +37,7 @@ OTHER: dict[str, Any] = {
 
 def changes() -> list[str]:
     """A dotted key for every top-level value, and some inside the blocks."""
-    blocks = ("tasks", "mixtures", "seeds", "pretrain", "evaluate", "report")
+    blocks = ("tasks", "mixtures", "chains", "seeds", "pretrain", "evaluate", "report")
     inside = [
         *("tasks.sst.data.max_length", "tasks.sst.data.label", "tasks.quora.data.max_length"),
         *("mixtures.shared.sampling", "pretrain.lr", "pretrain.mask_rate", "evaluate.bootstrap", "report.alpha"),
@@ -51,7 +54,7 @@ def other(value: Any) -> Any:
 
 def params(changed: str = "") -> Params:
     """The shipped parameters with `changed` altered, and no value of a task or mixture that would hide it."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = copy.deepcopy(SHIPPED)
     for block in (*values["tasks"].values(), *values["mixtures"].values()):
         block.update(lr=None, batch_size=None, epochs=None)
     if changed:
@@ -96,7 +99,8 @@ def test_what_reaches_the_library_is_declared(stage: str, key: str, monkeypatch:
         assert covered == reaches, f"{stage} declares {key} and does not read it"
 
 
-def test_both_evaluations_are_declared_alike() -> None:
-    one, many = STAGES["evaluate"], STAGES["evaluate-multitask"]
+@pytest.mark.parametrize("other", ["evaluate-multitask", "evaluate-chain"])
+def test_evaluations_are_declared_alike(other: str) -> None:
+    one, many = STAGES["evaluate"], STAGES[other]
     assert one["params"] == many["params"]
     assert [d for d in one["deps"] if d.endswith(".py")] == [d for d in many["deps"] if d.endswith(".py")]

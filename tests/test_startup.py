@@ -85,7 +85,7 @@ def test_training_does_not_load_the_compiler() -> None:
     code = """
 import sys, torch
 from yourbert.optim import adamw, move
-from yourbert.params import Runtime
+from yourbert.settings import Runtime
 from yourbert.runtime import prepare
 prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
 weight = torch.nn.Parameter(torch.ones(4, 4))

@@ -17,8 +17,8 @@ from yourbert.finetune import TaskLearner
 from yourbert.metrics import score
 from yourbert.optim import decay_after
 from yourbert.packing import pieces_in
-from yourbert.params import Training
 from yourbert.predict import predict
+from yourbert.settings import Training
 from yourbert.train import Outcome, StepLoss, train
 
 

@@ -25,7 +25,7 @@ from yourbert import workers
 from yourbert.corpus import Row
 from yourbert.errors import UserError
 from yourbert.packing import Encoded
-from yourbert.params import TaskData
+from yourbert.settings import TaskData
 from yourbert.tokenize_task import tokenize_task
 from yourbert.tokenizer import Tokenizer
 

@@ -13,10 +13,10 @@ from yourbert.finetune import TaskLearner
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.packing import PackedSplit, TaskTokens
-from yourbert.params import Mixture, Training
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine
 from yourbert.seeding import rng_for
+from yourbert.settings import Mixture, Training
 from yourbert.tasks import Task
 
 VOCABULARY = 60

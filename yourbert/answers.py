@@ -22,11 +22,11 @@ from yourbert.corpus import chunks_of
 from yourbert.errors import UserError, fail, nearest, quoted
 from yourbert.inputs import open_questions
 from yourbert.model_folder import load_model
-from yourbert.params import Runtime
 from yourbert.predict import Numbers, predict_texts
 from yourbert.predictions import header, prediction_rows
 from yourbert.progress import RowProgress
 from yourbert.runtime import Machine, prepare
+from yourbert.settings import Runtime
 from yourbert.storage import replacing
 from yourbert.tasks import Task
 from yourbert.tokenizer import Tokenizer

@@ -14,8 +14,8 @@ from yourbert.corpora import BUNDLED, CS224N
 from yourbert.corpus import check_file
 from yourbert.errors import Problem, UserError, nearest
 from yourbert.filenames import is_url
-from yourbert.params import Params
 from yourbert.project import located
+from yourbert.settings import Params
 from yourbert.storage import sha256_of
 from yourbert.tasks import SPLITS, Split
 

@@ -75,7 +75,7 @@ def count(word: str) -> int:
 
 def predict(options: argparse.Namespace) -> None:
     from yourbert.answers import answer
-    from yourbert.params import Runtime
+    from yourbert.settings import Runtime
 
     runtime = Runtime(device=options.device, precision=options.precision, threads=options.threads, deterministic=False)
     answer(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from yourbert.attention import Packed
 from yourbert.model import Model
-from yourbert.params import Training
+from yourbert.settings import Training
 from yourbert.tasks import Task
 
 # Of an embedding's length: where the search for the worst shift begins, and how far it may go.

@@ -20,7 +20,7 @@ import numpy as np
 from yourbert.delimited import Cells
 from yourbert.errors import SHOWN_PER_FILE, Problem, UserError, fail, nearest, quoted
 from yourbert.formats import open_table
-from yourbert.params import TaskData
+from yourbert.settings import TaskData
 from yourbert.sources import FIELD_LIMIT
 from yourbert.tasks import Split
 

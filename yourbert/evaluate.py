@@ -8,7 +8,6 @@ from typing import Any
 from yourbert.errors import fail
 from yourbert.model_folder import load_model
 from yourbert.packing import open_tokens
-from yourbert.params import Evaluate, Runtime
 from yourbert.predict import predict
 from yourbert.predictions import (
     confusion_rows,
@@ -19,6 +18,7 @@ from yourbert.predictions import (
     write_submission,
 )
 from yourbert.runtime import prepare
+from yourbert.settings import Evaluate, Runtime
 from yourbert.storage import read_json, write_json
 from yourbert.tasks import Split
 

@@ -20,10 +20,10 @@ from yourbert.mixing import counted, plan_epoch
 from yourbert.model import Model
 from yourbert.objectives import balanced_weights, loss_sum
 from yourbert.packing import TaskTokens
-from yourbert.params import Mixture, Training
 from yourbert.predict import features_of, predict, predict_from_features, to_device
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
+from yourbert.settings import Mixture, Training
 from yourbert.tasks import Split, Task, normalised
 from yourbert.train import StepLoss, no_loss
 

@@ -23,8 +23,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from yourbert.distributed import AGAIN, launched
 from yourbert.errors import fail
-from yourbert.params import Params, read_params
+from yourbert.params import read_params
 from yourbert.runtime import find_device
+from yourbert.settings import Params
 
 LOOPBACK = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 0.1

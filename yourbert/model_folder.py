@@ -77,6 +77,15 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     return settle(model, machine).eval(), tasks
 
 
+def heads_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The heads' weights of a model folder, by the names they have in `Model.heads`; none for an encoder folder."""
+    if not (folder / "model.json").exists():
+        return {}
+    check_manifest(folder)
+    tensors = read_tensors(folder / "model.safetensors")
+    return {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
+
+
 def settle(model: Model, machine: Machine) -> Model:
     """Moves a model to the device and lets its encoder compute in the machine's precision, with its attention."""
     model.encoder.compute_dtype, model.encoder.kernel = machine.dtype, machine.kernel

@@ -31,12 +31,12 @@ from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, mask_tokens
 from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
-from yourbert.params import Pretrain, Runtime, Training
 from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
 from yourbert.project import located
 from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
+from yourbert.settings import Pretrain, Runtime, Training
 from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
 from yourbert.train import Outcome, StepLoss, no_loss, train

@@ -81,7 +81,11 @@ def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> Lo
         what = "these weights are a pickle, which can run code and is never opened"
         fail("C04", what, where=str(unsafe[0]), fix=fix)
     config = EncoderConfig.from_json(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
-    return _load(read_tensors(path), config, dropout, generator, str(path))
+    tensors = read_tensors(path)
+    if (folder / "model.json").exists():
+        # A model folder of ours: its encoder, without the heads of its tasks.
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("heads.")}
+    return _load(tensors, config, dropout, generator, str(path))
 
 
 def save_encoder(folder: Path, encoder: Encoder, mlm_head: MlmHead | None) -> None:

@@ -14,8 +14,8 @@ from yourbert.attention import Kernel
 from yourbert.distributed import ALONE, Ranks, launched
 from yourbert.errors import fail
 from yourbert.gpu import prepare_gpu
-from yourbert.params import Runtime
 from yourbert.seeding import seed_of
+from yourbert.settings import Runtime
 
 # glibc's mallopt: keep freed blocks of any size in the process. A training step frees and takes the same large
 # buffers again; handing them back to the system costs page faults each time.

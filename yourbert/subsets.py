@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from yourbert.errors import fail, nearest
-from yourbert.params import PARAMS_FILE, Params, read_params
+from yourbert.params import PARAMS_FILE, read_params
+from yourbert.settings import Params
 
 
 def add_subsets(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FILE) -> tuple[list[str], list[str]]:

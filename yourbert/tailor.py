@@ -9,12 +9,12 @@ from yourbert.distributed import here
 from yourbert.finetune import WITH_LABELS, TaskLearner
 from yourbert.graph_step import stepper_for
 from yourbert.model import Model
-from yourbert.model_folder import save_model, settle
+from yourbert.model_folder import heads_of, save_model, settle
 from yourbert.optim import decay_after
 from yourbert.packing import open_tokens_for, pieces_in
-from yourbert.params import Mixture, Runtime, Training
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import generator, prepare
+from yourbert.settings import Mixture, Runtime, Training
 from yourbert.storage import folder_hash, write_csv, write_json
 from yourbert.train import Outcome, train
 
@@ -35,6 +35,8 @@ def tailor(
 ) -> None:
     """Trains the tasks of `mixture` together and writes the model folder `out`, the learning curve, and what it cost.
 
+    encoder: an encoder folder, or a model folder to go on from, with its heads of these tasks.
+
     Started once per rank by torchrun, the ranks train one model, and the first of them writes.
     """
     machine = prepare(runtime, here())
@@ -53,6 +55,8 @@ def tailor(
         heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
         model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
+        known = heads_of(encoder)
+        model.heads.load_state_dict({name: known.get(name, t) for name, t in model.heads.state_dict().items()})
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)
         if settings.tuning == "full":

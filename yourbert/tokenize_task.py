@@ -14,7 +14,7 @@ from yourbert.corpus import SplitRows
 from yourbert.errors import Problem, UserError, fail, nearest
 from yourbert.filenames import local_name
 from yourbert.packing import SplitWriter
-from yourbert.params import TaskData
+from yourbert.settings import TaskData
 from yourbert.storage import read_json, write_array, write_json
 from yourbert.tasks import SPLITS, Split, Task
 from yourbert.tokenizer import Tokenizer

@@ -21,8 +21,8 @@ from yourbert.distributed import ALONE, Gradients, Ranks
 from yourbert.errors import fail
 from yourbert.meter import Meter
 from yourbert.optim import adamw, move, rate
-from yourbert.params import Training
 from yourbert.progress import Progress
+from yourbert.settings import Training
 
 
 @dataclass(frozen=True)

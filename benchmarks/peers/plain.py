@@ -74,9 +74,9 @@ def _parity(job: Job) -> Block:
     """
     from benchmarks.ours import task_learner
     from yourbert.batching import gather
-    from yourbert.params import Runtime, Training
     from yourbert.predict import to_device
     from yourbert.runtime import prepare
+    from yourbert.settings import Runtime, Training
 
     machine = prepare(Runtime(device=job.device, precision="fp32", threads=job.threads, deterministic=False))
     settings = Training.model_validate(job.training | {"dropout": 0.0, "head_dropout": 0.0, "pooling": "cls"})

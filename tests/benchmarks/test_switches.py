@@ -21,9 +21,10 @@ from yourbert import attention, encoder, optim, runtime, train
 from yourbert.encoder import Embeddings, Encoder
 from yourbert.model_folder import load_model
 from yourbert.packing import open_tokens
-from yourbert.params import Mixture, Runtime, read_params
+from yourbert.params import read_params
 from yourbert.predict import Numbers, predict
 from yourbert.runtime import prepare
+from yourbert.settings import Mixture, Runtime
 from yourbert.tailor import tailor
 
 PARTS = (attention, encoder, optim, runtime, train, Embeddings, Encoder)

@@ -216,3 +216,16 @@ def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Projec
     again = project(*command)
     assert again.returncode == 0 and "experiments to run" not in again.stderr, "what is there is not run again"
     assert list(csv.DictReader((project.root / "report/search.csv").open())) == lines
+
+
+def test_a_chain_goes_on_from_another_model(project: Project) -> None:
+    chain = {"name": "sts-next", "init": "shared", "tasks": ["sts"], "sampling": "proportional", "lr": 1e-12}
+    project.set_params(chains=[chain])
+    stages = {s for s in ran(project.dvc("repro")) if s != "check"}
+    assert stages == {"chain@chain0-11711", "evaluate-chain@chain0-11711", "report"}
+    first, then = (
+        json.loads((project.root / f"metrics/runs/{run}/11711.json").read_text())["sts"]["dev"]["pearson"]
+        for run in ("shared", "sts-next")
+    )
+    assert then == pytest.approx(first, abs=1e-4), "with its encoder and its head; so small a rate changes nothing"
+    assert "sts-next" in (project.root / "report/report.md").read_text()

@@ -15,11 +15,11 @@ import pytest
 from yourbert.cost import Cost
 from yourbert.errors import UserError
 from yourbert.metrics import Array
-from yourbert.params import Params
 from yourbert.predictions import evaluate_split, overall_scores, read_predictions, write_predictions
 from yourbert.report.figures import Cell
 from yourbert.report.markdown import write_report
 from yourbert.report.tables import plain, score, table
+from yourbert.settings import Params
 from yourbert.storage import write_json
 from yourbert.tasks import Split, Task
 from yourbert.yamlfile import read_yaml

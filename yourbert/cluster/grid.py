@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yourbert.errors import UserError, fail, nearest
-from yourbert.params import PARAMS_FILE, Params, read_params
+from yourbert.params import PARAMS_FILE, read_params
+from yourbert.settings import Params
 
 HASH_CHARACTERS = 8
 

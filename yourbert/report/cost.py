@@ -77,7 +77,8 @@ def constant_score(gathered: Gathered, task: str) -> float:
 
 
 def _legend(gathered: Gathered) -> Iterator[str]:
-    yield "Means over seeds, of training with its evaluations. They differ a little each time a model is trained."
+    yield "Means over seeds, of training with its evaluations; what a chain goes on from is not counted in."
+    yield "They differ a little each time a model is trained."
     every = [cost for costs in gathered.costs.values() for cost in costs]
     if not all(cost.measured for cost in every):
         yield (

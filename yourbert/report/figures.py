@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from yourbert.metrics import RESAMPLING, Floats, bootstrap_rng, interval, rounded
-from yourbert.params import Params
 from yourbert.report.gather import LABELLED, Answers, Gathered, Place
 from yourbert.seeding import rng_for
+from yourbert.settings import Params
 from yourbert.significance import (
     Comparison,
     Draws,

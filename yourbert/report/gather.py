@@ -18,8 +18,8 @@ import numpy as np
 from yourbert.cost import Cost
 from yourbert.errors import Problem, UserError, fail
 from yourbert.metrics import Array, score_decided
-from yourbert.params import Params
 from yourbert.predictions import Predictions, read_predictions
+from yourbert.settings import Params
 from yourbert.storage import read_json
 from yourbert.tasks import Split, Task
 
@@ -61,8 +61,8 @@ class Gathered:
 
 
 def runs_of(params: Params) -> dict[str, tuple[str, ...]]:
-    """Every model of params.yaml and its tasks: one per task, then the mixtures."""
-    return {task: (task,) for task in params.tasks} | {m: tuple(x.tasks) for m, x in params.mixtures.items()}
+    """Every model of params.yaml and its tasks: one per task, then the mixtures, then the chains."""
+    return {task: (task,) for task in params.tasks} | {name: tuple(x.tasks) for name, x in params.shared.items()}
 
 
 def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Gathered:

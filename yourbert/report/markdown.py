@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from yourbert.params import Params
 from yourbert.report import tables
 from yourbert.report.answer import answer
 from yourbert.report.cost import cost_page
@@ -18,6 +17,7 @@ from yourbert.report.gather import Gathered, gather
 from yourbert.report.study import SOURCE
 from yourbert.report.tables import count, plain
 from yourbert.report.transfer import CHANGES, changes
+from yourbert.settings import Params
 from yourbert.storage import write_csv, write_json, write_text
 
 SEEN_QUORA = "all-MiniLM-L6-v2"

@@ -1,0 +1,250 @@
+"""The blocks of params.yaml as frozen, typed values, each documented beside its keys.
+
+Top-level training keys hold for every run; a task, a mixture or a chain may override any of them under its own name,
+so `-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` one. `yourbert/params.py` reads and checks the file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Task, Truncation
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+LabelText = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
+OnBadRow = Literal["error", "drop"]
+Precision = Literal["auto", "fp32", "bf16"]
+Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
+
+
+class Block(BaseModel):
+    """A block of params.yaml: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Training(Block):
+    """How one model is trained.
+
+    tuning: "full" moves every weight, "head" only the last layer on a frozen encoder. pooling: a text's vector is
+    BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the
+    schedule. batch_size: rows a step, per task. epochs: passes over the rows. dropout: inside the encoder;
+    head_dropout: before the last layer. warmup: share of all steps in which the rate climbs. clip: largest norm of
+    the gradient, 0 for none. average: decay, a step, of the running average of the weights, which is what is evaluated
+    and kept; 0 for the weights themselves. patience: evaluations without a better dev score before stopping, 0 for
+    never. order: how the first pass meets the rows, a curriculum or not (`yourbert/hardness.py`). consistency: what a
+    second look at the rows must not change, times consistency_weight (`yourbert/consistency.py`).
+    """
+
+    tuning: Literal["full", "head"]
+    pooling: Literal["cls", "mean"]
+    lr: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    epochs: Annotated[int, Field(ge=1)]
+    dropout: Share
+    head_dropout: Share
+    schedule: Literal["linear", "constant"]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    clip: Annotated[float, Field(ge=0)]
+    average: Share
+    class_weights: Literal["none", "balanced"]
+    patience: Annotated[int, Field(ge=0)]
+    order: Literal["shuffled", "short_first", "easy_first"]
+    consistency: Literal["none", "dropout", "adversarial"]
+    consistency_weight: Annotated[float, Field(ge=0)]
+
+
+class Overriding(Block):
+    """A block that may also hold any key of `Training`, where one task or mixture differs from the top level.
+
+    An empty value means no difference; `-S tasks.sst.lr=3e-5` can then fill it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+class TaskData(Block):
+    """What `tokenize` must know of a task: files of the corpus, their columns, what the labels may be.
+
+    labels: the label texts of a classification, in order. range: the two ends of a similarity scale. encoding: a
+    pair is read in one input ("cross") or as two ("bi"; a similarity is then their cosine). truncate: which end of
+    a long text stays.
+    """
+
+    kind: Kind
+    train: str
+    dev: str
+    test: str | None = None
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    label: str
+    id: str | None = None
+    labels: list[LabelText] | None = None
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    encoding: PairEncoding = "cross"
+    metric: Metric | None = None
+    max_length: Annotated[int, Field(ge=8)] = 128
+    truncate: Truncation = "head"
+    on_bad_row: OnBadRow = "error"
+
+    def problems(self) -> list[str]:
+        """What is wrong between the keys of this block."""
+        found = []
+        if self.kind == "classification" and len(self.labels or []) < 2:
+            found.append("a classification needs `labels`, at least two of them")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            found.append("`labels` names one label twice")
+        if self.kind == "similarity" and (self.range is None or self.range[0] >= self.range[1]):
+            found.append("a similarity needs `range`, its lowest and highest value")
+        if self.kind == "similarity" and len(self.text) != 2:
+            found.append("a similarity needs two columns in `text`")
+        if self.kind == "classification" and self.range is not None:
+            found.append("`range` belongs to a similarity")
+        if self.kind == "similarity" and self.labels is not None:
+            found.append("`labels` belong to a classification")
+        if self.encoding == "bi" and len(self.text) != 2:
+            found.append("encoding 'bi' needs two columns in `text`")
+        if self.metric is not None and self.metric not in METRICS[self.kind]:
+            found.append(f"a {self.kind} has the metrics {', '.join(METRICS[self.kind])}, not {self.metric}")
+        return found
+
+    def facts(self, name: str) -> Task:
+        low, high = self.range or (0.0, 1.0)
+        return Task(
+            name=name,
+            kind=self.kind,
+            labels=tuple(self.labels or ()),
+            low=float(low),
+            high=float(high),
+            pair=len(self.text) == 2,
+            encoding=self.encoding,
+            metric=self.metric or METRICS[self.kind][0],
+            max_length=self.max_length,
+            truncate=self.truncate,
+            columns=tuple(self.text),
+            id_column=self.id,
+        )
+
+
+class TaskBlock(Overriding):
+    data: TaskData
+
+
+class Mixture(Overriding):
+    """Tasks that one model learns together.
+
+    sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
+    in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards equal shares.
+    row_limit: rows of one task that count, at most, when an epoch is planned, 0 for all; a task with more gives other
+    rows in each epoch. weights: a task's factor in the loss, 1 where absent.
+    """
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    sampling: Sampling
+    temperature: Annotated[float, Field(ge=1)] = 2.0
+    row_limit: Annotated[int, Field(ge=0)] = 0
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class Chain(Mixture):
+    """A model that goes on from another: with its encoder, and its heads of the same tasks.
+
+    name: of the new model. init: the task, mixture or chain whose model with the same seed it starts from.
+    """
+
+    name: Name
+    init: Name
+
+
+class Pretrain(Block):
+    """Masked-language-model training on the tasks' own training text before fine-tuning.
+
+    text: a file or folder of further text (.txt, .txt.gz), one passage a line; "" for none.
+    """
+
+    enabled: bool
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    text: str
+    lr: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Share
+    mask_rate: Annotated[float, Field(gt=0, lt=1)]
+    max_length: Annotated[int, Field(ge=8)]
+
+
+class Evaluate(Block):
+    """bootstrap: resamples behind every interval. confidence: the share an interval covers.
+
+    submission: for a task, the second word of the heading of its hand-in file; tasks not named get no such file.
+    """
+
+    bootstrap: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    submission: dict[str, str]
+
+
+class Report(Block):
+    """permutations: draws of the paired test. alpha: the level at which a difference counts as real."""
+
+    permutations: Annotated[int, Field(ge=100)]
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Runtime(Block):
+    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core.
+
+    deterministic: whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does.
+    ranks: processes that train one model together, each on a GPU of its own, or on its share of the threads. They
+    change the order of sums and, with dropout, the masks; nothing else. Under torchrun its own number holds.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Precision
+    threads: Annotated[int, Field(ge=0)]
+    deterministic: bool
+    ranks: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class Params(Training, Runtime):
+    """All of params.yaml."""
+
+    model: str
+    corpus: str
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+    tasks: Annotated[dict[Name, TaskBlock], Field(min_length=1)]
+    mixtures: dict[Name, Mixture]
+    chains: list[Chain]
+    pretrain: Pretrain
+    evaluate: Evaluate
+    report: Report
+
+    @property
+    def shared(self) -> dict[str, Mixture]:
+        """Every model that is not a task's own, by name: the mixtures, then the chains."""
+        return {**self.mixtures, **{chain.name: chain for chain in self.chains}}
+
+    def training(self, run: str) -> Training:
+        """How the model named `run` is trained: the top-level keys with the run's own overrides."""
+        block: Overriding = self.tasks[run] if run in self.tasks else self.shared[run]
+        top = {key: getattr(self, key) for key in Training.model_fields}
+        own = {key: value for key, value in (block.model_extra or {}).items() if value is not None}
+        return Training.model_validate(top | own)
+
+    def pretraining(self) -> Training:
+        """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
+        own = self.pretrain.model_dump(include=set(Training.model_fields))
+        unused = {
+            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "average": 0.0, "class_weights": "none",
+            "patience": 0, "order": "shuffled", "consistency": "none", "consistency_weight": 0.0,
+        }  # fmt: skip
+        return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
+
+    def runtime(self, ranks: int = 1) -> Runtime:
+        """Where to compute: a stage that trains asks for `ranks` processes, any other for one."""
+        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"ranks": ranks})
