@@ -41,6 +41,7 @@ def command_line() -> CommandLine:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
     add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
+    add_skills(commands.add_parser("skills", help="which weights carry a task's skill", description=SKILLS))
     return parser
 
 
@@ -106,6 +107,41 @@ def subsets(options: argparse.Namespace) -> None:
     for title, names in (("added to params.yaml", new), ("there already", there)):
         if names:
             sys.stdout.write(f"{title}: {', '.join(names)}\n")
+
+
+SKILLS = """Grafts ever more of each model's weights onto the encoder that it came from: those that moved most, and as
+many that are chosen by the task's loss. Says what the grafted models score, how well calibrated they are, and how far
+the weights of several tasks are the same ones."""
+
+
+def add_skills(parser: argparse.ArgumentParser) -> None:
+    build = Path("build")
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="model folders")
+    parser.add_argument("--encoder", type=Path, default=build / "encoder", help="what they were tailored from")
+    parser.add_argument("--tokens", type=Path, default=build / "tokens", help="their tasks' tokens")
+    parser.add_argument("--shares", nargs="+", type=float, default=[1e-4, 1e-3, 1e-2, 1e-1], metavar="SHARE")
+    parser.add_argument("--steps", type=int, default=100, help="of learning a mask")
+    parser.add_argument("--out", type=Path, default=Path("report/skills"), metavar="FOLDER")
+    add_runtime(parser)
+    parser.set_defaults(command=skills)
+
+
+def skills(options: argparse.Namespace) -> None:
+    from tabulate import tabulate
+
+    from yourbert.settings import Runtime
+    from yourbert.skills import localise
+
+    runtime = Runtime(device=options.device, precision=options.precision, threads=options.threads, deterministic=False)
+    given = (options.models, options.encoder, options.tokens, options.shares, options.steps, runtime, options.out)
+    lines, pairs = localise(*given)
+    rows = [(run, mask, f"{share:g}", g.score, g.calibration) for run, mask, share, g in lines]
+    head = ("task", "weights", "share", "dev", "calibration error")
+    sys.stdout.write(tabulate(rows, head, "simple", floatfmt=".3f", disable_numparse=[2], missingval="-") + "\n\n")
+    sys.stdout.write("Share of a task's learnt weights that another task's mask holds too:\n\n")
+    sys.stdout.write(
+        tabulate(pairs, ("task", "other", "share", "overlap"), "simple", floatfmt=("", "", "g", ".3f")) + "\n"
+    )
 
 
 if __name__ == "__main__":
