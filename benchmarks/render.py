@@ -16,12 +16,12 @@ from tabulate import tabulate
 
 from benchmarks import goals, plots
 from benchmarks.cases import NEEDS
+from benchmarks.pages import fill
 from benchmarks.results import RESULTS, Results, Spread
-from yourbert.errors import exit_cleanly, fail
-from yourbert.storage import read_json, write_text
+from yourbert.errors import exit_cleanly
+from yourbert.storage import read_json
 
 PAGE = Path("docs/performance.md")
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 NOTHING = "No result file is there yet: `make bench`, then `python -m benchmarks.render`."
 STEPPING = ("train", "mlm")
 
@@ -41,11 +41,7 @@ def render(results: Path, page: Path) -> None:
     # Other commands keep their figures in the same folder.
     found = {name: Results(facts) for name, facts in read.items() if "suite" in facts}
     parts = [_section(name, measured, page) for name, measured in found.items()]
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        fail("C01", f"the page lacks the marks {BEGIN} and {END}", where=str(page), fix="put them back")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    write_text(page, "\n\n".join([before + BEGIN, *(parts or [NOTHING]), END + after]))
+    fill(page, parts or [NOTHING])
 
 
 def _section(name: str, results: Results, page: Path) -> str:

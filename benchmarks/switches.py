@@ -115,8 +115,14 @@ def plain_move(
     return norm
 
 
-def _pooled_of_all(self: Encoder, batch: Packed, rng: torch.Generator | None, pooling: Pooling) -> Tensor:
-    hidden_TE = self(batch, rng)
+def _pooled_of_all(
+    self: Encoder,
+    batch: Packed,
+    rng: torch.Generator | None,
+    pooling: Pooling,
+    embedded_TE: Tensor | None = None,
+) -> Tensor:
+    hidden_TE = self(batch, rng, embedded_TE)
     return self.pool_mean(hidden_TE, batch) if pooling == "mean" else self.pool_cls(hidden_TE, batch)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.render import BEGIN, END, NOTHING, render
+from benchmarks.pages import BEGIN, END
+from benchmarks.render import NOTHING, render
 from tests.benchmarks import made
 from yourbert.errors import UserError
 from yourbert.storage import write_json

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.agreement import table
 from benchmarks.cases import TRICKS, WITHOUT
 from benchmarks.interleave import Options
 from benchmarks.switches import SWITCHES, bernoulli_mask, off
-from tests.closure import ROOT
 from yourbert import attention, encoder, optim, runtime, train
 from yourbert.encoder import Embeddings, Encoder
 from yourbert.model_folder import load_model
@@ -86,27 +80,3 @@ def test_the_plain_mask_has_the_rate_that_is_asked_for() -> None:
     rng = torch.Generator().manual_seed(1)
     keep, factor = bernoulli_mask((1000, 100), 0.1, torch.zeros(1), rng)
     assert abs(float(keep.mean()) - 0.9) < 0.005 and factor == pytest.approx(1 / 0.9)
-
-
-def test_agreement_trains_both_ways_and_does_nothing_twice(options: Options, tmp_path: Path) -> None:
-    words = ["--tasks", "sst", "--seeds", "1", "2", "--epochs", "1", "--base", options.own, "--tokens", options.tokens]
-    words += ["--work", tmp_path / "work", "--out", tmp_path / "agreement.json"]
-    command = [sys.executable, "-m", "benchmarks.agreement", *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
-    facts = json.loads((tmp_path / "agreement.json").read_text())
-    scores = facts["tasks"]["sst"]["scores"]
-    assert [len(scores[way]) for way in ("on", "off")] == [2, 2] and "| sst" in done.stdout
-    assert str(tmp_path) not in facts["command"]
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("metrics.json")}
-    subprocess.run(command, check=True, cwd=ROOT, env=environment)
-    assert {path: path.stat().st_mtime_ns for path in written} == written and len(written) == 4
-
-
-def test_the_table_says_how_far_apart_and_how_sure() -> None:
-    scores = {"on": [0.48, 0.50], "off": [0.49, 0.48]}
-    one = {"metric": "accuracy", "scores": scores, "difference": 0.005, "low": -0.01, "high": 0.02, "p": 0.4}
-    line = table({"sst": one | {"noise": 0.01}}).splitlines()[-1]
-    assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "sst", "accuracy", "0.4900", "0.4850", "+0.0050 (-0.0100 to +0.0200)", "0.400", "0.0100",
-    ]  # fmt: skip

@@ -1,0 +1,318 @@
+"""Which tailoring is better? The same seeds trained in two ways or more, compared by the report's own paired test.
+
+    python -m benchmarks.questions pooling average --runs sst sts --seeds 1 2 3 4 5 --jobs 2
+
+Each question of `QUESTIONS` is a few ways to train, the first of which the others are set against. A run is a task or
+mixture of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of one thread; what is
+trained already (--work) is not trained again, also when another question asks for it. Prints a table, keeps the
+answers in benchmarks/results/questions.json and puts all of them into docs/findings.md (--page).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks import machine
+from benchmarks.pages import fill
+from benchmarks.results import RESULTS
+from yourbert.errors import fail, nearest
+from yourbert.params import read_params
+from yourbert.settings import Mixture, Params, TaskData, Training
+from yourbert.storage import read_json, write_json
+
+OUT = RESULTS / "questions.json"
+PURPOSE = "questions"
+
+
+@dataclass(frozen=True)
+class Way:
+    """What differs from params.yaml: keys of `Training`, of `Mixture`, and of `TaskData` for every pair of texts.
+
+    plain: in fp32 without any speed trick.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    asks: str
+    ways: tuple[Way, ...]
+
+
+QUESTIONS = {
+    "tricks": Question(
+        "Do the tricks that make training fast change what is learnt?",
+        (Way("all on", {}), Way("all off, fp32", {}, plain=True)),
+    ),
+    "pooling": Question(
+        "Which vector should a head read: the pooled first token or the mean of all?",
+        (Way("first token", {"pooling": "cls"}), Way("mean", {"pooling": "mean"})),
+    ),
+    "encoding": Question(
+        "Should a pair be read in one input, or each text by itself?",
+        (Way("one input", {"encoding": "cross"}), Way("two inputs, compared", {"encoding": "bi", "pooling": "mean"})),
+    ),
+    "average": Question(
+        "Does averaging the weights of the last steps help?",
+        (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
+    ),
+    "consistency": Question(
+        "Does adaptive regularisation help?",
+        (
+            Way("none", {"consistency": "none"}),
+            Way("dropout (R-Drop)", {"consistency": "dropout"}),
+            Way("adversarial (SMART)", {"consistency": "adversarial"}),
+        ),
+    ),
+    "order": Question(
+        "Does a curriculum help?",
+        (
+            Way("shuffled", {"order": "shuffled"}),
+            Way("short rows first", {"order": "short_first"}),
+            Way("easy rows first", {"order": "easy_first"}),
+        ),
+    ),
+    "sampling": Question(
+        "By which rule should a shared model meet its tasks?",
+        tuple(
+            Way(name, {"sampling": name})
+            for name in ("annealed", "proportional", "temperature", "round_robin", "joint")
+        ),
+    ),
+    "tuning": Question(
+        "Whole model or last layer?",
+        (Way("whole model", {"tuning": "full"}), Way("last layer", {"tuning": "head", "lr": 1e-3})),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: what `tailor` is told, and where it is kept."""
+
+    run: str
+    seed: int
+    way: Way
+    place: Path
+
+
+def main() -> None:
+    given = _options()
+    params = read_params()
+    trials = [
+        trial(run, seed, way, params, given)
+        for name in given.questions
+        for seed in given.seeds
+        for run in given.runs
+        for way in QUESTIONS[name].ways
+    ]
+    if given.child:
+        _train(next(one for one in trials if one.place.name == given.child), params, given)
+        return
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for one in pool.map(partial(_in_a_process, given=given), {one.place: one for one in trials}.values()):
+            print(one.run, one.seed, one.way.name, one.place, file=sys.stderr, flush=True)
+    known = read_json(given.out) if given.out.exists() else {}
+    for name in given.questions:
+        found = {run: compared(name, run, params, given) for run in given.runs}
+        print(f"\n{QUESTIONS[name].asks}\n\n{table(found)}")
+        facts = {"command": machine.command("benchmarks.questions"), "machine": machine.facts("cpu")}
+        known[name] = {**facts, "runs": {**known.get(name, {}).get("runs", {}), **found}}
+    write_json(given.out, known)
+    fill(given.page, [section(name, known[name]) for name in QUESTIONS if name in known])
+
+
+def section(name: str, answered: dict[str, Any]) -> str:
+    """A question and its answers as the page shows them."""
+    facts = answered["machine"]
+    runs = list(answered["runs"].values())
+    seeds = ", ".join(str(seed) for seed in runs[0]["seeds"])
+    how = f"`{answered['command']}`; seeds {seeds}; revision {facts['revision']}, torch {facts['packages']['torch']}."
+    return "\n\n".join([f"### {QUESTIONS[name].asks}", table(answered["runs"]), how])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("questions", nargs="+", choices=QUESTIONS, metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument("--runs", nargs="+", default=["sst", "sts"], help="tasks and mixtures of params.yaml")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--epochs", type=int, help="instead of those of params.yaml")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, a thread each")
+    parser.add_argument("--base", type=Path, default=Path("build/base"))
+    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    parser.add_argument("--work", type=Path, default=Path("build/bench/questions"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--page", type=Path, default=Path("docs/findings.md"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
+    """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
+    if run not in params.tasks and run not in params.mixtures:
+        known = [*params.tasks, *params.mixtures]
+        fail("P05", f"no task or mixture '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
+    changes = way.changes | ({"epochs": epochs} if epochs else {})
+    mixture = params.mixtures.get(run) or Mixture(tasks=[run], sampling="proportional")
+    own = {key: value for key, value in changes.items() if key in Mixture.model_fields}
+    settings = {key: value for key, value in changes.items() if key in Training.model_fields}
+    data = {key: value for key, value in changes.items() if key in TaskData.model_fields}
+    assert own.keys() | settings.keys() | data.keys() == changes.keys(), "a way changes what there is"
+    told = {task: params.tasks[task].data for task in mixture.tasks}
+    read = {task: facts.model_copy(update=data) if len(facts.text) == 2 else facts for task, facts in told.items()}
+    return mixture.model_copy(update=own), params.training(run).model_copy(update=settings), read
+
+
+def trial(run: str, seed: int, way: Way, params: Params, given: argparse.Namespace) -> Trial:
+    """Its place follows from what decides the result, so that questions share what they have in common."""
+    from yourbert.checkpoint import fingerprint
+
+    mixture, settings, data = _told(run, way, params, given.epochs)
+    facts = {
+        "mixture": mixture.model_dump(), "settings": settings.model_dump(), "plain": way.plain,
+        "tasks": {task: facts.model_dump() for task, facts in data.items()},
+    }  # fmt: skip
+    return Trial(run, seed, way, given.work / f"{run}-{seed}-{fingerprint(facts)[:12]}")
+
+
+def _in_a_process(one: Trial, given: argparse.Namespace) -> Trial:
+    if not (one.place / "metrics.json").exists():
+        one.place.mkdir(parents=True, exist_ok=True)
+        words = [
+            *given.questions,
+            "--runs",
+            one.run,
+            "--seeds",
+            one.seed,
+            "--base",
+            given.base,
+            "--corpus",
+            given.corpus,
+        ]
+        words += ["--work", given.work, *(["--epochs", given.epochs] if given.epochs else [])]
+        command = [sys.executable, "-m", "benchmarks.questions", *map(str, words), "--child", one.place.name]
+        with (one.place / "log").open("w") as log:
+            subprocess.run(command, stdout=log, stderr=log, check=True)
+    return one
+
+
+def _train(one: Trial, params: Params, given: argparse.Namespace) -> None:
+    """Trains and evaluates in this process; the metrics are written last."""
+    from benchmarks.switches import SWITCHES, off
+    from yourbert.evaluate import evaluate
+    from yourbert.tailor import tailor
+    from yourbert.tokenize_task import tokenize_task
+
+    mixture, settings, data = _told(one.run, one.way, params, given.epochs)
+    runtime = params.runtime().model_copy(update={"threads": 1})
+    if one.way.plain:
+        runtime = runtime.model_copy(update={"precision": "fp32"})
+    place = one.place
+    for task, facts in data.items():
+        tokenize_task(task, facts, given.corpus, given.base, place / "tokens" / task)
+    with off(*(SWITCHES if one.way.plain else ())):
+        tailor(
+            f"{PURPOSE}: {place.name}", mixture, settings, runtime, one.seed, given.base, place / "tokens",
+            place / "model", place / "curve.csv", place / "cost.json",
+        )  # fmt: skip
+        evaluate(
+            place / "model", place / "tokens", params.evaluate, runtime, place / "answers", place / "metrics.json",
+            place / "confusion.csv",
+        )  # fmt: skip
+    shutil.rmtree(place / "tokens")
+
+
+def compared(name: str, run: str, params: Params, given: argparse.Namespace) -> dict[str, Any]:
+    """Scores by seed of every way, what they cost, and each way's paired test against the first, task by task."""
+    ways = QUESTIONS[name].ways
+    places = {way.name: [trial(run, seed, way, params, given).place for seed in given.seeds] for way in ways}
+    tasks = params.mixtures[run].tasks if run in params.mixtures else [run]
+    costs = {way: [read_json(place / "cost.json") for place in of] for way, of in places.items()}
+    return {
+        "seeds": given.seeds,
+        "epochs": given.epochs,
+        "seconds": {way: round(fmean(one["seconds"] for one in of), 1) for way, of in costs.items()},
+        "tasks": {task: _task(name, task, places, params) for task in tasks},
+    }
+
+
+def _task(name: str, task: str, places: dict[str, list[Path]], params: Params) -> dict[str, Any]:
+    import numpy as np
+
+    from yourbert.metrics import score_decided
+    from yourbert.predictions import read_predictions
+    from yourbert.seeding import rng_for
+    from yourbert.significance import compare, holm, paired, verdict
+
+    facts = params.tasks[task].data.facts(task)
+    read = {way: [read_predictions(p / "answers" / f"{task}-dev.csv", facts) for p in of] for way, of in places.items()}
+    answers = {way: np.stack([one.predicted_R for one in runs]) for way, runs in read.items()}
+    first, *others = places
+    labels_R = read[first][0].labels_R
+    assert labels_R is not None, "a dev split has labels"
+    scores = {
+        way: [score_decided(facts, one_R, labels_R)[facts.metric] for one_R in answers_SR]
+        for way, answers_SR in answers.items()
+    }
+    found = {}
+    for way in others:
+        draws = paired(
+            facts.metric, answers[way], answers[first], labels_R, classes=len(facts.labels),
+            permutations=params.report.permutations, resamples=params.evaluate.bootstrap,
+            generator=rng_for(0, PURPOSE, name, task, way),
+        )  # fmt: skip
+        assert draws is not None, "every score is defined"
+        found[way] = compare(draws, params.evaluate.confidence)
+    adjusted = holm([one.p for one in found.values()])
+    return {
+        "metric": facts.metric,
+        "scores": {way: [round(value, 5) for value in values] for way, values in scores.items()},
+        "against": {
+            way: {
+                "difference": round(one.difference, 5), "low": round(one.low, 5), "high": round(one.high, 5),
+                "p": round(p, 5), "verdict": verdict(one.difference, p, params.report.alpha),
+            }
+            for (way, one), p in zip(found.items(), adjusted, strict=True)
+        },
+    }  # fmt: skip
+
+
+def table(found: dict[str, Any]) -> str:
+    """A line for each way, run and task: mean and deviation over seeds, how far above the first way, seconds."""
+    rows = []
+    for run, of_run in found.items():
+        for task, one in of_run["tasks"].items():
+            for way, values in one["scores"].items():
+                spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+                rival = one["against"].get(way)
+                gap = "-"
+                if rival:
+                    ends = f"{rival['low']:+.3f} to {rival['high']:+.3f}"
+                    gap = f"{rival['verdict']}: {rival['difference']:+.3f} ({ends}), p = {rival['p']:.3f}"
+                rows.append(
+                    [run, f"{task} ({one['metric']})", way, f"{fmean(values):.3f}{spread}", gap,
+                     f"{of_run['seconds'][way]:.0f}"]
+                )  # fmt: skip
+    head = ["model", "dev of", "way", "mean ± sd over seeds", "against the first (95% interval)", "seconds"]
+    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    import stages  # noqa: F401  # sets up OpenMP before torch is imported, as every stage does
+
+    main()
