@@ -65,7 +65,11 @@ QUESTIONS = {
     ),
     "encoding": Question(
         "Should a pair be read in one input, or each text by itself?",
-        (Way("one input", {"encoding": "cross"}), Way("two inputs, compared", {"encoding": "bi", "pooling": "mean"})),
+        # Each at the rate that suited it in scratch runs.
+        (
+            Way("one input", {"encoding": "cross", "lr": 1e-4}),
+            Way("two inputs, compared", {"encoding": "bi", "lr": 5e-5}),
+        ),
     ),
     "average": Question(
         "Does averaging the weights of the last steps help?",
