@@ -32,7 +32,7 @@ lint: $(VENV)/ready-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/ready-bench data
-	$(BIN)/dvc repro --quiet tokenize
+	$(BIN)/dvc repro --quiet download
 	$(BIN)/python -m benchmarks.run cpu
 
 bench-gpu:

@@ -85,8 +85,10 @@ class Run:
     """One run over a suite's cases; `facts` is what the result file holds."""
 
     def __init__(self, suite: Suite, cases: Sequence[Case], options: Options) -> None:
+        from benchmarks.rows import as_peers_read
+
         self.cases, self.options = cases, options
-        self.params: Params = read_params(options.params)
+        self.params: Params = as_peers_read(read_params(options.params))
         self.device: Device = "cuda" if suite == "gpu" else "cpu"
         self.bf16 = _computes_bf16(self.device)
         self.workers: dict[str, Worker] = {}

@@ -67,6 +67,15 @@ def _draw(folder: Path, layers: int, width: int, vocabulary: int) -> None:
     save_encoder(folder, random_encoder(config, torch.Generator().manual_seed(0)), None)
 
 
+def as_peers_read(params: Params) -> Params:
+    """The parameters under which YourBERT reads and pools as the peers' models do: pairs in one input, first token."""
+    tasks = {
+        name: task.model_copy(update={"data": task.data.model_copy(update={"encoding": "cross"}), "pooling": None})
+        for name, task in params.tasks.items()
+    }
+    return params.model_copy(update={"tasks": tasks, "pooling": "cls"})
+
+
 def tokens_of_corpus(corpus: Path, own: Path, params: Params, scratch: Path) -> Path:
     """The tokens of a corpus folder, for every task of params.yaml; made again when corpus or vocabulary changes."""
     from yourbert.tokenize_task import tokenize_task

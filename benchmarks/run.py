@@ -21,6 +21,8 @@ from yourbert.storage import write_json
 
 
 def parsed() -> tuple[Suite, str, list[Case], Options]:
+    from benchmarks.rows import as_peers_read, tokens_of_corpus
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=sorted(SUITES))
     parser.add_argument("--name", help="of the result file in benchmarks/results (default: the suite)")
@@ -30,8 +32,7 @@ def parsed() -> tuple[Suite, str, list[Case], Options]:
     parser.add_argument("--steps", type=int, help="so many timed steps a block, after one of warm-up")
     parser.add_argument("--only", default="", help="cases whose name holds one of these words, with commas between")
     parser.add_argument("--weights", type=Path, default=Options.own, help="folder of the weights and the vocabulary")
-    parser.add_argument("--tokens", type=Path, default=Options.tokens)
-    parser.add_argument("--corpus", type=Path, help="a folder with the tasks' files, tokenized first")
+    parser.add_argument("--corpus", type=Path, default=Options.corpus, help="a folder with the tasks' files")
     given = parser.parse_args()
     cases = [
         _changed(case, given) for case in SUITES[given.suite] if any(w in case.name for w in given.only.split(","))
@@ -39,12 +40,9 @@ def parsed() -> tuple[Suite, str, list[Case], Options]:
     _look_for(given)
     if not cases:
         fail("P05", f"no case holds '{given.only}'", where="--only", fix="leave --only out to see all names")
-    options = Options(own=given.weights, tokens=given.tokens, threads=given.threads, minutes=given.minutes)
-    if given.corpus:
-        from benchmarks.rows import tokens_of_corpus
-
-        tokens = tokens_of_corpus(given.corpus, options.own, read_params(options.params), options.scratch)
-        options = replace(options, corpus=given.corpus, tokens=tokens)
+    options = Options(own=given.weights, corpus=given.corpus, threads=given.threads, minutes=given.minutes)
+    read = as_peers_read(read_params(options.params))
+    options = replace(options, tokens=tokens_of_corpus(given.corpus, options.own, read, options.scratch))
     return given.suite, given.name or given.suite, cases, options
 
 
@@ -54,9 +52,8 @@ def _look_for(given: argparse.Namespace) -> None:
         fail(
             "C01", "there is no vocab.txt", where=str(given.weights), fix="run `make bench`, which fetches the weights"
         )
-    place = given.corpus or given.tokens
-    if not place.is_dir():
-        fail("C01", "there is no such folder", where=str(place), fix="run `make bench`, or name a --corpus")
+    if not given.corpus.is_dir():
+        fail("C01", "there is no such folder", where=str(given.corpus), fix="run `make bench`, or name a --corpus")
 
 
 def _changed(case: Case, given: argparse.Namespace) -> Case:

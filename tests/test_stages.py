@@ -29,7 +29,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 SHIPPED["chains"] = [{"name": "next", "init": "shared", "tasks": ["sts"], "sampling": "proportional"}]
 OTHER: dict[str, Any] = {
-    "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "mean", "schedule": "constant",
+    "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "cls", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
     "deterministic": True, "order": "easy_first", "consistency": "adversarial", "average": 0.9,
 }  # fmt: skip
