@@ -19,6 +19,7 @@ def run_in_queue(experiments: Sequence[Experiment], targets: Sequence[str], jobs
 
     Raises UserError (X25) when the queue does not take them. Interrupted, the workers finish what they have begun.
     """
+    before = {task for task, _, _ in states()}
     for one in experiments:
         overrides = [word for override in one.overrides for word in ("-S", override)]
         dvc("exp", "run", "--queue", "--name", one.name, *overrides, *targets)
@@ -26,17 +27,16 @@ def run_in_queue(experiments: Sequence[Experiment], targets: Sequence[str], jobs
     waiting = {one.name for one in experiments}
     while waiting:
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        for name, status in states():
-            if name in waiting and status in ENDED:
+        for task, name, status in states():
+            if task not in before and name in waiting and status in ENDED:
                 waiting.discard(name)
                 yield name, status == "Success"
 
 
-def states() -> list[tuple[str, str]]:
-    """Name and state of every named experiment in the queue, the latest last."""
-    lines = dvc("queue", "status").splitlines()
-    cells = [line.split() for line in lines if line.strip()]
-    return [(words[1], words[-1]) for words in reversed(cells) if len(words) > 2 and words[0] != "Task"]
+def states() -> list[tuple[str, str, str]]:
+    """Task, name and state of every named experiment that the queue knows; a name may have older tasks that failed."""
+    cells = [line.split() for line in dvc("queue", "status").splitlines()]
+    return [(words[0], words[1], words[-1]) for words in cells if len(words) > 3 and words[0] != "Task"]
 
 
 def dvc(*words: str) -> str:
