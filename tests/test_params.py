@@ -111,8 +111,8 @@ def test_the_place_is_the_line_of_the_key(tmp_path: Path) -> None:
 def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
     params = read_params(changed(tmp_path, "  sst:\n    lr:", "  sst:\n    lr: 3e-05"))
     assert params.training("sst").lr == 3e-5
-    assert params.training("sts").lr == params.lr
-    assert params.training("sst").model_copy(update={"lr": params.lr}) == params.training("sts")
+    assert params.training("cfimdb").lr == params.lr
+    assert params.training("sst").model_copy(update={"lr": params.lr}) == params.training("cfimdb")
 
 
 @pytest.mark.parametrize(
