@@ -105,16 +105,16 @@ def scores(start: str, names: Iterable[str], targets: bool) -> dict[str, Scores]
     When only some `targets` were run, an experiment's commit still holds the other runs' older scores: runs whose
     files are those of the starting commit in every experiment are left out.
     """
-    before = _run_files(start)
-    files = {name: _run_files(experiment_ref(start, name)) for name in names}
+    before = files_in(start, RUNS)
+    files = {name: files_in(experiment_ref(start, name), RUNS) for name in names}
     changed = {path for own in files.values() for path, blob in own.items() if before.get(path) != blob}
     shown = changed if targets and changed else {path for own in files.values() for path in own}
     return {name: _scores({p: blob for p, blob in own.items() if p in shown}) for name, own in files.items()}
 
 
-def _run_files(commit: str) -> dict[str, str]:
-    """Path -> blob of the metrics of single runs in a commit."""
-    lines = git("ls-tree", "-r", commit, RUNS).decode().splitlines()
+def files_in(commit: str, folder: str) -> dict[str, str]:
+    """Path -> blob of the files below a folder in a commit."""
+    lines = git("ls-tree", "-r", commit, folder).decode().splitlines()
     entries = (line.split(maxsplit=3) for line in lines)
     return {path: blob for _, _, blob, path in entries}
 

@@ -41,7 +41,8 @@ def search(options: argparse.Namespace) -> None:
     candidates, lines = space.first(), []
     for rung, budget in enumerate(space.budgets()):
         experiments = {candidate: space.experiment(candidate, budget) for candidate in candidates}
-        _run([e for e in experiments.values() if e.name not in finished(start)], start, options)
+        here = finished(start)
+        _run([e for e in experiments.values() if e.name not in here], start, options)
         found = _scores(start, experiments, options)
         lines += _lines(start, rung, budget, experiments, found)
         if not found:
@@ -69,13 +70,12 @@ def _run(experiments: Sequence[Experiment], start: str, options: argparse.Namesp
     if not experiments:
         return
     LOGGER.info("%d experiments to run, from commit %s", len(experiments), start[:7])
-    ended = _on_ray(experiments, start, options) if options.ray else _in_queue(experiments, options)
+    if options.ray:
+        ended = _on_ray(experiments, start, options)
+    else:
+        ended = run_in_queue(experiments, options.targets, options.jobs)
     for number, (name, succeeded) in enumerate(ended, start=1):
         LOGGER.info("%d/%d %s: %s", number, len(experiments), name, "done" if succeeded else "failed")
-
-
-def _in_queue(experiments: Sequence[Experiment], options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
-    return run_in_queue(experiments, options.targets, options.jobs)
 
 
 def _on_ray(experiments: Sequence[Experiment], start: str, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:

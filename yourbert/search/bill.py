@@ -1,11 +1,11 @@
-"""What a search cost, and what each of its experiments scored, from the commits that they left."""
+"""What the experiments of a search cost, from the commits that they left."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 
-from yourbert.cluster.repository import experiment_ref, git
+from yourbert.cluster.repository import experiment_ref, files_in, git
 from yourbert.cost import Cost
 
 COSTS = "metrics/cost/"
@@ -13,14 +13,8 @@ COSTS = "metrics/cost/"
 
 def costs(start: str, names: Iterable[str]) -> dict[str, Cost]:
     """Experiment -> what its trainings cost; a model that it took over from the starting commit cost nothing."""
-    before = _files(start)
-    return {name: _sum(_files(experiment_ref(start, name)), before) for name in names}
-
-
-def _files(commit: str) -> dict[str, str]:
-    """Path -> blob of the costs in a commit."""
-    lines = git("ls-tree", "-r", commit, COSTS).decode().splitlines()
-    return {path: blob for _, _, blob, path in (line.split(maxsplit=3) for line in lines)}
+    before = files_in(start, COSTS)
+    return {name: _sum(files_in(experiment_ref(start, name), COSTS), before) for name in names}
 
 
 def _sum(files: dict[str, str], before: dict[str, str]) -> Cost:
