@@ -31,7 +31,7 @@ from yourbert.optim import adamw
 from yourbert.packing import PackedSplit, pack, pieces_in
 from yourbert.params import read_params
 from yourbert.predict import predict
-from yourbert.pretrain import NAME, MlmLearner, MlmModel
+from yourbert.pretrain import NAME, MlmLearner, MlmModel, masking_of
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import Machine, computes_bf16, generator, prepare
 from yourbert.settings import Mixture, Precision, Runtime, TaskData, Training
@@ -142,13 +142,13 @@ def _mlm(job: Job, machine: Machine) -> Block:
     encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device)
-    settings, rate = Training.model_validate(job.training), params.pretrain.mask_rate
-    tokenizer = Tokenizer.load(Path(job.weights))
-    learner = MlmLearner(model, rows, rows, tokenizer, settings, rate, machine, job.seed)
+    settings = Training.model_validate(job.training)
+    masking = masking_of(Tokenizer.load(Path(job.weights)), params.pretrain)
+    learner = MlmLearner(model, rows, rows, masking, settings, machine, job.seed)
     taken = _run(learner, settings, job, OneByOne)
     read = batches(rows, job, NAME)[job.warmup :]
-    ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, tokenizer.special_ids)).sum()) for rows_B in read)
-    return _block(job, machine, taken, lengths(rows, read), mlm_head_flops(encoder.config, rate * ordinary))
+    ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, masking.special_ids)).sum()) for rows_B in read)
+    return _block(job, machine, taken, lengths(rows, read), mlm_head_flops(encoder.config, masking.rate * ordinary))
 
 
 def _predict(job: Job, machine: Machine) -> Block:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -27,25 +26,12 @@ from tabulate import tabulate
 from benchmarks import machine
 from benchmarks.pages import fill
 from benchmarks.results import RESULTS
-from yourbert.errors import fail, nearest
+from benchmarks.trials import PURPOSE, Setup, Trial, Way, train, trial
 from yourbert.params import read_params
-from yourbert.settings import Mixture, Params, TaskData, Training
+from yourbert.settings import Params
 from yourbert.storage import read_json, write_json
 
 OUT = RESULTS / "questions.json"
-PURPOSE = "questions"
-
-
-@dataclass(frozen=True)
-class Way:
-    """What differs from params.yaml: keys of `Training`, of `Mixture`, and of `TaskData` for every pair of texts.
-
-    plain: in fp32 without any speed trick.
-    """
-
-    name: str
-    changes: dict[str, Any]
-    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +84,21 @@ QUESTIONS = {
             for name in ("annealed", "proportional", "temperature", "round_robin", "joint")
         ),
     ),
+    "own_text": Question(
+        "Does it pay to pretrain on the task's own text?",
+        (
+            Way("as it comes", {}),
+            Way("10 epochs of it", {}, pretrain={"epochs": 10}),
+            Way("10 epochs, whole words masked", {}, pretrain={"epochs": 10, "whole_words": True}),
+        ),
+    ),
+    "further_text": Question(
+        "Does it pay to pretrain on further text of the domain?",
+        (
+            Way("as it comes", {}),
+            Way("one epoch of it", {}, pretrain={"epochs": 1}, further_text=True),
+        ),
+    ),
     "tuning": Question(
         "Whole model or last layer?",
         (Way("whole model", {"tuning": "full"}), Way("last layer", {"tuning": "head", "lr": 1e-3})),
@@ -105,35 +106,29 @@ QUESTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One training: what `tailor` is told, and where it is kept."""
-
-    run: str
-    seed: int
-    way: Way
-    place: Path
-
-
 def main() -> None:
     given = _options()
     params = read_params()
-    trials = [
-        trial(run, seed, way, params, given)
+    setup = Setup(given.base, given.corpus, given.work, given.epochs, given.text)
+    asked = {
+        (name, run): {
+            way.name: [trial(run, seed, way, params, setup) for seed in given.seeds] for way in QUESTIONS[name].ways
+        }
         for name in given.questions
-        for seed in given.seeds
         for run in given.runs
-        for way in QUESTIONS[name].ways
-    ]
+    }
+    trials = [one for ways in asked.values() for of in ways.values() for one in of]
+    before = [one.after for one in trials if one.after]
     if given.child:
-        _train(next(one for one in trials if one.place.name == given.child), params, given)
+        train(next(one for one in before + trials if one.place.name == given.child), params, setup)
         return
     with ThreadPoolExecutor(given.jobs) as pool:
-        for one in pool.map(partial(_in_a_process, given=given), {one.place: one for one in trials}.values()):
-            print(one.run, one.seed, one.way.name, one.place, file=sys.stderr, flush=True)
+        for wave in (before, trials):
+            for one in pool.map(_in_a_process, {one.place: one for one in wave}.values()):
+                print(one.run, one.seed, one.way.name, one.place, file=sys.stderr, flush=True)
     known = read_json(given.out) if given.out.exists() else {}
     for name in given.questions:
-        found = {run: compared(name, run, params, given) for run in given.runs}
+        found = {run: compared(name, run, asked[name, run], params) for run in given.runs}
         print(f"\n{QUESTIONS[name].asks}\n\n{table(found)}")
         facts = {"command": machine.command("benchmarks.questions"), "machine": machine.facts("cpu")}
         known[name] = {**facts, "runs": {**known.get(name, {}).get("runs", {}), **found}}
@@ -159,6 +154,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, a thread each")
     parser.add_argument("--base", type=Path, default=Path("build/base"))
     parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    parser.add_argument("--text", type=Path, help="further text of the domain, for the questions that ask for it")
     parser.add_argument("--work", type=Path, default=Path("build/bench/questions"))
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--page", type=Path, default=Path("docs/findings.md"))
@@ -166,91 +162,23 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
-    """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
-    if run not in params.tasks and run not in params.mixtures:
-        known = [*params.tasks, *params.mixtures]
-        fail("P05", f"no task or mixture '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
-    changes = way.changes | ({"epochs": epochs} if epochs else {})
-    mixture = params.mixtures.get(run) or Mixture(tasks=[run], sampling="proportional")
-    own = {key: value for key, value in changes.items() if key in Mixture.model_fields}
-    settings = {key: value for key, value in changes.items() if key in Training.model_fields}
-    data = {key: value for key, value in changes.items() if key in TaskData.model_fields}
-    assert own.keys() | settings.keys() | data.keys() == changes.keys(), "a way changes what there is"
-    told = {task: params.tasks[task].data for task in mixture.tasks}
-    read = {task: facts.model_copy(update=data) if len(facts.text) == 2 else facts for task, facts in told.items()}
-    return mixture.model_copy(update=own), params.training(run).model_copy(update=settings), read
-
-
-def trial(run: str, seed: int, way: Way, params: Params, given: argparse.Namespace) -> Trial:
-    """Its place follows from what decides the result, so that questions share what they have in common."""
-    from yourbert.checkpoint import fingerprint
-
-    mixture, settings, data = _told(run, way, params, given.epochs)
-    facts = {
-        "mixture": mixture.model_dump(), "settings": settings.model_dump(), "plain": way.plain,
-        "tasks": {task: facts.model_dump() for task, facts in data.items()},
-    }  # fmt: skip
-    return Trial(run, seed, way, given.work / f"{run}-{seed}-{fingerprint(facts)[:12]}")
-
-
-def _in_a_process(one: Trial, given: argparse.Namespace) -> Trial:
-    if not (one.place / "metrics.json").exists():
+def _in_a_process(one: Trial) -> Trial:
+    """Trains it in a process of its own, by this very command."""
+    if not one.done:
         one.place.mkdir(parents=True, exist_ok=True)
-        words = [
-            *given.questions,
-            "--runs",
-            one.run,
-            "--seeds",
-            one.seed,
-            "--base",
-            given.base,
-            "--corpus",
-            given.corpus,
-        ]
-        words += ["--work", given.work, *(["--epochs", given.epochs] if given.epochs else [])]
-        command = [sys.executable, "-m", "benchmarks.questions", *map(str, words), "--child", one.place.name]
+        command = [sys.executable, "-m", "benchmarks.questions", *sys.argv[1:], "--child", one.place.name]
         with (one.place / "log").open("w") as log:
             subprocess.run(command, stdout=log, stderr=log, check=True)
     return one
 
 
-def _train(one: Trial, params: Params, given: argparse.Namespace) -> None:
-    """Trains and evaluates in this process; the metrics are written last."""
-    from benchmarks.switches import SWITCHES, off
-    from yourbert.evaluate import evaluate
-    from yourbert.tailor import tailor
-    from yourbert.tokenize_task import tokenize_task
-
-    mixture, settings, data = _told(one.run, one.way, params, given.epochs)
-    runtime = params.runtime().model_copy(update={"threads": 1})
-    if one.way.plain:
-        runtime = runtime.model_copy(update={"precision": "fp32"})
-    place = one.place
-    for task, facts in data.items():
-        tokenize_task(task, facts, given.corpus, given.base, place / "tokens" / task)
-    with off(*(SWITCHES if one.way.plain else ())):
-        tailor(
-            f"{PURPOSE}: {place.name}", mixture, settings, runtime, one.seed, given.base, place / "tokens",
-            place / "model", place / "curve.csv", place / "cost.json",
-        )  # fmt: skip
-        evaluate(
-            place / "model", place / "tokens", params.evaluate, runtime, place / "answers", place / "metrics.json",
-            place / "confusion.csv",
-        )  # fmt: skip
-    shutil.rmtree(place / "tokens")
-
-
-def compared(name: str, run: str, params: Params, given: argparse.Namespace) -> dict[str, Any]:
+def compared(name: str, run: str, trials: Mapping[str, list[Trial]], params: Params) -> dict[str, Any]:
     """Scores by seed of every way, what they cost, and each way's paired test against the first, task by task."""
-    ways = QUESTIONS[name].ways
-    places = {way.name: [trial(run, seed, way, params, given).place for seed in given.seeds] for way in ways}
+    places = {way: [one.place for one in of] for way, of in trials.items()}
     tasks = params.mixtures[run].tasks if run in params.mixtures else [run]
-    costs = {way: [read_json(place / "cost.json") for place in of] for way, of in places.items()}
     return {
-        "seeds": given.seeds,
-        "epochs": given.epochs,
-        "seconds": {way: round(fmean(one["seconds"] for one in of), 1) for way, of in costs.items()},
+        "seeds": [one.seed for one in next(iter(trials.values()))],
+        "seconds": {way: round(fmean(one.seconds for one in of), 1) for way, of in trials.items()},
         "tasks": {task: _task(name, task, places, params) for task in tasks},
     }
 

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,7 +33,6 @@ from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime
 from yourbert.storage import write_json, write_tensors
-from yourbert.tokenizer import Tokenizer
 from yourbert.train import Outcome, StepLoss, train
 
 # How long a rank waits for one that is gone.
@@ -66,16 +64,11 @@ def learner(name: str, machine: Machine) -> TaskLearner:
 
 
 def mlm_learner(machine: Machine) -> MlmLearner:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(tiny.VOCABULARY - 5))]
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "vocab.txt").write_text("\n".join(words) + "\n")
-        (Path(folder) / "tokenizer_config.json").write_text('{"do_lower_case": true}')
-        tokenizer = Tokenizer.load(Path(folder))
     rows, dev = (sequences([tiny.split(tiny.task(), size, seed)], iter(()), 32) for size, seed in ((90, 1), (300, 2)))
     encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1), 0.0)
     encoder.freeze_pooler()
     model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2)))
-    return MlmLearner(model, rows, dev, tokenizer, tiny.training(**STILL), 0.15, machine, 1)
+    return MlmLearner(model, rows, dev, tiny.MASKING, tiny.training(**STILL), machine, 1)
 
 
 def run(name: str, machine: Machine, folder: Path) -> tuple[Outcome, dict[str, Tensor]]:

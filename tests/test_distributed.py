@@ -19,7 +19,7 @@ from tests.closure import ROOT
 from yourbert.batching import deal
 from yourbert.distributed import ALONE, here
 from yourbert.errors import UserError
-from yourbert.masking import mask_tokens
+from yourbert.masking import Masking
 from yourbert.runtime import find_device, prepare
 from yourbert.seeding import rng_for
 from yourbert.settings import Runtime
@@ -150,7 +150,7 @@ def test_every_row_is_dealt_once_and_tokens_are_balanced(world: int, rows: int) 
 def test_a_mask_is_dealt_like_its_rows() -> None:
     rng = rng_for(1, "tokens")
     tokens_T = rng.integers(5, 50, 40)
-    masked = mask_tokens(tokens_T, 0.3, 4, np.arange(5), 50, rng)
+    masked = Masking(0.3, 4, np.arange(5), 50).mask(tokens_T, rng)
     kept_T = np.repeat([True, False, True, False], 10)
     parts = [masked.within(kept_T), masked.within(~kept_T)]
     assert sum(len(p.places_M) for p in parts) == len(masked.places_M)

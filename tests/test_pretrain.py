@@ -32,7 +32,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     return Tokenizer.load(tmp_path)
 
 
-def test_it_learns_and_the_head_is_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
     """Two of five pieces of a row name its class, so a model that reads the context guesses far above chance."""
     rows = sequences([tiny.split(tiny.task(), 400, 1)], iter(()), 32)
     dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32)
@@ -40,7 +40,7 @@ def test_it_learns_and_the_head_is_kept(tmp_path: Path, tokenizer: Tokenizer) ->
     encoder.freeze_pooler()
     model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2)))
     settings = tiny.training(lr=3e-3, batch_size=16, epochs=4)
-    learner = MlmLearner(model, rows, dev, tokenizer, settings, 0.15, tiny.MACHINE, 1)
+    learner = MlmLearner(model, rows, dev, tiny.MASKING, settings, tiny.MACHINE, 1)
     model.eval()
     untrained = learner.evaluate()["mlm"]
     with Resume(tmp_path / "resume") as resume:
@@ -53,11 +53,11 @@ def test_it_learns_and_the_head_is_kept(tmp_path: Path, tokenizer: Tokenizer) ->
         assert torch.equal(loaded.mlm_head.state_dict()[name], tensor)
 
 
-def test_the_dev_mask_is_the_same_each_time(tokenizer: Tokenizer) -> None:
+def test_the_dev_mask_is_the_same_each_time() -> None:
     dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32)
     encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1))
     model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2))).eval()
-    learner = MlmLearner(model, dev, dev, tokenizer, tiny.training(), 0.15, tiny.MACHINE, 1)
+    learner = MlmLearner(model, dev, dev, tiny.MASKING, tiny.training(), tiny.MACHINE, 1)
     assert learner.evaluate() == learner.evaluate()
 
 

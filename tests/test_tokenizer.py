@@ -186,6 +186,8 @@ def test_facts_of_a_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert tokenizer.sha256 == hashlib.sha256((tmp_path / "base" / "vocab.txt").read_bytes()).hexdigest()
     assert tokenizer.tokens(tokenizer.special_ids) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     assert tokenizer.mask_id == words.index("[MASK]") and tokenizer.cls_id == words.index("[CLS]")
+    going_on = [word for word, continues in zip(words, tokenizer.continues_V, strict=True) if continues]
+    assert going_on and going_on == [word for word in words if word.startswith("##")]
 
 
 def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:

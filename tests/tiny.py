@@ -10,6 +10,7 @@ import torch
 
 from yourbert.encoder import EncoderConfig
 from yourbert.finetune import TaskLearner
+from yourbert.masking import Masking
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.packing import PackedSplit, TaskTokens
@@ -21,6 +22,8 @@ from yourbert.tasks import Task
 
 VOCABULARY = 60
 MACHINE = Machine(torch.device("cpu"), torch.float32, torch.get_num_threads())
+# [PAD] [UNK] [CLS] [SEP] [MASK] come first; no piece goes on a word.
+MASKING = Masking(0.15, 4, np.arange(5), VOCABULARY)
 CONFIG = EncoderConfig(
     vocab_size=VOCABULARY,
     hidden_size=32,

@@ -29,7 +29,7 @@ from yourbert.encoder import Encoder
 from yourbert.errors import fail
 from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
-from yourbert.masking import Masked, mask_tokens
+from yourbert.masking import Masked, Masking
 from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
 from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
@@ -71,17 +71,14 @@ class MlmLearner:
         model: MlmModel,
         train: PackedSplit,
         dev: PackedSplit,
-        tokenizer: Tokenizer,
+        masking: Masking,
         settings: Training,
-        mask_rate: float,
         machine: Machine,
         seed: int,
     ) -> None:
-        self.model, self.machine, self.seed, self.mask_rate = model, machine, seed, mask_rate
+        self.model, self.masking, self.machine, self.seed = model, masking, machine, seed
         self.stream = Stream(train, settings.batch_size, seed, NAME)
         self.dev = dev
-        self.mask_id, self.special_ids = tokenizer.mask_id, np.asarray(tokenizer.special_ids, dtype=np.int64)
-        self.vocabulary = tokenizer.vocabulary_size
         self.rng = dropout_generator(machine.device)
 
     def steps(self, epoch: int) -> int:
@@ -91,7 +88,7 @@ class MlmLearner:
         ranks = self.machine.ranks
         batch = gather(self.stream.split, self.stream.rows(step))
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
-        masked = self._mask(batch, rng_for(self.seed, "mask", step))
+        masked = self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
         mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
         own = masked.within(np.repeat(np.isin(batch.rows_B, mine_B), np.diff(batch.offsets)))
         total = no_loss(self.machine.device)
@@ -106,7 +103,8 @@ class MlmLearner:
         ranks, rng = self.machine.ranks, rng_for(self.seed, "mask", "dev")
         with torch.inference_mode():
             for turn, batch in enumerate(in_order_of_length(self.dev, TOKENS_PER_BATCH)):
-                masked = self._mask(batch, rng)  # by every rank, because each draw moves the generator on
+                # By every rank, because each draw moves the generator on.
+                masked = self.masking.mask(batch.tokens_T, rng)
                 if turn % ranks.world == ranks.rank:
                     guesses = self.model(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
                     counts += (guesses == masked.targets_M).sum(), len(guesses)
@@ -116,8 +114,12 @@ class MlmLearner:
     def aggregate(self, scores: dict[str, float]) -> float:
         return scores[NAME]
 
-    def _mask(self, batch: Batch, rng: np.random.Generator) -> Masked:
-        return mask_tokens(batch.tokens_T, self.mask_rate, self.mask_id, self.special_ids, self.vocabulary, rng)
+
+def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
+    """What the vocabulary and the settings say about masking."""
+    special_ids = np.asarray(tokenizer.special_ids, dtype=np.int64)
+    continues_V = tokenizer.continues_V if settings.whole_words else None
+    return Masking(settings.mask_rate, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size, continues_V)
 
 
 def sequences(
@@ -253,8 +255,9 @@ def pretrain(
     with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
         head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
+        masking = masking_of(tokenizer, settings)
         before, outcome = _train_mlm(
-            loaded.encoder, head, train_rows, dev_rows, tokenizer, settings, schedule, machine, seed, resume
+            loaded.encoder, head, train_rows, dev_rows, masking, schedule, machine, seed, resume
         )
     machine.ranks.close()
     if not machine.ranks.leads:
@@ -284,8 +287,7 @@ def _train_mlm(
     head: MlmHead,
     train_rows: PackedSplit,
     dev_rows: PackedSplit,
-    tokenizer: Tokenizer,
-    settings: Pretrain,
+    masking: Masking,
     schedule: Training,
     machine: Machine,
     seed: int,
@@ -295,6 +297,6 @@ def _train_mlm(
     encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device).eval()
-    learner = MlmLearner(model, train_rows, dev_rows, tokenizer, schedule, settings.mask_rate, machine, seed)
+    learner = MlmLearner(model, train_rows, dev_rows, masking, schedule, machine, seed)
     before = learner.evaluate()[NAME]
     return before, train("pretrain", learner, schedule, resume, ranks=machine.ranks)

@@ -162,7 +162,8 @@ class Chain(Mixture):
 class Pretrain(Block):
     """Masked-language-model training on the tasks' own training text before fine-tuning.
 
-    text: a file or folder of further text (.txt, .txt.gz), one passage a line; "" for none.
+    text: a file or folder of further text (.txt, .txt.gz), one passage a line; "" for none. whole_words: a word is
+    masked with all its pieces, not piece by piece.
     """
 
     enabled: bool
@@ -175,6 +176,7 @@ class Pretrain(Block):
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     dropout: Share
     mask_rate: Annotated[float, Field(gt=0, lt=1)]
+    whole_words: bool
     max_length: Annotated[int, Field(ge=8)]
 
 

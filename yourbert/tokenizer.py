@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as WordPieceTokenizer
 from tokenizers.models import WordPiece
@@ -25,6 +26,7 @@ SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 CHUNK_TEXTS, CHUNK_CHARACTERS = 4096, 2_000_000  # what is tokenized at once
 WORDS_KEPT = 1 << 17  # about 40 MB
 LONGEST_WORD = 100  # characters; a longer one is unknown, whatever the vocabulary
+CONTINUES = "##"  # how a piece is written that goes on a word
 PLAIN_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")  # of a text for which `is_plain` holds
 
 Sequence1 = tuple[list[int], int]
@@ -71,15 +73,21 @@ class KnownWords(dict[str, list[int]]):
 
 
 class Tokenizer:
-    """A vocabulary in use. `sha256` identifies it; the ids of the special tokens are attributes."""
+    """A vocabulary in use.
+
+    `sha256` identifies it; the ids of the special tokens are attributes, and `continues_V`: which of the V pieces go
+    on a word.
+    """
 
     def __init__(self, vocabulary: dict[str, int], lower_case: bool, sha256: str) -> None:
         self.lower_case, self.sha256 = lower_case, sha256
         self.unk_id, self.sep_id, self.pad_id, self.cls_id, self.mask_id = (vocabulary[t] for t in SPECIAL_TOKENS)
         self.special_ids = sorted(vocabulary[t] for t in SPECIAL_TOKENS)
         self.vocabulary_size = max(vocabulary.values()) + 1
+        self.continues_V = np.zeros(self.vocabulary_size, dtype=np.bool_)
+        self.continues_V[[number for word, number in vocabulary.items() if word.startswith(CONTINUES)]] = True
         model = WordPiece(
-            vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD, continuing_subword_prefix="##"
+            vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD, continuing_subword_prefix=CONTINUES
         )
         self._wordpiece = WordPieceTokenizer(model)
         self._wordpiece.normalizer = normalizers.BertNormalizer(

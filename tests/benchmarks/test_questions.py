@@ -14,7 +14,7 @@ from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
 from benchmarks.questions import QUESTIONS, table
 from yourbert.params import read_params
-from yourbert.settings import Mixture, TaskData, Training
+from yourbert.settings import Mixture, Pretrain, TaskData, Training
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,9 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         TaskData.model_validate(params.tasks["sts"].data.model_dump() | data)
         Training.model_validate(params.training("sst").model_dump() | settings)
         Mixture.model_validate(params.mixtures["shared"].model_dump() | mixed)
-        seen.append((*settings.items(), *mixed.items(), *data.items(), way.plain))
+        Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
+        assert way.init is None or way.init in {**params.tasks, **params.mixtures}
+        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.init)))
     assert len(set(seen)) == len(seen) >= 2
 
 

@@ -1,0 +1,166 @@
+"""One training of a question: what it is told, what must be there before it, where it is kept.
+
+A trial is a task or mixture of params.yaml, one seed and a way to train it. Its folder follows from what decides its
+result, so that questions share what they have in common and nothing is trained twice. What it goes on from, an encoder
+trained on text or another run's model of the same seed, is a trial of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yourbert.errors import fail, nearest
+from yourbert.settings import Mixture, Params, Pretrain, Runtime, TaskData, Training
+from yourbert.storage import read_json, sha256_of
+
+PURPOSE = "questions"
+MLM = "mlm"
+
+
+@dataclass(frozen=True)
+class Way:
+    """What differs from params.yaml: keys of `Training`, of `Mixture`, and of `TaskData` for every pair of texts.
+
+    plain: in fp32 without any speed trick. pretrain: keys of `Pretrain` for a pretraining on the run's own text before.
+    further_text: and on the text of --text. init: the task or mixture whose model with the same seed it goes on from.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    plain: bool = False
+    pretrain: Mapping[str, Any] | None = None
+    further_text: bool = False
+    init: str | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where weights and corpus are and trainings are kept; epochs: instead of those of params.yaml; text: see `Way`."""
+
+    base: Path
+    corpus: Path
+    work: Path
+    epochs: int | None = None
+    text: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    run: str
+    seed: int
+    way: Way
+    place: Path
+    mixture: Mixture
+    settings: Training
+    data: dict[str, TaskData]
+    runtime: Runtime
+    pretrain: Pretrain | None = None
+    after: Trial | None = None
+    facts: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def done(self) -> bool:
+        return (self.place / "metrics.json").exists()
+
+    @property
+    def encoder(self) -> Path:
+        """The folder that it leaves for those after it."""
+        return self.place / "model"
+
+    @property
+    def seconds(self) -> float:
+        """What it took, with what had to be there before it."""
+        own: float = read_json(self.place / "cost.json")["seconds"]
+        return own + (self.after.seconds if self.after else 0.0)
+
+
+def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
+    """A trial and those before it. Raises UserError (P05, P07) for an unknown run, or where a text is missing."""
+    if run not in params.tasks and run not in params.mixtures:
+        known = [*params.tasks, *params.mixtures]
+        fail("P05", f"no task or mixture '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
+    if way.further_text and setup.text is None:
+        fail("P07", f"the way '{way.name}' needs further text", where="--text", fix="name a .txt or .txt.gz file")
+    mixture, settings, data = _told(run, way, params, setup.epochs)
+    runtime = params.runtime().model_copy(update={"threads": 1} | ({"precision": "fp32"} if way.plain else {}))
+    after = None
+    if way.init is not None:
+        after = trial(way.init, seed, Way(way.init, {}), params, setup)
+    elif way.pretrain is not None:
+        after = _pretraining(run, way, params, setup, data)
+    facts = {
+        "mixture": mixture.model_dump(), "settings": settings.model_dump(), "plain": way.plain,
+        "tasks": {task: facts.model_dump() for task, facts in data.items()},
+    } | ({"after": after.facts} if after else {})  # fmt: skip
+    place = setup.work / f"{run}-{seed}-{_short(facts)}"
+    return Trial(run, seed, way, place, mixture, settings, data, runtime, None, after, facts)
+
+
+def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
+    """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
+    changes = dict(way.changes) | ({"epochs": epochs} if epochs else {})
+    mixture = params.mixtures.get(run) or Mixture(tasks=[run], sampling="proportional")
+    own, settings, data = (
+        {key: value for key, value in changes.items() if key in block.model_fields}
+        for block in (Mixture, Training, TaskData)
+    )
+    assert own.keys() | settings.keys() | data.keys() == changes.keys(), "a way changes what there is"
+    told = {task: params.tasks[task].data for task in mixture.tasks}
+    read = {task: facts.model_copy(update=data) if len(facts.text) == 2 else facts for task, facts in told.items()}
+    return mixture.model_copy(update=own), params.training(run).model_copy(update=settings), read
+
+
+def _pretraining(run: str, way: Way, params: Params, setup: Setup, data: dict[str, TaskData]) -> Trial:
+    assert way.pretrain is not None, "asked for by the way"
+    text = str(setup.text.resolve()) if way.further_text and setup.text else ""
+    block = params.pretrain.model_copy(update={"enabled": True, "text": text, **way.pretrain})
+    changed = params.model_copy(update={"pretrain": block})
+    facts = {
+        "pretrain": block.model_dump(exclude={"text"}), "settings": changed.pretraining().model_dump(),
+        "text": sha256_of(Path(text)) if text else "",
+        "tasks": {task: facts.model_dump() for task, facts in data.items()},
+    }  # fmt: skip
+    place = setup.work / f"{run}-{MLM}-{_short(facts)}"
+    runtime = params.runtime().model_copy(update={"threads": 1})
+    mixture = Mixture(tasks=[*data], sampling="proportional")
+    return Trial(run, block.seed, way, place, mixture, changed.pretraining(), data, runtime, block, None, facts)
+
+
+def _short(facts: dict[str, Any]) -> str:
+    from yourbert.checkpoint import fingerprint
+
+    return fingerprint(facts)[:12]
+
+
+def train(one: Trial, params: Params, setup: Setup) -> None:
+    """Trains in this process, after what must be there before, and evaluates; the metrics are written last."""
+    from benchmarks.switches import SWITCHES, off
+    from yourbert.evaluate import evaluate
+    from yourbert.pretrain import pretrain
+    from yourbert.tailor import tailor
+    from yourbert.tokenize_task import tokenize_task
+
+    place = one.place
+    for task, facts in one.data.items():
+        tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
+    base = one.after.encoder if one.after else setup.base
+    if one.pretrain is not None:
+        pretrain(
+            one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.encoder,
+            place / "metrics.json", place / "cost.json",
+        )  # fmt: skip
+    else:
+        with off(*(SWITCHES if one.way.plain else ())):
+            tailor(
+                f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base, place / "tokens",
+                one.encoder, place / "curve.csv", place / "cost.json",
+            )  # fmt: skip
+        evaluate(
+            one.encoder, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
+            place / "confusion.csv",
+        )  # fmt: skip
+    shutil.rmtree(place / "tokens")
