@@ -1,17 +1,12 @@
-"""The two plots of a result file, and what any plot is made with.
-
-They are SVG without date or random names: the same figures give the same bytes.
-"""
+"""The two plots of a result file."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cases import NEEDS
 from benchmarks.results import Results
-from yourbert.errors import fail
+from yourbert.charts import canvas, save
 
 # Colours that stay apart for the colour-blind, one for each variant, the same in every plot.
 COLOURS = dict(zip(NEEDS, ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#999999", "#009e73"), strict=False))
@@ -44,7 +39,8 @@ def throughput(results: Results, path: Path) -> bool:
     axes.set_xlabel("real tokens a second")
     # Above the bars, where it hides none.
     axes.legend(fontsize=7, ncols=len(variants), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
-    return save(figure, path)
+    save(figure, path)
+    return True
 
 
 def scaling(results: Results, path: Path) -> bool:
@@ -70,7 +66,8 @@ def scaling(results: Results, path: Path) -> bool:
     axes.set_xlabel("GFLOP a step: size of the model times real tokens of the batch")
     axes.set_ylabel("seconds a step")
     axes.legend(fontsize=7)
-    return save(figure, path)
+    save(figure, path)
+    return True
 
 
 def _drawn(results: Results) -> list[str]:
@@ -83,29 +80,3 @@ def _points(results: Results, case: str, variant: str) -> list[tuple[float, floa
     """(GFLOP a step, seconds a step) of each round."""
     blocks = [b for b in results.facts["blocks"] if (b["case"], b["variant"]) == (case, variant) and b["flops"]]
     return [(b["flops"] / b["steps"] / 1e9, b["seconds"] / b["steps"]) for b in blocks]
-
-
-def require(where: str) -> None:
-    """Raises UserError (P17) when there is nothing to draw with; better before measuring than after."""
-    if find_spec("matplotlib") is None:
-        fail("P17", "matplotlib is not installed", where=where, fix="`make bench` installs it")
-
-
-def canvas(width: float, height: float) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update({"svg.hashsalt": "yourbert", "svg.fonttype": "none", "font.size": 8})
-    drawn: tuple[Any, Any] = plt.subplots(figsize=(width, height))
-    return drawn
-
-
-def save(figure: Any, path: Path) -> bool:
-    import matplotlib.pyplot as plt
-
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return True

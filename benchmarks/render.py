@@ -153,7 +153,6 @@ def _table(rows: list[list[Any]], head: list[str]) -> str:
 
 def _plots(name: str, results: Results, page: Path) -> list[str]:
     """Draws the plots beside the page and gives the lines that show them."""
-    plots.require("benchmarks.render")
     drawn = []
     for what, draw in (("throughput", plots.throughput), ("scaling", plots.scaling)):
         path = page.with_name(f"{page.stem}-{name}-{what}.svg")

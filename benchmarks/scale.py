@@ -24,8 +24,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks import machine, plots
+from benchmarks import machine
 from benchmarks.tokenize_rows import DEV_ROWS, generate
+from yourbert.charts import canvas, save
 from yourbert.errors import exit_cleanly
 from yourbert.params import read_params
 from yourbert.settings import Mixture, Runtime, TaskData
@@ -45,8 +46,6 @@ def main() -> None:
     if options.child:
         _measure(STEPS[options.child], options)
         return
-    if options.figure:
-        plots.require("--figure")
     figures: Figures = []
     for rows in sorted(options.sizes):
         limits = {"tokenize": rows, "predict": options.predict_up_to, "train": options.train_up_to}
@@ -178,7 +177,7 @@ def table(figures: Figures) -> str:
 
 def draw(figures: Figures, path: Path) -> None:
     """Seconds against rows, both in logarithms; a grey line is what linear cost looks like."""
-    chart, axes = plots.canvas(6, 4)
+    chart, axes = canvas(6, 4)
     for step in STEPS:
         own = sorted((f["rows"], f["seconds"]) for f in figures if f["step"] == step)
         if own:
@@ -189,7 +188,7 @@ def draw(figures: Figures, path: Path) -> None:
     axes.set_ylabel("seconds")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    plots.save(chart, path)
+    save(chart, path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The study's tables and figure beside ours, from the experiments that docs/study.md queues.
 
 `python -m benchmarks.study` reads the last commit and its DVC experiments and prints Markdown;
-`python -m benchmarks.study --figure docs/study-figure-1.svg` also draws figure 1 (needs the extra `bench`).
+`python -m benchmarks.study --figure docs/study-figure-1.svg` also draws figure 1.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
+
+from yourbert.charts import canvas, save
 
 SEED = 11711
 # The study's Table 1: dev accuracy on sst and cfimdb.
@@ -88,10 +90,7 @@ def figure_1(found: dict[str, Metrics]) -> list[tuple[str, str, float, float | N
 
 
 def draw(bars: list[tuple[str, str, float, float | None]], path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "yourbert"
-    figure, axes = plt.subplots(figsize=(6, 3.2))
+    figure, axes = canvas(6, 3.2)
     for offset, label, scores in (
         (-0.2, "course reference", [bar[2] for bar in bars]),
         (0.2, "YourBERT, default model", [bar[3] or 0.0 for bar in bars]),
@@ -102,8 +101,7 @@ def draw(bars: list[tuple[str, str, float, float | None]], path: Path) -> None:
     axes.set_ylabel("dev accuracy")
     axes.set_ylim(0, 1.1)
     axes.legend(loc="upper left", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ LEARN = [
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [
-    "bundled", "predictions", "significance", "evaluate", "report", "answers", "subsets", "skills", "cli", "cluster",
+    "bundled", "predictions", "significance", "evaluate", "report", "answers", "subsets", "charts", "skills",
+    "skill_charts", "cli", "cluster",
     "search",
 ]  # fmt: skip
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]

@@ -130,11 +130,14 @@ def skills(options: argparse.Namespace) -> None:
     from tabulate import tabulate
 
     from yourbert.settings import Runtime
+    from yourbert.skill_charts import draw_kept, draw_overlap
     from yourbert.skills import localise
 
     runtime = Runtime(device=options.device, precision=options.precision, threads=options.threads, deterministic=False)
     given = (options.models, options.encoder, options.tokens, options.shares, options.steps, runtime, options.out)
     lines, pairs = localise(*given)
+    draw_kept(lines, options.out / "skills.svg")
+    draw_overlap(pairs, options.out / "overlap.svg")
     rows = [(run, mask, f"{share:g}", g.score, g.calibration) for run, mask, share, g in lines]
     head = ("task", "weights", "share", "dev", "calibration error")
     sys.stdout.write(tabulate(rows, head, "simple", floatfmt=".3f", disable_numparse=[2], missingval="-") + "\n\n")

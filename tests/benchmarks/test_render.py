@@ -33,7 +33,6 @@ def drawn(tmp_path: Path) -> dict[str, bytes]:
 
 
 def test_the_same_bytes_each_time(tmp_path: Path, page: Path) -> None:
-    pytest.importorskip("matplotlib")
     render(results(tmp_path), page)
     first = drawn(tmp_path)
     assert {p for p in first if p.endswith(".svg")} == {"speed-cpu-throughput.svg", "speed-cpu-scaling.svg"}

@@ -20,7 +20,8 @@ from yourbert.cluster.grid import Experiment
 from yourbert.cluster.repository import finished, scores, starting_commit, take_in, whole
 from yourbert.cost import JOULES_A_KWH, Cost
 from yourbert.errors import exit_cleanly, fail
-from yourbert.search.bill import costs
+from yourbert.search.bill import Try, costs
+from yourbert.search.chart import draw
 from yourbert.search.queue import run_in_queue
 from yourbert.search.rungs import Space
 from yourbert.storage import write_csv
@@ -38,19 +39,20 @@ def main() -> None:
 def search(options: argparse.Namespace) -> None:
     """Runs the rungs, writes the table, and says what won and what it all cost."""
     start, space = starting_commit(), _space(options)
-    candidates, lines = space.first(), []
+    candidates, tries = space.first(), list[Try]()
     for rung, budget in enumerate(space.budgets()):
         experiments = {candidate: space.experiment(candidate, budget) for candidate in candidates}
         here = finished(start)
         _run([e for e in experiments.values() if e.name not in here], start, options)
         found = _scores(start, experiments, options)
-        lines += _lines(start, rung, budget, experiments, found)
+        tries += _tries(start, rung, budget, experiments, found)
         if not found:
             fail("X25", f"no experiment of rung {rung + 1} has a score", fix="see `dvc queue status`, `dvc queue logs`")
         candidates = space.promoted(found)
-    write_csv(options.out, LINES, lines)
+    write_csv(options.out, LINES, map(_line, tries))
+    draw(tries, options.out.with_suffix(".svg"))
     best = experiments[max(found, key=lambda candidate: found[candidate])]
-    _tell(lines, best, options)
+    _tell(tries, best, options)
 
 
 def _space(options: argparse.Namespace) -> Space:
@@ -105,31 +107,36 @@ def _scores(
     return found
 
 
-def _lines(
+def _tries(
     start: str,
     rung: int,
     budget: str,
     experiments: dict[Candidate, Experiment],
     found: dict[Candidate, float],
-) -> list[tuple[object, ...]]:
+) -> list[Try]:
+    """The experiments of a rung, best first."""
     paid = costs(start, [experiments[candidate].name for candidate in found])
-    best_first = sorted(experiments, key=lambda candidate: -found.get(candidate, -1.0))
-    lines: list[tuple[object, ...]] = []
-    for candidate in best_first:
-        experiment = experiments[candidate]
-        cost = paid.get(experiment.name, Cost())
-        score = f"{found[candidate]:.5f}" if candidate in found else "failed"
-        bill = (f"{cost.seconds:.0f}", f"{cost.joules / JOULES_A_KWH:.9f}")
-        lines.append((rung + 1, budget, experiment.name, " ".join(candidate), score, *bill))
-    return lines
+    best_first = sorted(experiments.items(), key=lambda pair: -found.get(pair[0], -1.0))
+    return [
+        Try(rung + 1, budget, e.name, " ".join(candidate), found.get(candidate), paid.get(e.name, Cost()))
+        for candidate, e in best_first
+    ]
 
 
-def _tell(lines: Sequence[tuple[object, ...]], best: Experiment, options: argparse.Namespace) -> None:
-    sys.stdout.write(tabulate(lines, LINES, "simple", disable_numparse=True) + "\n\n")
-    seconds, kwh = (sum(float(str(line[column])) for line in lines) for column in (-2, -1))
+def _line(one: Try) -> tuple[object, ...]:
+    score = "failed" if one.score is None else f"{one.score:.5f}"
+    bill = (f"{one.cost.seconds:.0f}", f"{one.cost.joules / JOULES_A_KWH:.9f}")
+    return (one.rung, one.budget, one.name, one.settings, score, *bill)
+
+
+def _tell(tries: Sequence[Try], best: Experiment, options: argparse.Namespace) -> None:
+    sys.stdout.write(tabulate(map(_line, tries), LINES, "simple", disable_numparse=True) + "\n\n")
+    cost = sum((one.cost for one in tries), start=Cost())
+    kwh = cost.joules / JOULES_A_KWH
     sys.stdout.write(f"best: {' '.join(best.settings)}\n")
-    sys.stdout.write(f"cost: {len(lines)} experiments, {seconds:,.0f} s of training, {kwh:.4f} kWh\n")
-    sys.stdout.write(f"table: {options.out}; `dvc exp apply {best.name}` puts the best into the workspace\n")
+    sys.stdout.write(f"cost: {len(tries)} experiments, {cost.seconds:,.0f} s of training, {kwh:.4f} kWh\n")
+    sys.stdout.write(f"table: {options.out}, drawn in {options.out.with_suffix('.svg')}\n")
+    sys.stdout.write(f"`dvc exp apply {best.name}` puts the best into the workspace\n")
 
 
 def _options() -> argparse.Namespace:

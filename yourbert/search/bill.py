@@ -1,14 +1,27 @@
-"""What the experiments of a search cost, from the commits that they left."""
+"""What a search tried, and what its experiments cost, from the commits that they left."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from yourbert.cluster.repository import experiment_ref, files_in, git
 from yourbert.cost import Cost
 
 COSTS = "metrics/cost/"
+
+
+@dataclass(frozen=True)
+class Try:
+    """One experiment of a search. rung: counted from 1. settings: what it varies. score: None where it failed."""
+
+    rung: int
+    budget: str
+    name: str
+    settings: str
+    score: float | None
+    cost: Cost
 
 
 def costs(start: str, names: Iterable[str]) -> dict[str, Cost]:
