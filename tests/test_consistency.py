@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,9 +14,8 @@ from tests import tiny
 from yourbert.attention import Packed
 from yourbert.batching import gather
 from yourbert.checkpoint import Resume
-from yourbert.consistency import REACH, consistent_loss, divergence, worst_shift
+from yourbert.consistency import REACH, divergence, dropout_loss, worst_shift
 from yourbert.finetune import TaskLearner
-from yourbert.objectives import loss_sum
 from yourbert.predict import to_device
 from yourbert.train import train
 
@@ -71,13 +70,29 @@ def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> N
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_without_weight_or_luck_it_is_the_plain_loss(how: str) -> None:
-    settings = tiny.training(dropout=0.0, head_dropout=0.0, consistency=how, consistency_weight=0.0)
-    learner = tiny.learner([tiny.tokens(tiny.task())], settings)
-    model, (batch, labels_B) = learner.model.train(), batch_of(learner)
-    task, rng = tiny.task(), torch.Generator().manual_seed(2)
-    found = consistent_loss(settings, model, task, batch, rng, lambda scores: loss_sum(task, scores, labels_B))
-    torch.testing.assert_close(found, loss_sum(task, model("mood", batch, rng), labels_B))
+@pytest.mark.parametrize("encoding", ["cross", "bi"])
+def test_without_weight_or_luck_it_is_the_plain_loss(how: str, encoding: Literal["cross", "bi"]) -> None:
+    """Of the learner, step by step: rows that stand twice in the batch count once, and as themselves."""
+    described = tiny.task("mood", "similarity" if encoding == "bi" else "classification", encoding=encoding)
+    still: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "consistency_weight": 0.0}
+    losses = []
+    for consistency in (how, "none"):
+        learner = tiny.learner([tiny.tokens(described)], tiny.training(**still, consistency=consistency))
+        learner.model.train()
+        losses.append([part for step in range(4) for part in learner.losses(0, step)])
+    for found, plain in zip(*losses, strict=True):
+        torch.testing.assert_close(found.loss, plain.loss)
+        assert (found.rows, found.tokens) == (plain.rows, plain.tokens)
+
+
+def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
+    """With rows of one class, rows of another and a difference in one look, only that row's looks are apart."""
+    scores_2BC = torch.zeros(6, 3)
+    scores_2BC[3, 1] = 2.0
+    plain = dropout_loss(tiny.task(), scores_2BC, 0.0, lambda scores: scores.sum())
+    apart = dropout_loss(tiny.task(), scores_2BC, 2.0, lambda scores: scores.sum()) - plain
+    assert plain.item() == 1.0
+    torch.testing.assert_close(apart, 2 * divergence(tiny.task(), torch.zeros(1, 3), scores_2BC[3:4]))
 
 
 @pytest.mark.parametrize("how", HOW)

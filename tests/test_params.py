@@ -84,6 +84,7 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
         ("\nlr: 0.0001", "\nlr: !!python/object/apply:os.system ['true']", "P14", "not allowed"),
         ("\nlr: 0.0001", "\nlr: &a 0.0001\nwarmup: *a", "P14", "aliases"),
         ("    - sts\n", "    - stss\n", "P05", "did you mean 'sts'"),
+        ("    sampling: annealed\n", "    sampling: annealed\n    select: quor\n", "P05", "did you mean 'quora'"),
         ("kind: similarity", "kind: similarty", "P05", "did you mean 'similarity'"),
         ("      - 0\n      - 5\n", "      - 5\n      - 0\n", "P05", "range"),
     ],

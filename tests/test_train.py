@@ -61,6 +61,17 @@ def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
     assert learner.evaluate()["mood"] == best == outcome.best
 
 
+@pytest.mark.parametrize(("select", "best"), [("mean", 2), ("mood", 1), ("sim", 3)])
+def test_the_declared_score_chooses_the_epoch(
+    tmp_path: Path, select: str, best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = pair_of_tasks(tiny.training(), select=select)
+    # A correlation of r counts as (r + 1) / 2.
+    told = iter([{"mood": 0.9, "sim": 0.0}, {"mood": 0.8, "sim": 0.4}, {"mood": 0.1, "sim": 0.8}])
+    monkeypatch.setattr(learner, "evaluate", lambda: next(told))
+    assert run(tmp_path, learner, learner.settings).best_epoch == best
+
+
 @pytest.mark.parametrize("sampling", ["joint", "annealed"])
 def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     ended = []

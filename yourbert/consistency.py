@@ -1,7 +1,8 @@
 """Adaptive regularisation: a second look at the same rows must give the same answer, or the loss grows.
 
-"dropout": the second look draws dropout anew (R-Drop; Liang et al. 2021). "adversarial": it reads embeddings that were
-shifted a little, to where the answer changes most (SMART; Jiang et al. 2020, without its proximal term).
+"dropout": the second look draws dropout anew (R-Drop; Liang et al. 2021). Both are read in one batch, in which every
+row stands twice: a larger batch costs less than two. "adversarial": the second reads embeddings that were shifted a
+little, to where the answer changes most (SMART; Jiang et al. 2020, without its proximal term).
 
 Shapes: B rows, C scores, T tokens, E hidden width.
 """
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from yourbert.attention import Packed
 from yourbert.model import Model
-from yourbert.settings import Training
 from yourbert.tasks import Task
 
 # Of an embedding's length: where the search for the worst shift begins, and how far it may go.
@@ -51,28 +51,23 @@ def worst_shift(
     return worst_TE.to(embedded_TE.dtype)
 
 
-def consistent_loss(
-    settings: Training,
-    model: Model,
-    task: Task,
-    batch: Packed,
-    rng: torch.Generator,
-    loss: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """The loss of a batch, summed over rows, with what two looks at it differ, times `consistency_weight`.
+def dropout_loss(task: Task, scores_2BC: Tensor, weight: float, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """The loss of a batch in which every row stands twice, one after the other, summed over rows.
 
-    loss: that of scores_BC alone. Costs two passes ("dropout") or three ("adversarial") instead of one.
+    loss: that of the scores alone, summed. weight: of what the two looks differ.
     """
+    return loss(scores_2BC) / 2 + weight * divergence(task, scores_2BC[0::2], scores_2BC[1::2])
+
+
+def adversarial_loss(
+    model: Model, task: Task, batch: Packed, rng: torch.Generator, weight: float, loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The loss of a batch, summed over rows, with what the worst shift changes; three passes instead of one."""
     embedded_TE = model.encoder.embed(batch, rng)
     first_BC = model(task.name, batch, rng, embedded_TE)
-    if settings.consistency == "dropout":
-        second_BC = model(task.name, batch, rng)
-        total = (loss(first_BC) + loss(second_BC)) / 2
-    else:
-        detached_TE = embedded_TE.detach()
-        shift_TE = worst_shift(
-            task, first_BC, detached_TE, lambda shift_TE: model(task.name, batch, rng, detached_TE + shift_TE), rng
-        )
-        second_BC = model(task.name, batch, rng, embedded_TE + shift_TE)
-        total = loss(first_BC)
-    return total + settings.consistency_weight * divergence(task, first_BC, second_BC)
+    detached_TE = embedded_TE.detach()
+    shift_TE = worst_shift(
+        task, first_BC, detached_TE, lambda shift_TE: model(task.name, batch, rng, detached_TE + shift_TE), rng
+    )
+    second_BC = model(task.name, batch, rng, embedded_TE + shift_TE)
+    return loss(first_BC) + weight * divergence(task, first_BC, second_BC)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from yourbert.batching import Batch, Ranked, Stream, deal, gather, row_lengths
-from yourbert.consistency import consistent_loss
+from yourbert.consistency import adversarial_loss, dropout_loss
 from yourbert.gpu import dropout_generator
 from yourbert.hardness import probe_errors
 from yourbert.metrics import score
@@ -54,6 +55,7 @@ class TaskLearner:
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
         self.frozen = settings.tuning == "head"
+        self.twice = settings.consistency == "dropout" and not self.frozen
         if self.frozen:
             model.encoder.requires_grad_(False)
             model.eval()
@@ -75,8 +77,9 @@ class TaskLearner:
         return {name: self._dev_score(self.tokens[name]) for name in self.names}
 
     def aggregate(self, scores: dict[str, float]) -> float:
-        """The mean of the tasks' scores, each on 0..1."""
-        return sum(normalised(self.tokens[n].task.metric, s) for n, s in scores.items()) / len(scores)
+        """What chooses the epoch: the mean of the tasks' scores, each on 0..1, or the one that `select` names."""
+        on_one_scale = {n: normalised(self.tokens[n].task.metric, s) for n, s in scores.items()}
+        return on_one_scale.get(self.mixture.select, sum(on_one_scale.values()) / len(scores))
 
     def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
@@ -101,12 +104,13 @@ class TaskLearner:
         stream, ranks = self.streams[name], self.machine.ranks
         rows_B = stream.rows(batch_number)
         mine_B = deal(rows_B, ranks.rank, ranks.world)
-        total = self._total(name, gather(stream.split, mine_B)) if len(mine_B) else no_loss(self.machine.device)
+        read_B = np.repeat(mine_B, 2) if self.twice else mine_B
+        total = self._total(name, gather(stream.split, read_B)) if len(mine_B) else no_loss(self.machine.device)
         weight = self.mixture.weights.get(name, 1.0)
         return StepLoss(name, weight * total / len(rows_B), len(rows_B), stream.tokens_in(rows_B), last)
 
     def _total(self, name: str, batch: Batch) -> Tensor:
-        """The loss of a batch, summed over its rows."""
+        """The loss of a batch, summed over its rows; with `twice` every row stands in it twice, side by side."""
         task = self.tokens[name].task
         labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
 
@@ -119,9 +123,11 @@ class TaskLearner:
             sequences = (rows[:, None] * per_row + torch.arange(per_row, device=rows.device)).reshape(-1)
             return loss(self.model.scores_of_features(name, self.features[name, "train"][sequences], self.rng))
         packed = to_device(batch, self.machine)
-        if self.settings.consistency == "none":
-            return loss(self.model(name, packed, self.rng))
-        return consistent_loss(self.settings, self.model, task, packed, self.rng, loss)
+        weight = self.settings.consistency_weight
+        if self.settings.consistency == "adversarial":
+            return adversarial_loss(self.model, task, packed, self.rng, weight, loss)
+        scores_BC = self.model(name, packed, self.rng)
+        return dropout_loss(task, scores_BC, weight, loss) if self.twice else loss(scores_BC)
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]

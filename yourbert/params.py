@@ -77,6 +77,10 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     for task in mixture.weights:
         if task not in mixture.tasks:
             yield ".weights", f"'{task}' is not one of the mixture's tasks"
+    if mixture.select not in ("mean", *mixture.tasks):
+        known = ["mean", *mixture.tasks]
+        what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"
+        yield ".select", what
     if isinstance(mixture, Chain):
         names = [run for run, _ in _places(params)]
         if names.count(name) > 1 and name not in params.tasks:

@@ -36,7 +36,7 @@ class Training(Block):
     the gradient, 0 for none. average: decay, a step, of the running average of the weights, which is what is evaluated
     and kept; 0 for the weights themselves. patience: evaluations without a better dev score before stopping, 0 for
     never. order: how the first pass meets the rows, a curriculum or not (`yourbert/hardness.py`). consistency: what a
-    second look at the rows must not change, times consistency_weight (`yourbert/consistency.py`).
+    second look at the rows must not change, times consistency_weight (`yourbert/consistency.py`); of a whole model.
     """
 
     tuning: Literal["full", "head"]
@@ -139,7 +139,8 @@ class Mixture(Overriding):
     sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
     in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards equal shares.
     row_limit: rows of one task that count, at most, when an epoch is planned, 0 for all; a task with more gives other
-    rows in each epoch. weights: a task's factor in the loss, 1 where absent.
+    rows in each epoch. weights: a task's factor in the loss, 1 where absent. select: whose dev score chooses the epoch
+    to keep, "mean" (over all tasks, each on 0..1) or that of one task.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -147,6 +148,7 @@ class Mixture(Overriding):
     temperature: Annotated[float, Field(ge=1)] = 2.0
     row_limit: Annotated[int, Field(ge=0)] = 0
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    select: str = "mean"
 
 
 class Chain(Mixture):
