@@ -14,7 +14,7 @@ from yourbert.errors import UserError
 from yourbert.model import Model
 from yourbert.model_folder import heads_of, load_model, save_model
 from yourbert.predict import predict, to_device
-from yourbert.pretrained import load_encoder, random_encoder
+from yourbert.pretrained import load_encoder, random_encoder, save_encoder
 from yourbert.storage import read_json, write_json, write_manifest
 
 TASKS = {
@@ -55,7 +55,8 @@ def test_it_is_an_encoder_to_start_from_and_has_heads_to_go_on_with(saved: tuple
     heads = heads_of(folder)
     assert heads.keys() == model.heads.state_dict().keys()
     assert all(torch.equal(heads[name], t) for name, t in model.heads.state_dict().items())
-    assert heads_of(folder.parent / "base") == {}
+    save_encoder(folder.parent / "bare", model.encoder, None)
+    assert heads_of(folder.parent / "bare") == {}
 
 
 def test_order_of_rows_does_not_matter(saved: tuple[Model, Path]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from yourbert.errors import fail
 from yourbert.model_folder import load_model
 from yourbert.packing import open_tokens
 from yourbert.predict import predict
@@ -38,9 +37,7 @@ def evaluate(
     rows: list[tuple[str, str, str]] = []
     for name, task in tasks.items():
         opened = open_tokens(tokens / name)
-        if opened.task != task:
-            what = f"task '{name}' was tokenized with other facts than the model was trained on"
-            fail("C06", what, where=str(model), fix="run `dvc repro`")
+        opened.check_same(task, model)
         for split in (s for s in TO_PREDICT if s in opened.splits):
             packed = opened.splits[split]
             outputs = predict(tailored, name, packed, machine)

@@ -18,7 +18,7 @@ import torch
 from yourbert.encoder import EncoderConfig
 from yourbert.errors import fail
 from yourbert.model import Model
-from yourbert.pretrained import from_stock, to_stock
+from yourbert.pretrained import HEADS, from_stock, to_stock
 from yourbert.runtime import Machine
 from yourbert.storage import (
     check_manifest,
@@ -33,7 +33,6 @@ from yourbert.tasks import Task
 from yourbert.tokenizer import FILES
 
 FORMAT = 1
-HEADS = "heads."
 
 
 def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path, facts: Mapping[str, Any]) -> None:
@@ -70,7 +69,7 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     config = EncoderConfig.from_json(read_json(folder / "config.json"))
     encoder = from_stock({name: t for name, t in tensors.items() if not name.startswith(HEADS)}, config)
     model = Model(encoder, tasks.values(), about["pooling"], 0.0, torch.Generator().manual_seed(0))
-    heads = {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
+    heads = _heads(tensors)
     if heads.keys() != model.heads.state_dict().keys():
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
     model.heads.load_state_dict(heads)
@@ -79,10 +78,13 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
 
 def heads_of(folder: Path) -> dict[str, torch.Tensor]:
     """The heads' weights of a model folder, by the names they have in `Model.heads`; none for an encoder folder."""
-    if not (folder / "model.json").exists():
-        return {}
-    check_manifest(folder)
-    tensors = read_tensors(folder / "model.safetensors")
+    heads = _heads(read_tensors(folder / "model.safetensors"))
+    if heads:
+        check_manifest(folder)
+    return heads
+
+
+def _heads(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
 
 

@@ -68,6 +68,12 @@ class TaskTokens:
     vocabulary_sha256: str
     lower_case: bool
 
+    def check_same(self, task: Task, model: Path) -> None:
+        """Raises UserError (C06) when the model folder knows the task by other facts, for instance other labels."""
+        if self.task != task:
+            what = f"task '{task.name}' was tokenized with other facts than the model was trained on"
+            fail("C06", what, where=str(model), fix="run `dvc repro`")
+
 
 def open_tokens(folder: Path) -> TaskTokens:
     """Opens what `tokenize_task` wrote. Raises UserError (C01)."""

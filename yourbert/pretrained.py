@@ -21,6 +21,7 @@ from yourbert.heads import MlmHead
 from yourbert.storage import read_json, read_tensors, write_json, write_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+HEADS = "heads."  # how the names of tensors begin that belong to the heads of tasks
 SHOWN_TENSORS = 5
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -81,10 +82,8 @@ def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> Lo
         what = "these weights are a pickle, which can run code and is never opened"
         fail("C04", what, where=str(unsafe[0]), fix=fix)
     config = EncoderConfig.from_json(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
-    tensors = read_tensors(path)
-    if (folder / "model.json").exists():
-        # A model folder of ours: its encoder, without the heads of its tasks.
-        tensors = {name: t for name, t in tensors.items() if not name.startswith("heads.")}
+    # A model folder of ours also holds the heads of its tasks.
+    tensors = {name: t for name, t in read_tensors(path).items() if not name.startswith(HEADS)}
     return _load(tensors, config, dropout, generator, str(path))
 
 

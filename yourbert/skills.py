@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from yourbert.batching import Stream
-from yourbert.errors import fail
 from yourbert.metrics import Array, score
 from yourbert.model import Model
 from yourbert.model_folder import load_model
@@ -161,9 +160,7 @@ def localise(
         graft = Graft(model, {name: p.detach() for name, p in before.named_parameters()}, machine)
         for name, task in tasks.items():
             opened = open_tokens_for(tokens / name, encoder)
-            if opened.task != task:
-                what = f"task '{name}' was tokenized with other facts than the model was trained on"
-                fail("C06", what, where=str(folder), fix="run `dvc repro`")
+            opened.check_same(task, folder)
             train, dev = opened.splits["train"], opened.splits["dev"]
             run = f"{folder.parent.name}:{name}" if len(tasks) > 1 else name
             whole_N = torch.ones(graft.weights, dtype=torch.bool, device=machine.device)

@@ -12,19 +12,16 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from tabulate import tabulate
 
+from yourbert.cluster.collect import collect
 from yourbert.cluster.grid import Experiment, expand
 from yourbert.cluster.node import Job, Outcome
-from yourbert.cluster.repository import Scores, check_remote, finished, scores, starting_commit, take_in, whole
-from yourbert.cluster.sweep import sweep
+from yourbert.cluster.repository import Scores, check_remote, finished, scores, starting_commit
 from yourbert.errors import exit_cleanly, fail
-from yourbert.storage import write_text
 
 LOGGER = logging.getLogger("yourbert")
-LOGS = Path(".yourbert/cluster")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -48,29 +45,14 @@ def run(options: argparse.Namespace) -> None:
         if e.name not in here
     ]
     LOGGER.info("%d of %d experiments to run, from commit %s", len(jobs), len(experiments), start[:7])
-    outcomes = _collected(jobs, start, options) if jobs else {}
+    resources = {"cpus": options.cpus, "gpus": options.gpus, "tries": options.tries}
+    ran = collect(jobs, start, address=options.address, **resources) if jobs else ()
+    outcomes = {outcome.name: outcome for outcome in ran}
     done = [e.name for e in experiments if e.name in finished(start)]
     found = scores(start, done, targets=bool(options.targets))
     sys.stdout.write(table(experiments, outcomes, found) + "\n")
     if len(done) < len(experiments):
         sys.exit(1)
-
-
-def _collected(jobs: Sequence[Job], start: str, options: argparse.Namespace) -> dict[str, Outcome]:
-    """Runs the jobs; each result is taken in, each failure's log written, as soon as it is there."""
-    outcomes: dict[str, Outcome] = {}
-    resources = {"cpus": options.cpus, "gpus": options.gpus, "tries": options.tries}
-    for outcome in sweep(jobs, whole(), address=options.address, **resources):
-        outcomes[outcome.name] = outcome
-        so_far = f"{len(outcomes)}/{len(jobs)} {outcome.name}"
-        if outcome.result:
-            take_in(outcome.result, start, outcome.name)
-            LOGGER.info("%s: done on %s in %.0f s", so_far, outcome.node, outcome.seconds)
-        else:
-            log = LOGS / f"{outcome.name}.log"
-            write_text(log, outcome.log)
-            LOGGER.warning("%s: failed: %s (%s)", so_far, outcome.problem, log)
-    return outcomes
 
 
 def table(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome], found: Mapping[str, Scores]) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 from tabulate import tabulate
 
+from yourbert.cluster.collect import collect
 from yourbert.cluster.grid import Experiment
-from yourbert.cluster.repository import finished, scores, starting_commit, take_in, whole
+from yourbert.cluster.node import Job
+from yourbert.cluster.repository import finished, scores, starting_commit
 from yourbert.cost import JOULES_A_KWH, Cost
 from yourbert.errors import exit_cleanly, fail
 from yourbert.search.bill import Try, costs
@@ -29,6 +31,7 @@ from yourbert.storage import write_csv
 LOGGER = logging.getLogger("yourbert")
 LINES = ("rung", "budget", "name", "settings", "score", "seconds", "kwh")
 Candidate = tuple[str, ...]
+TRIES = 3  # of an experiment, on a Ray cluster
 
 
 def main() -> None:
@@ -73,22 +76,11 @@ def _run(experiments: Sequence[Experiment], start: str, options: argparse.Namesp
         return
     LOGGER.info("%d experiments to run, from commit %s", len(experiments), start[:7])
     if options.ray:
-        ended = _on_ray(experiments, start, options)
-    else:
-        ended = run_in_queue(experiments, options.targets, options.jobs)
-    for number, (name, succeeded) in enumerate(ended, start=1):
+        jobs = [Job(e.name, start, e.overrides, tuple(options.targets), "") for e in experiments]
+        list(collect(jobs, start, address=options.ray, cpus=options.cpus, gpus=options.gpus, tries=TRIES))
+        return
+    for number, (name, succeeded) in enumerate(run_in_queue(experiments, options.targets, options.jobs), start=1):
         LOGGER.info("%d/%d %s: %s", number, len(experiments), name, "done" if succeeded else "failed")
-
-
-def _on_ray(experiments: Sequence[Experiment], start: str, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
-    from yourbert.cluster.node import Job
-    from yourbert.cluster.sweep import sweep
-
-    jobs = [Job(e.name, start, e.overrides, tuple(options.targets), "") for e in experiments]
-    for outcome in sweep(jobs, whole(), address=options.ray, cpus=options.cpus, gpus=options.gpus, tries=3):
-        if outcome.result:
-            take_in(outcome.result, start, outcome.name)
-        yield outcome.name, bool(outcome.result)
 
 
 def _scores(
