@@ -209,7 +209,7 @@ def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Projec
     lines = list(csv.DictReader((project.root / "report/search.csv").open()))
     assert [(line["rung"], line["budget"]) for line in lines] == [("1", "epochs=1")] * 2 + [("2", "epochs=3")]
     assert float(lines[0]["score"]) >= float(lines[1]["score"]) and lines[2]["settings"] == lines[0]["settings"]
-    assert all(float(line["kwh"]) > 0 for line in lines)
+    assert all(float(line["kwh"]) > 0 for line in lines), lines
     assert f"best: {lines[2]['settings']} epochs=3" in done.stdout and "cost: 3 experiments" in done.stdout
     name = lines[2]["name"]
     assert name in project.dvc("exp", "list") and f"dvc exp apply {name}" in done.stdout
