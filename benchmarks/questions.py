@@ -62,11 +62,12 @@ QUESTIONS = {
         (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
     ),
     "consistency": Question(
-        "Does adaptive regularisation help?",
+        "Does adaptive regularisation help (the weight after each name)?",
         (
             Way("none", {"consistency": "none"}),
-            Way("dropout (R-Drop)", {"consistency": "dropout"}),
-            Way("adversarial (SMART)", {"consistency": "adversarial"}),
+            Way("dropout (R-Drop), 1.5", {"consistency": "dropout", "consistency_weight": 1.5}),
+            Way("dropout (R-Drop), 4", {"consistency": "dropout", "consistency_weight": 4.0}),
+            Way("adversarial (SMART), 1", {"consistency": "adversarial", "consistency_weight": 1.0}),
         ),
     ),
     "order": Question(

@@ -14,6 +14,7 @@ from tests import tiny
 from yourbert import graph_step
 from yourbert.attention import Kernel
 from yourbert.checkpoint import Resume
+from yourbert.consistency import divergence
 from yourbert.distributed import ALONE, Gradients
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
@@ -55,10 +56,14 @@ def run_of(learner: TaskLearner) -> Run:
     return Run("tiny", learner, learner.settings, learning, optimizer, Gradients(learning.values(), ALONE), steps)
 
 
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
 @pytest.mark.parametrize(("sampling", "pooling", "clip"), [("joint", "cls", 0.05), ("proportional", "mean", 0.0)])
-def test_step_for_step_the_losses_are_those_of_one_by_one(sampling: str, pooling: str, clip: float) -> None:
+def test_step_for_step_the_losses_are_those_of_one_by_one(
+    sampling: str, pooling: str, clip: float, consistency: str
+) -> None:
     """Three kinds of tasks, with a factor or class weights, over two epochs with their last batches."""
-    settings = STILL.model_copy(update={"pooling": pooling, "clip": clip, "class_weights": "balanced"})
+    changes = {"pooling": pooling, "clip": clip, "class_weights": "balanced", "consistency": consistency}
+    settings = STILL.model_copy(update=changes)
     learners = [learner_of(settings, 3, sampling=sampling, weights={"sim": 2.0}) for _ in range(2)]
     runs = [run_of(learner) for learner in learners]
     one_by_one, whole = OneByOne(runs[0]), GraphStep(learners[1], runs[1], graphs=False)
@@ -109,8 +114,31 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     assert same(*ended)
 
 
-def test_it_learns_under_dropout(tmp_path: Path) -> None:
-    assert run(tmp_path, learner_of(tiny.training(epochs=6))).best > 0.9
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
+def test_it_learns_under_dropout(tmp_path: Path, consistency: str) -> None:
+    assert run(tmp_path, learner_of(tiny.training(epochs=6, consistency=consistency))).best > 0.9
+
+
+def test_rows_that_are_missing_differ_in_nothing() -> None:
+    """Of a batch with three of eight rows, the looks at those three alone are compared."""
+    rows_B, seed = torch.tensor([4, 0, 7, *[-1] * 5]), 3
+    losses = []
+    for weight in (0.0, 1.0):
+        learner = learner_of(tiny.training(consistency="dropout", consistency_weight=weight))
+        stepper = GraphStep(learner, run_of(learner), graphs=False)
+        learner.model.train()
+        stepper.rng.manual_seed(seed)
+        bucket = stepper.shapes.all()[0].buckets[0]
+        loss, rows = stepper._loss("mood", rows_B, bucket)
+        assert rows == 3
+        losses.append(loss * rows)
+    stepper.rng.manual_seed(seed)
+    batch = stepper.resident["mood"].gather(rows_B.repeat_interleave(2), bucket)
+    pooled_SE = learner.model.encoder.pooled(batch.packed, stepper.rng, "cls")
+    scores_2BC = learner.model.scores_of_features("mood", pooled_SE[:16], stepper.rng)
+    apart_B = divergence(learner.tokens["mood"].task, scores_2BC[0::2], scores_2BC[1::2])
+    assert apart_B[3:].max() > 0, "the missing ones do differ"
+    torch.testing.assert_close(losses[1] - losses[0], apart_B[:3].sum(), rtol=1e-3, atol=1e-4)
 
 
 def test_the_draws_of_a_step_follow_from_the_seed_and_its_number() -> None:

@@ -24,14 +24,14 @@ BEGIN, REACH = 1e-3, 5e-2
 
 
 def divergence(task: Task, first_BC: Tensor, second_BC: Tensor) -> Tensor:
-    """How far two looks are apart, summed over rows: Kullback-Leibler both ways, or the squared difference."""
+    """How far two looks at each row are apart, [B]: Kullback-Leibler both ways, or the squared difference."""
     if task.kind == "classification":
         first_BC, second_BC = (F.log_softmax(scores.float(), -1) for scores in (first_BC, second_BC))
-        there = F.kl_div(first_BC, second_BC, reduction="sum", log_target=True)
-        return (there + F.kl_div(second_BC, first_BC, reduction="sum", log_target=True)) / 2
+        there_BC = F.kl_div(first_BC, second_BC, reduction="none", log_target=True)
+        return (there_BC + F.kl_div(second_BC, first_BC, reduction="none", log_target=True)).sum(-1) / 2
     if task.encoding == "cross":
         first_BC, second_BC = torch.sigmoid(first_BC.float()), torch.sigmoid(second_BC.float())
-    return (first_BC.float() - second_BC.float()).square().sum()
+    return (first_BC.float() - second_BC.float()).square().sum(-1)
 
 
 def worst_shift(
@@ -45,18 +45,26 @@ def worst_shift(
     begin_TE = torch.empty_like(embedded_TE, dtype=torch.float32).normal_(generator=rng)
     begin_TE.mul_(BEGIN * length_T1 / begin_TE.shape[1] ** 0.5)
     shift_TE = begin_TE.to(embedded_TE.dtype).requires_grad_()
-    (uphill_TE,) = torch.autograd.grad(divergence(task, scores_BC.detach(), look(shift_TE)), shift_TE)
+    (uphill_TE,) = torch.autograd.grad(divergence(task, scores_BC.detach(), look(shift_TE)).sum(), shift_TE)
     steepness_T1 = uphill_TE.float().norm(dim=-1, keepdim=True).clamp(min=1e-20)
     worst_TE: Tensor = REACH * length_T1 / steepness_T1 * uphill_TE.float()
     return worst_TE.to(embedded_TE.dtype)
 
 
-def dropout_loss(task: Task, scores_2BC: Tensor, weight: float, loss: Callable[[Tensor], Tensor]) -> Tensor:
+def dropout_loss(
+    task: Task,
+    scores_2BC: Tensor,
+    weight: float,
+    loss: Callable[[Tensor], Tensor],
+    real_B: Tensor | None = None,
+) -> Tensor:
     """The loss of a batch in which every row stands twice, one after the other, summed over rows.
 
-    loss: that of the scores alone, summed. weight: of what the two looks differ.
+    loss: that of the scores alone, summed. weight: of what the two looks differ, with `real_B` where it is true.
     """
-    return loss(scores_2BC) / 2 + weight * divergence(task, scores_2BC[0::2], scores_2BC[1::2])
+    apart_B = divergence(task, scores_2BC[0::2], scores_2BC[1::2])
+    apart_B = apart_B if real_B is None else apart_B.masked_fill(~real_B, 0)
+    return loss(scores_2BC) / 2 + weight * apart_B.sum()
 
 
 def adversarial_loss(
@@ -70,4 +78,4 @@ def adversarial_loss(
         task, first_BC, detached_TE, lambda shift_TE: model(task.name, batch, rng, detached_TE + shift_TE), rng
     )
     second_BC = model(task.name, batch, rng, embedded_TE + shift_TE)
-    return loss(first_BC) + weight * divergence(task, first_BC, second_BC)
+    return loss(first_BC) + weight * divergence(task, first_BC, second_BC).sum()

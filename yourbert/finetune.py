@@ -55,7 +55,8 @@ class TaskLearner:
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
         self.frozen = settings.tuning == "head"
-        self.twice = settings.consistency == "dropout" and not self.frozen
+        # How often each row stands in its batch.
+        self.looks = 2 if settings.consistency == "dropout" and not self.frozen else 1
         if self.frozen:
             model.encoder.requires_grad_(False)
             model.eval()
@@ -104,13 +105,13 @@ class TaskLearner:
         stream, ranks = self.streams[name], self.machine.ranks
         rows_B = stream.rows(batch_number)
         mine_B = deal(rows_B, ranks.rank, ranks.world)
-        read_B = np.repeat(mine_B, 2) if self.twice else mine_B
+        read_B = np.repeat(mine_B, self.looks)
         total = self._total(name, gather(stream.split, read_B)) if len(mine_B) else no_loss(self.machine.device)
         weight = self.mixture.weights.get(name, 1.0)
         return StepLoss(name, weight * total / len(rows_B), len(rows_B), stream.tokens_in(rows_B), last)
 
     def _total(self, name: str, batch: Batch) -> Tensor:
-        """The loss of a batch, summed over its rows; with `twice` every row stands in it twice, side by side."""
+        """The loss of a batch, summed over its rows; each stands in it `looks` times, side by side."""
         task = self.tokens[name].task
         labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
 
@@ -127,7 +128,7 @@ class TaskLearner:
         if self.settings.consistency == "adversarial":
             return adversarial_loss(self.model, task, packed, self.rng, weight, loss)
         scores_BC = self.model(name, packed, self.rng)
-        return dropout_loss(task, scores_BC, weight, loss) if self.twice else loss(scores_BC)
+        return dropout_loss(task, scores_BC, weight, loss) if self.looks == 2 else loss(scores_BC)
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from yourbert.batching import row_lengths
 from yourbert.buckets import Bucket, Sizes, plan
+from yourbert.consistency import dropout_loss
 from yourbert.finetune import TaskLearner
 from yourbert.gpu import FAULTS, capture, dropout_generator, reason, side_stream
 from yourbert.objectives import loss_sum
@@ -65,8 +66,8 @@ class StepFacts:
 
 def stepper_for(learner: TaskLearner, machine: Machine) -> Callable[[Run], Stepper] | None:
     """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one (None)."""
-    twice = learner.settings.consistency != "none"
-    if machine.device.type != "cuda" or learner.frozen or twice or machine.ranks.world > 1:
+    shifted = learner.settings.consistency == "adversarial"
+    if machine.device.type != "cuda" or learner.frozen or shifted or machine.ranks.world > 1:
         return None
     needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
     free, _ = torch.cuda.mem_get_info(machine.device)
@@ -155,12 +156,21 @@ class GraphStep:
         """The same loss as `TaskLearner` makes, from a filled batch; and the number of rows that are real."""
         learner, model = self.learner, self.learner.model
         facts = learner.tokens[task].task
-        batch = self.resident[task].gather(rows_B, bucket)
+        read_B = rows_B.repeat_interleave(learner.looks)
+        batch = self.resident[task].gather(read_B, bucket)
         pooled_SE = model.encoder.pooled(batch.packed, self.rng, model.pooling)
-        read_SE = pooled_SE[: len(rows_B) * facts.sequences_per_row]
+        read_SE = pooled_SE[: len(read_B) * facts.sequences_per_row]
         scores_BC = model.scores_of_features(task, read_SE, self.rng)
-        total = loss_sum(facts, scores_BC, batch.labels_B, learner.class_weights[task], batch.real_B)
-        rows = batch.real_B.sum()
+        real_B = rows_B >= 0
+
+        def loss(scores_BC: Tensor) -> Tensor:
+            return loss_sum(facts, scores_BC, batch.labels_B, learner.class_weights[task], batch.real_B)
+
+        if learner.looks == 1:
+            total = loss(scores_BC)
+        else:
+            total = dropout_loss(facts, scores_BC, learner.settings.consistency_weight, loss, real_B)
+        rows = real_B.sum()
         return learner.mixture.weights.get(task, 1.0) * total / rows, rows
 
     def _capture(self, shape: Shape, number: int) -> None:
@@ -226,13 +236,13 @@ class _Shapes:
         measured = [[self._measure(task, batch) for task, batch in step] for step in steps]
         tokens_NP, sequences_NP, longest_NP = np.array(measured, np.int64).transpose(2, 0, 1)
         per_row = [self.learner.tokens[task].task.sequences_per_row for task in _tasks(steps[0])]
-        slots_P = tuple(self.learner.settings.batch_size * count for count in per_row)
+        slots_P = tuple(self.learner.settings.batch_size * self.learner.looks * count for count in per_row)
         return Sizes(tokens_NP, sequences_NP, longest_NP, slots_P)
 
     def _measure(self, task: str, batch: int) -> tuple[int, int, int]:
-        rows_B = self.learner.streams[task].rows(batch)
-        per_row = self.learner.tokens[task].task.sequences_per_row
-        return int(self._lengths[task][rows_B].sum()), len(rows_B) * per_row, int(self._longest[task][rows_B].max())
+        rows_B, looks = self.learner.streams[task].rows(batch), self.learner.looks
+        sequences = looks * len(rows_B) * self.learner.tokens[task].task.sequences_per_row
+        return looks * int(self._lengths[task][rows_B].sum()), sequences, int(self._longest[task][rows_B].max())
 
 
 def _tasks(step: list[tuple[str, int]]) -> tuple[str, ...]:
