@@ -111,12 +111,13 @@ def test_flash_equals_grouped_in_a_bucket(rows: list[int]) -> None:
     torch.testing.assert_close(*gradients, atol=0.1, rtol=0.1)
 
 
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
 @pytest.mark.parametrize("sampling", ["joint", "proportional"])
-def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str) -> None:
+def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, consistency: str) -> None:
     """With dropout, so also the draws of every step are those of its seed."""
-    found = []
+    found, settings = [], tiny.training(epochs=4, consistency=consistency)
     for graphs in (True, False):
-        learner = learner_of(tiny.training(epochs=4), machine_of(deterministic=True), sampling=sampling)
+        learner = learner_of(settings, machine_of(deterministic=True), sampling=sampling)
         stepper = GraphStep(learner, run_of(learner), graphs)
         found.append((curve(stepper, learner), weights(learner.model)))
         assert stepper.graphs == graphs, "the capture did not fail"
@@ -145,8 +146,9 @@ def test_the_losses_are_those_of_one_by_one() -> None:
 
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool) -> None:
-    learner = learner_of(tiny.training(epochs=2), machine_of(deterministic))
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
+def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, consistency: str) -> None:
+    learner = learner_of(tiny.training(epochs=2, consistency=consistency), machine_of(deterministic))
     stepper = GraphStep(learner, run_of(learner), graphs)
     learner.model.train()
     stepper.begin(0, 0)

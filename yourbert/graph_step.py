@@ -156,7 +156,7 @@ class GraphStep:
         """The same loss as `TaskLearner` makes, from a filled batch; and the number of rows that are real."""
         learner, model = self.learner, self.learner.model
         facts = learner.tokens[task].task
-        read_B = rows_B.repeat_interleave(learner.looks)
+        read_B = rows_B[:, None].expand(-1, learner.looks).flatten()
         batch = self.resident[task].gather(read_B, bucket)
         pooled_SE = model.encoder.pooled(batch.packed, self.rng, model.pooling)
         read_SE = pooled_SE[: len(read_B) * facts.sequences_per_row]
