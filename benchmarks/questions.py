@@ -3,8 +3,8 @@
     python -m benchmarks.questions pooling average --runs sst sts --seeds 1 2 3 4 5 --jobs 2
 
 Each question of `QUESTIONS` is a few ways to train, the first of which the others are set against. A run is a task or
-mixture of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of one thread; what is
-trained already (--work) is not trained again, also when another question asks for it. Prints a table, keeps the
+mixture of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of one thread; what has
+a record in benchmarks/results/trials is not trained again, whatever question asks for it. Prints a table, keeps the
 answers in benchmarks/results/questions.json and puts all of them into docs/findings.md (--page).
 """
 
@@ -14,21 +14,24 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tabulate import tabulate
 
 from benchmarks import machine
 from benchmarks.pages import fill
 from benchmarks.results import RESULTS
 from benchmarks.trials import PURPOSE, Setup, Trial, Way, train, trial
+from yourbert.filenames import local_name
 from yourbert.params import read_params
-from yourbert.settings import Params
+from yourbert.settings import Params, TaskData
 from yourbert.storage import read_json, write_json
 
 OUT = RESULTS / "questions.json"
@@ -41,6 +44,11 @@ class Question:
 
 
 QUESTIONS = {
+    "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
+    "shared": Question(
+        "Does a shared model lose against a model for each task?",
+        (Way("a model for each task", {}, alone=True), Way("one shared model", {})),
+    ),
     "tricks": Question(
         "Do the tricks that make training fast change what is learnt?",
         (Way("all on", {}), Way("all off, fp32", {}, plain=True)),
@@ -110,31 +118,43 @@ QUESTIONS = {
 def main() -> None:
     given = _options()
     params = read_params()
-    setup = Setup(given.base, given.corpus, given.work, given.epochs, given.text)
+    setup = Setup(given.base, given.corpus, given.work, given.records, given.epochs, given.text)
     asked = {
-        (name, run): {
-            way.name: [trial(run, seed, way, params, setup) for seed in given.seeds] for way in QUESTIONS[name].ways
-        }
+        (name, run): {way.name: _trials(run, way, given.seeds, params, setup) for way in QUESTIONS[name].ways}
         for name in given.questions
         for run in given.runs
     }
-    trials = [one for ways in asked.values() for of in ways.values() for one in of]
-    before = [one.after for one in trials if one.after]
+    missing = [
+        one
+        for ways in asked.values()
+        for of in ways.values()
+        for trials in of.values()
+        for one in trials
+        if not one.known
+    ]
+    before = [one.after for one in missing if one.after and not one.after.trained]
     if given.child:
-        train(next(one for one in before + trials if one.place.name == given.child), params, setup)
+        train(next(one for one in before + missing if one.place.name == given.child), params, setup)
         return
     with ThreadPoolExecutor(given.jobs) as pool:
-        for wave in (before, trials):
+        for wave in (before, missing):
             for one in pool.map(_in_a_process, {one.place: one for one in wave}.values()):
                 print(one.run, one.seed, one.way.name, one.place, file=sys.stderr, flush=True)
     known = read_json(given.out) if given.out.exists() else {}
     for name in given.questions:
-        found = {run: compared(name, run, asked[name, run], params) for run in given.runs}
+        found = {run: compared(name, asked[name, run], params, setup) for run in given.runs}
         print(f"\n{QUESTIONS[name].asks}\n\n{table(found)}")
         facts = {"command": machine.command("benchmarks.questions"), "machine": machine.facts("cpu")}
         known[name] = {**facts, "runs": {**known.get(name, {}).get("runs", {}), **found}}
     write_json(given.out, known)
     fill(given.page, [section(name, known[name]) for name in QUESTIONS if name in known])
+
+
+def _trials(run: str, way: Way, seeds: Sequence[int], params: Params, setup: Setup) -> dict[str, list[Trial]]:
+    """For each task of a run, who answers it: one trial a seed."""
+    tasks = params.mixtures[run].tasks if run in params.mixtures else [run]
+    together = {} if way.alone else {seed: trial(run, seed, way, params, setup) for seed in seeds}
+    return {task: [together.get(s) or trial(task, s, way, params, setup) for s in seeds] for task in tasks}
 
 
 def section(name: str, answered: dict[str, Any]) -> str:
@@ -157,6 +177,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     parser.add_argument("--text", type=Path, help="further text of the domain, for the questions that ask for it")
     parser.add_argument("--work", type=Path, default=Path("build/bench/questions"))
+    parser.add_argument("--records", type=Path, default=RESULTS / "trials")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--page", type=Path, default=Path("docs/findings.md"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -165,39 +186,50 @@ def _options() -> argparse.Namespace:
 
 def _in_a_process(one: Trial) -> Trial:
     """Trains it in a process of its own, by this very command."""
-    if not one.done:
-        one.place.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "benchmarks.questions", *sys.argv[1:], "--child", one.place.name]
-        with (one.place / "log").open("w") as log:
-            subprocess.run(command, stdout=log, stderr=log, check=True)
+    one.place.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "benchmarks.questions", *sys.argv[1:], "--child", one.place.name]
+    with (one.place / "log").open("w") as log:
+        subprocess.run(command, stdout=log, stderr=log, check=True)
     return one
 
 
-def compared(name: str, run: str, trials: Mapping[str, list[Trial]], params: Params) -> dict[str, Any]:
+Asked = Mapping[str, Mapping[str, Sequence[Trial]]]  # way -> task -> a trial a seed
+
+
+def compared(name: str, asked: Asked, params: Params, setup: Setup) -> dict[str, Any]:
     """Scores by seed of every way, what they cost, and each way's paired test against the first, task by task."""
-    places = {way: [one.place for one in of] for way, of in trials.items()}
-    tasks = params.mixtures[run].tasks if run in params.mixtures else [run]
+    first = next(iter(asked.values()))
+    of_task = {task: {way: of[task] for way, of in asked.items()} for task in first}
     return {
-        "seeds": [one.seed for one in next(iter(trials.values()))],
-        "seconds": {way: round(fmean(one.seconds for one in of), 1) for way, of in trials.items()},
-        "tasks": {task: _task(name, task, places, params) for task in tasks},
+        "seeds": [one.seed for one in next(iter(first.values()))],
+        "seconds": {way: round(_seconds(of), 1) for way, of in asked.items()},
+        "tasks": {task: _task(name, task, trials, params, setup) for task, trials in of_task.items()},
     }
 
 
-def _task(name: str, task: str, places: dict[str, list[Path]], params: Params) -> dict[str, Any]:
-    import numpy as np
+def _seconds(of: Mapping[str, Sequence[Trial]]) -> float:
+    """Of all that a seed trains, in the mean over seeds."""
+    trials = {one.record: one for trials in of.values() for one in trials}
+    return sum(one.seconds for one in trials.values()) / len(next(iter(of.values())))
 
+
+def _dev_labels(task: str, data: TaskData, corpus: Path) -> npt.NDArray[Any]:
+    from yourbert.corpus import SplitRows
+
+    labels = [row.label for row in SplitRows(corpus / local_name(data.dev), task, data, "dev")]
+    return np.array(labels, dtype=np.float64)
+
+
+def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], params: Params, setup: Setup) -> dict[str, Any]:
     from yourbert.metrics import score_decided
-    from yourbert.predictions import read_predictions
     from yourbert.seeding import rng_for
     from yourbert.significance import compare, holm, paired, verdict
 
-    facts = params.tasks[task].data.facts(task)
-    read = {way: [read_predictions(p / "answers" / f"{task}-dev.csv", facts) for p in of] for way, of in places.items()}
-    answers = {way: np.stack([one.predicted_R for one in runs]) for way, runs in read.items()}
-    first, *others = places
-    labels_R = read[first][0].labels_R
-    assert labels_R is not None, "a dev split has labels"
+    data = params.tasks[task].data
+    facts, labels_R = data.facts(task), _dev_labels(task, data, setup.corpus)
+    kind = np.int64 if facts.labels else np.float64
+    answers = {way: np.stack([one.answers(task) for one in of]).astype(kind) for way, of in trials.items()}
+    labels_R, (first, *others) = labels_R.astype(kind), trials
     scores = {
         way: [score_decided(facts, one_R, labels_R)[facts.metric] for one_R in answers_SR]
         for way, answers_SR in answers.items()

@@ -1,8 +1,9 @@
 """One training of a question: what it is told, what must be there before it, where it is kept.
 
-A trial is a task or mixture of params.yaml, one seed and a way to train it. Its folder follows from what decides its
+A trial is a task or mixture of params.yaml, one seed and a way to train it. Its name follows from what decides its
 result, so that questions share what they have in common and nothing is trained twice. What it goes on from, an encoder
-trained on text or another run's model of the same seed, is a trial of its own.
+trained on text or another run's model of the same seed, is a trial of its own. What a trial answered on dev is kept as
+a small record in the repository, so that a question can be answered over several days and machines.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import machine
 from yourbert.errors import fail, nearest
 from yourbert.settings import Mixture, Params, Pretrain, Runtime, TaskData, Training
-from yourbert.storage import read_json, sha256_of
+from yourbert.storage import read_json, sha256_of, write_json
 
 PURPOSE = "questions"
 MLM = "mlm"
@@ -27,6 +32,7 @@ class Way:
 
     plain: in fp32 without any speed trick. pretrain: keys of `Pretrain` for a pretraining on the run's own text before.
     further_text: and on the text of --text. init: the task or mixture whose model with the same seed it goes on from.
+    alone: for a mixture, each task's own model instead.
     """
 
     name: str
@@ -35,15 +41,20 @@ class Way:
     pretrain: Mapping[str, Any] | None = None
     further_text: bool = False
     init: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Where weights and corpus are and trainings are kept; epochs: instead of those of params.yaml; text: see `Way`."""
+    """Where weights and corpus are. work, records: where trainings and what they answered are kept.
+
+    epochs: instead of those of params.yaml; text: see `Way`.
+    """
 
     base: Path
     corpus: Path
     work: Path
+    records: Path
     epochs: int | None = None
     text: Path | None = None
 
@@ -54,6 +65,7 @@ class Trial:
     seed: int
     way: Way
     place: Path
+    record: Path
     mixture: Mixture
     settings: Training
     data: dict[str, TaskData]
@@ -63,19 +75,28 @@ class Trial:
     facts: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
-    def done(self) -> bool:
+    def trained(self) -> bool:
+        """Whether its model lies here, for those that go on from it."""
         return (self.place / "metrics.json").exists()
 
     @property
-    def encoder(self) -> Path:
-        """The folder that it leaves for those after it."""
+    def known(self) -> bool:
+        """Whether it is known what it answers."""
+        return self.record.exists()
+
+    @property
+    def model(self) -> Path:
         return self.place / "model"
 
     @property
     def seconds(self) -> float:
         """What it took, with what had to be there before it."""
-        own: float = read_json(self.place / "cost.json")["seconds"]
+        own: float = read_json(self.record)["seconds"]
         return own + (self.after.seconds if self.after else 0.0)
+
+    def answers(self, task: str) -> npt.NDArray[Any]:
+        """The class indexes or similarities of the dev rows."""
+        return np.array(read_json(self.record)["dev"][task].split(), dtype=np.float64)
 
 
 def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
@@ -93,11 +114,12 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     elif way.pretrain is not None:
         after = _pretraining(run, way, params, setup, data)
     facts = {
-        "mixture": mixture.model_dump(), "settings": settings.model_dump(), "plain": way.plain,
-        "tasks": {task: facts.model_dump() for task, facts in data.items()},
+        "mixture": _facts(mixture), "settings": settings.model_dump(), "plain": way.plain,
+        "tasks": {task: _facts(facts) for task, facts in data.items()},
     } | ({"after": after.facts} if after else {})  # fmt: skip
-    place = setup.work / f"{run}-{seed}-{_short(facts)}"
-    return Trial(run, seed, way, place, mixture, settings, data, runtime, None, after, facts)
+    return Trial(
+        run, seed, way, *_places(setup, run, seed, facts), mixture, settings, data, runtime, None, after, facts
+    )
 
 
 def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
@@ -122,22 +144,28 @@ def _pretraining(run: str, way: Way, params: Params, setup: Setup, data: dict[st
     facts = {
         "pretrain": block.model_dump(exclude={"text"}), "settings": changed.pretraining().model_dump(),
         "text": sha256_of(Path(text)) if text else "",
-        "tasks": {task: facts.model_dump() for task, facts in data.items()},
+        "tasks": {task: _facts(facts) for task, facts in data.items()},
     }  # fmt: skip
-    place = setup.work / f"{run}-{MLM}-{_short(facts)}"
+    places = _places(setup, run, MLM, facts)
     runtime = params.runtime().model_copy(update={"threads": 1})
     mixture = Mixture(tasks=[*data], sampling="proportional")
-    return Trial(run, block.seed, way, place, mixture, changed.pretraining(), data, runtime, block, None, facts)
+    return Trial(run, block.seed, way, *places, mixture, changed.pretraining(), data, runtime, block, None, facts)
 
 
-def _short(facts: dict[str, Any]) -> str:
+def _facts(block: Mixture | TaskData) -> dict[str, Any]:
+    """Without what has its default, so that a key that is added later changes no name."""
+    return block.model_dump(exclude_defaults=True)
+
+
+def _places(setup: Setup, run: str, seed: int | str, facts: dict[str, Any]) -> tuple[Path, Path]:
     from yourbert.checkpoint import fingerprint
 
-    return fingerprint(facts)[:12]
+    name = f"{run}-{seed}-{fingerprint(facts)[:12]}"
+    return setup.work / name, setup.records / f"{name}.json"
 
 
 def train(one: Trial, params: Params, setup: Setup) -> None:
-    """Trains in this process, after what must be there before, and evaluates; the metrics are written last."""
+    """Trains in this process, after what must be there before, and evaluates; metrics and record are written last."""
     from benchmarks.switches import SWITCHES, off
     from yourbert.evaluate import evaluate
     from yourbert.pretrain import pretrain
@@ -147,20 +175,37 @@ def train(one: Trial, params: Params, setup: Setup) -> None:
     place = one.place
     for task, facts in one.data.items():
         tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
-    base = one.after.encoder if one.after else setup.base
+    base = one.after.model if one.after else setup.base
     if one.pretrain is not None:
         pretrain(
-            one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.encoder,
+            one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.model,
             place / "metrics.json", place / "cost.json",
         )  # fmt: skip
     else:
         with off(*(SWITCHES if one.way.plain else ())):
             tailor(
                 f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base, place / "tokens",
-                one.encoder, place / "curve.csv", place / "cost.json",
+                one.model, place / "curve.csv", place / "cost.json",
             )  # fmt: skip
         evaluate(
-            one.encoder, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
+            one.model, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
             place / "confusion.csv",
         )  # fmt: skip
     shutil.rmtree(place / "tokens")
+    _keep(one)
+
+
+def _keep(one: Trial) -> None:
+    """Writes the record of what was trained."""
+    from yourbert.predictions import read_predictions
+
+    dev = {}
+    for task in () if one.pretrain else one.mixture.tasks:
+        read = read_predictions(one.place / "answers" / f"{task}-dev.csv", one.data[task].facts(task))
+        dev[task] = " ".join(f"{answer:g}" for answer in read.predicted_R)
+    facts = machine.facts("cpu")
+    record = {
+        "run": one.run, "seed": one.seed, "way": one.way.name, "seconds": read_json(one.place / "cost.json")["seconds"],
+        "revision": facts["revision"], "processor": facts["processor"], "told": one.facts, "dev": dev,
+    }  # fmt: skip
+    write_json(one.record, record)

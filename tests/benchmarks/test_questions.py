@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
 from benchmarks.questions import QUESTIONS, table
+from benchmarks.trials import Setup, Way, trial
+from yourbert.errors import UserError
 from yourbert.params import read_params
 from yourbert.settings import Mixture, Pretrain, TaskData, Training
+from yourbert.storage import write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,8 +37,8 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         Mixture.model_validate(params.mixtures["shared"].model_dump() | mixed)
         Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
         assert way.init is None or way.init in {**params.tasks, **params.mixtures}
-        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.init)))
-    assert len(set(seen)) == len(seen) >= 2
+        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.init, way.alone)))
+    assert len(set(seen)) == len(seen)
 
 
 def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_path: Path) -> None:
@@ -42,7 +46,7 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
     page.write_text(f"# Found\n\n{BEGIN}\n\n{END}\n\nThe end.\n")
     words = ["tricks", "order", "--runs", "sst", "--seeds", "1", "2", "--epochs", "1"]
     words += ["--base", options.own, "--corpus", options.corpus, "--page", page]
-    words += ["--work", tmp_path / "work", "--out", tmp_path / "questions.json"]
+    words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--out", tmp_path / "questions.json"]
     command = [sys.executable, "-m", "benchmarks.questions", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
@@ -52,10 +56,49 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
     assert str(tmp_path) not in known["tricks"]["command"]
     text = page.read_text()
     assert QUESTIONS["tricks"].asks in text and QUESTIONS["order"].asks in text and text.endswith("The end.\n")
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("metrics.json")}
-    assert len(written) == 2 * (2 + 3 - 1), "the plain way of both questions is one and the same"
+    records = {path: json.loads(path.read_text()) for path in (tmp_path / "records").iterdir()}
+    assert len(records) == 2 * (2 + 3 - 1), "the plain way of both questions is one and the same"
+    assert all(len(record["dev"]["sst"].split()) > 1 and record["seconds"] >= 0 for record in records.values())
+    shutil.rmtree(tmp_path / "work")
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
-    assert {path: path.stat().st_mtime_ns for path in written} == written and page.read_text() == text
+    assert page.read_text() == text and not (tmp_path / "work").exists(), "the records are enough"
+
+
+def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path) -> None:
+    """Trained once for each task and once together."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(options.corpus, corpus)
+    for task, labels in (("quora", ("0.0", "1.0")), ("sts", ("0.5", "4.0"))):
+        data = read_params(ROOT / "params.yaml").tasks[task].data
+        rows = [f"{n}\tgood film\t{'bad' if n % 2 else 'good'} film\t{labels[n % 2]}" for n in range(24)]
+        for name in (data.train, data.dev):
+            (corpus / name).write_text("\n".join([f"id\tsentence1\tsentence2\t{data.label}", *rows]) + "\n")
+    words = ["--runs", "shared", "--seeds", "1", "--epochs", "1", "--base", options.own, "--corpus", corpus]
+    words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--page", tmp_path / "page.md"]
+    words += ["--out", tmp_path / "questions.json"]
+    (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}\n")
+    command = [sys.executable, "-m", "benchmarks.questions", "shared", *map(str, words)]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    found = json.loads((tmp_path / "questions.json").read_text())["shared"]["runs"]["shared"]
+    assert found["tasks"].keys() == {"sst", "quora", "sts"}
+    runs = sorted(path.name.split("-")[0] for path in (tmp_path / "records").iterdir())
+    assert runs == ["quora", "shared", "sst", "sts"]
+    seconds = {p.name.split("-")[0]: json.loads(p.read_text())["seconds"] for p in (tmp_path / "records").iterdir()}
+    assert found["seconds"]["one shared model"] == pytest.approx(seconds.pop("shared"), abs=0.051)
+    assert found["seconds"]["a model for each task"] == pytest.approx(sum(seconds.values()), abs=0.051)
+
+
+def test_a_pretraining_comes_first_and_its_seconds_count(options: Options, tmp_path: Path) -> None:
+    params = read_params(ROOT / "params.yaml")
+    setup = Setup(options.own, options.corpus, tmp_path / "work", tmp_path / "records", epochs=1)
+    one = trial("sst", 1, Way("after", {}, pretrain={"epochs": 1}), params, setup)
+    again = trial("sst", 2, Way("after", {}, pretrain={"epochs": 1}), params, setup)
+    assert one.after is not None and one.after == again.after, "one pretraining serves all seeds"
+    for trained, seconds in ((one.after, 7.0), (one, 2.0)):
+        write_json(trained.record, {"seconds": seconds})
+    assert one.seconds == 9.0 and one.known and not one.after.trained
+    with pytest.raises(UserError, match=r"P07.*--text"):
+        trial("sst", 1, Way("after", {}, pretrain={}, further_text=True), params, setup)
 
 
 def test_the_table_says_how_far_apart_and_how_sure() -> None:
