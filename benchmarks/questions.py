@@ -70,12 +70,18 @@ QUESTIONS = {
         (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
     ),
     "consistency": Question(
-        "Does adaptive regularisation help (the weight after each name)?",
+        "Does R-Drop help: must two draws of dropout agree (the weight of that in brackets)?",
         (
-            Way("none", {"consistency": "none"}),
-            Way("dropout (R-Drop), 1.5", {"consistency": "dropout", "consistency_weight": 1.5}),
-            Way("dropout (R-Drop), 4", {"consistency": "dropout", "consistency_weight": 4.0}),
-            Way("adversarial (SMART), 1", {"consistency": "adversarial", "consistency_weight": 1.0}),
+            Way("plain", {"consistency": "none"}),
+            Way("R-Drop (1.5)", {"consistency": "dropout", "consistency_weight": 1.5}),
+            Way("R-Drop (4)", {"consistency": "dropout", "consistency_weight": 4.0}),
+        ),
+    ),
+    "adversarial": Question(
+        "Does adversarial regularisation (SMART) help?",
+        (
+            Way("plain", {"consistency": "none"}),
+            Way("SMART", {"consistency": "adversarial", "consistency_weight": 1.0}),
         ),
     ),
     "order": Question(
