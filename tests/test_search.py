@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
+from tests.closure import ROOT
 from yourbert.errors import UserError
+from yourbert.params import read_params
+from yourbert.search.__main__ import check_reach
 from yourbert.search.rungs import Space
 
 
@@ -47,3 +52,24 @@ def test_the_best_share_goes_on_and_never_nobody() -> None:
     assert space().promoted(scores) == [("lr=1",), ("lr=3",)]
     assert space(keep=0.01).promoted(scores) == [("lr=1",)]
     assert space(keep=1.0).promoted(scores)[-1] == ("lr=0",)
+
+
+@pytest.mark.parametrize(
+    ("run", "keys", "says"),
+    [
+        ("sst", ("lr", "epochs"), r"P18.*tasks.sst.epochs in params.yaml holds for 'sst'.*vary tasks.sst.epochs"),
+        ("ssst", ("lr",), r"P05.*no model 'ssst'.*did you mean 'sst'"),
+        ("sst", ("lr", "tasks.sst.epochs", "model"), ""),
+        ("shared", ("epochs",), ""),
+        ("", ("epochs",), ""),
+    ],
+)
+def test_a_key_that_does_not_reach_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
+    params = read_params(ROOT / "params.yaml")
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        check_reach(keys, run, params)
+
+
+def test_the_keys_of_a_search() -> None:
+    searched = space(settings=("lr=1,2", "+tasks.sst.dropout=0.1,0.2"), budget="tasks.sst.epochs=1,3")
+    assert searched.keys() == ["lr", "tasks.sst.dropout", "tasks.sst.epochs", "tasks.sst.epochs"]

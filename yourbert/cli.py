@@ -41,6 +41,7 @@ def command_line() -> CommandLine:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
     add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
+    add_doctor(commands.add_parser("doctor", help="find and mend what a kill left behind", description=DOCTOR))
     add_skills(commands.add_parser("skills", help="which weights carry a task's skill", description=SKILLS))
     return parser
 
@@ -107,6 +108,22 @@ def subsets(options: argparse.Namespace) -> None:
     for title, names in (("added to params.yaml", new), ("there already", there)):
         if names:
             sys.stdout.write(f"{title}: {', '.join(names)}\n")
+
+
+DOCTOR = """Looks for what a kill, a full disk or another hand left behind: files of DVC that are broken, objects of its
+cache that were cut, model folders that are not as they were saved, unfinished files, folders of killed experiments,
+other versions of packages than locked. Exit code 0 when nothing is left to do."""
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fix", action="store_true", help="mend it; refused while somebody works in the project")
+    parser.set_defaults(command=look_over)
+
+
+def look_over(options: argparse.Namespace) -> None:
+    from yourbert.doctor.run import doctor
+
+    sys.exit(doctor(Path.cwd(), options.fix))
 
 
 SKILLS = """Grafts ever more of each model's weights onto the encoder that it came from: those that moved most, and as

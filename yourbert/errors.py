@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-EXIT_CODES = {"P": 2, "D": 3, "I": 3, "W": 4, "C": 5, "T": 6, "R": 7, "B": 8, "X": 9}
+EXIT_CODES = {"P": 2, "D": 3, "I": 3, "W": 4, "C": 5, "V": 5, "T": 6, "R": 7, "B": 8, "X": 9}
 SHOWN_PER_FILE = 20
 QUOTED_CHARACTERS = 80
 

@@ -6,7 +6,7 @@ so `-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` one. `yourbert/param
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -235,10 +235,13 @@ class Params(Training, Runtime):
 
     def training(self, run: str) -> Training:
         """How the model named `run` is trained: the top-level keys with the run's own overrides."""
-        block: Overriding = self.tasks[run] if run in self.tasks else self.shared[run]
         top = {key: getattr(self, key) for key in Training.model_fields}
-        own = {key: value for key, value in (block.model_extra or {}).items() if value is not None}
-        return Training.model_validate(top | own)
+        return Training.model_validate(top | self.overrides(run))
+
+    def overrides(self, run: str) -> dict[str, Any]:
+        """The training keys that the model named `run` has for itself."""
+        block: Overriding = self.tasks[run] if run in self.tasks else self.shared[run]
+        return {key: value for key, value in (block.model_extra or {}).items() if value is not None}
 
     def pretraining(self) -> Training:
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""

@@ -64,7 +64,7 @@ class Project:
 def small_params() -> dict[str, Any]:
     """The shipped parameters for two tasks and one mixture, with a model that trains in a second."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["tasks"] = {name: {**params["tasks"][name], "lr": None} for name in ("sst", "sts")}
+    params["tasks"] = {name: {**params["tasks"][name], "lr": None, "epochs": None} for name in ("sst", "sts")}
     params["mixtures"] = {"shared": {"tasks": ["sst", "sts"], "sampling": "joint"}}
     params |= {"model": "random:1x32", "epochs": 1, "lr": 0.001, "threads": 1}
     params["evaluate"] |= {"bootstrap": 100, "submission": {"sst": "Predicted_Sentiment"}}

@@ -21,11 +21,13 @@ from yourbert.cluster.grid import Experiment
 from yourbert.cluster.node import Job
 from yourbert.cluster.repository import finished, scores, starting_commit
 from yourbert.cost import JOULES_A_KWH, Cost
-from yourbert.errors import exit_cleanly, fail
+from yourbert.errors import exit_cleanly, fail, nearest
+from yourbert.params import read_params
 from yourbert.search.bill import Try, costs
 from yourbert.search.chart import draw
 from yourbert.search.queue import run_in_queue
 from yourbert.search.rungs import Space
+from yourbert.settings import Params, Training
 from yourbert.storage import write_csv
 
 LOGGER = logging.getLogger("yourbert")
@@ -41,7 +43,9 @@ def main() -> None:
 
 def search(options: argparse.Namespace) -> None:
     """Runs the rungs, writes the table, and says what won and what it all cost."""
-    start, space = starting_commit(), _space(options)
+    space = _space(options)
+    check_reach(space.keys(), options.run, read_params())
+    start = starting_commit()
     candidates, tries = space.first(), list[Try]()
     for rung, budget in enumerate(space.budgets()):
         experiments = {candidate: space.experiment(candidate, budget) for candidate in candidates}
@@ -56,6 +60,21 @@ def search(options: argparse.Namespace) -> None:
     draw(tries, options.out.with_suffix(".svg"))
     best = experiments[max(found, key=lambda candidate: found[candidate])]
     _tell(tries, best, options)
+
+
+def check_reach(keys: Sequence[str], run: str, params: Params) -> None:
+    """Raises UserError (P05, P18) for a run that does not exist, or that does not read a key because it has its own."""
+    if not run:
+        return
+    places = {name: f"tasks.{name}" for name in params.tasks} | {name: f"mixtures.{name}" for name in params.mixtures}
+    places |= {chain.name: f"chains.{index}" for index, chain in enumerate(params.chains)}
+    if run not in places:
+        known = ", ".join(places)
+        fail("P05", f"no model '{run}' (there are {known}){nearest(run, places)}", where="--run")
+    for key in keys:
+        if key in Training.model_fields and key in params.overrides(run):
+            own = f"{places[run]}.{key}"
+            fail("P18", f"{own} in params.yaml holds for '{run}', whatever `{key}` is", where=key, fix=f"vary {own}")
 
 
 def _space(options: argparse.Namespace) -> Space:

@@ -47,6 +47,10 @@ class Space:
             fail("P18", "expected key=value,value", where=f"--budget {self.budget}", fix="write --budget epochs=1,3")
         return [f"{match['key']}={value}" for value in match["values"].split(",")]
 
+    def keys(self) -> list[str]:
+        """What the settings and the budget vary."""
+        return [setting.partition("=")[0].lstrip("+~") for setting in (*self.settings, *self.budgets()) if setting]
+
     def first(self) -> list[tuple[str, ...]]:
         """The settings of each candidate, in order: all combinations, or as many of them as are drawn."""
         # The names are not needed yet, only what each combination sets.

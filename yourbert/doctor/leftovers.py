@@ -1,0 +1,56 @@
+"""What unfinished writing leaves behind: files that never got their name, folders of experiments that were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from yourbert.doctor.trouble import Trouble
+
+FOLDERS = ("build", "data", "metrics", "plots", "report", ".dvc/cache", ".yourbert")
+# Ours: .<name>.<process>.part (yourbert/storage.py); DVC's: .<22 characters>.tmp.
+UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.part|\.[\w-]{22}\.tmp")
+
+
+def leftover_troubles(root: Path) -> Iterator[Trouble]:
+    files = [path for folder in FOLDERS for path in sorted((root / folder).rglob(".*")) if _is_left(path)]
+    if files:
+        size = sum(path.stat().st_size for path in files) / 1e6
+        what = f"{len(files)} files that were never finished, {size:.1f} MB"
+        yield Trouble("V10", _first(root, files), what, "remove them", partial(_remove, files))
+    folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("*")) if path.is_dir()]
+    left = [path for path in folders if not _lived_in(path)]
+    if left:
+        what = f"{len(left)} folders of experiments that were killed; their resume state lies elsewhere and stays"
+        yield Trouble("V11", _first(root, left), what, "remove them", partial(_remove, left))
+
+
+def _is_left(path: Path) -> bool:
+    match = UNFINISHED.fullmatch(path.name)
+    return bool(match and path.is_file() and not (match["pid"] and psutil.pid_exists(int(match["pid"]))))
+
+
+def _lived_in(folder: Path) -> bool:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if folder in (place := Path(process.cwd()), *place.parents):
+                return True
+    return False
+
+
+def _first(root: Path, paths: list[Path]) -> str:
+    return paths[0].relative_to(root).as_posix()
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

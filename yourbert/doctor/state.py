@@ -1,0 +1,73 @@
+"""DVC's own files: the list of who uses what (.dvc/tmp/rwlock), and dvc.lock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from yourbert.doctor.trouble import Trouble, kept_aside
+from yourbert.storage import replacing
+
+MARKS = ("<<<<<<<", "=======", ">>>>>>>")
+
+
+def state_troubles(root: Path) -> Iterator[Trouble]:
+    yield from _rwlock(root)
+    yield from _dvc_lock(root)
+
+
+def _rwlock(root: Path) -> Iterator[Trouble]:
+    path = root / ".dvc" / "tmp" / "rwlock"
+    try:
+        whole = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except FileNotFoundError:
+        return
+    except ValueError:
+        whole = False
+    if not whole:
+        what = "DVC's note of who uses which file is broken, as a kill leaves it; DVC refuses every command"
+        yield Trouble("V01", _name(root, path), what, "remove it", path.unlink)
+
+
+def _dvc_lock(root: Path) -> Iterator[Trouble]:
+    path = root / "dvc.lock"
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    committed = _committed(root)
+    advice = "take the committed one" if committed else "remove it; `dvc repro` writes it again from its run cache"
+
+    def mend() -> None:
+        kept_aside(root, path)
+        if committed:
+            with replacing(path) as part:
+                part.write_bytes(committed)
+
+    lines = [str(n) for n, line in enumerate(text.splitlines(), start=1) if line.startswith(MARKS)]
+    if lines:
+        what = f"two versions stand in it, from a merge (lines {', '.join(lines[:6])})"
+        yield Trouble("V03", "dvc.lock", what, f"{advice}, then `dvc repro`", mend)
+    elif not _is_lock(text):
+        yield Trouble("V02", "dvc.lock", "it is empty or cut off, as a kill or a full disk leaves it", advice, mend)
+
+
+def _is_lock(text: str) -> bool:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(found, dict) and isinstance(found.get("stages"), dict)
+
+
+def _committed(root: Path) -> bytes:
+    """dvc.lock as the last commit has it; b"" where it has none that is whole."""
+    done = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=root, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 and _is_lock(done.stdout.decode(errors="replace")) else b""
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()

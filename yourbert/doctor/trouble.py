@@ -1,0 +1,34 @@
+"""One thing that is wrong with a project, told like any other mistake, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yourbert.errors import Problem
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """code, where, what: as in `Problem`. advice: what to do. mend: does it; None where only a person can."""
+
+    code: str
+    where: str
+    what: str
+    advice: str
+    mend: Callable[[], None] | None = None
+
+    def __str__(self) -> str:
+        return str(Problem(self.code, self.what, self.where, self.advice))
+
+
+def kept_aside(root: Path, path: Path) -> Path:
+    """Moves a broken file to .yourbert/doctor, under a name that is free, and says where it lies now."""
+    folder = root / ".yourbert" / "doctor"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (place := folder / f"{path.name}.{number}").exists():
+        number += 1
+    path.replace(place)
+    return place
