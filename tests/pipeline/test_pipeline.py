@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -199,6 +201,35 @@ def test_two_ranks_train_the_same_model_as_one(project: Project) -> None:
         curves.append([float(cell) for line in lines for cell in line.split(",")[3:] if cell])
     assert curves[0] == pytest.approx(curves[1], abs=2e-5)
     assert not list((project.root / ".yourbert/resume").iterdir())
+
+
+def test_the_doctor_mends_what_stops_dvc_and_what_dvc_would_use(project: Project) -> None:
+    """The note of who uses what and dvc.lock emptied, a trained model cut: nothing but that model is made again."""
+    broken = project.root / "build/models/sst/11711/model.safetensors"
+    digest = hashlib.md5(broken.read_bytes()).hexdigest()
+    metrics = (project.root / "metrics/runs/sst/11711.json").read_bytes()
+    (kept,) = (project.root / ".dvc/cache/files/md5" / digest[:2]).glob(digest[2:])
+    for path in {broken, kept}:
+        path.chmod(0o644)
+        os.truncate(path, 1000)
+    (project.root / ".dvc/tmp/rwlock").write_text("")
+    (project.root / "dvc.lock").write_text("")
+    assert project(sys.executable, "-m", "dvc", "repro").returncode != 0
+    looked = project("yourbert", "doctor")
+    assert looked.returncode == 5 and looked.stderr == ""
+    for code in ("YB-V01", "YB-V02", "YB-C09"):
+        assert code in looked.stdout
+    mended = project("yourbert", "doctor", "--fix")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert "nothing is wrong here" in project("yourbert", "doctor").stdout
+    # A model says which commit it was trained at, so what reads it runs, too.
+    assert {s for s in ran(project.dvc("repro")) if s != "check"} == {
+        "finetune@sst-11711",
+        "evaluate@sst-11711",
+        "report",
+    }
+    assert (project.root / "metrics/runs/sst/11711.json").read_bytes() == metrics
+    assert hashlib.md5(broken.read_bytes()).hexdigest() == digest
 
 
 def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Project) -> None:
