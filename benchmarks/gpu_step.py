@@ -65,7 +65,7 @@ def _report(name: str, machine: Machine, options: argparse.Namespace) -> None:
         run = _run(learner)
         stepper: Stepper = OneByOne(run) if way == "one by one" else GraphStep(learner, run, way == "graph")
         learner.model.train()
-        seconds = _timed(lambda stepper=stepper: stepper.begin(0, 0), machine)  # type: ignore[misc]
+        seconds = _timed(lambda stepper=stepper: stepper.begin(0, 0, {}), machine)  # type: ignore[misc]
         _take(stepper, BLOCK)
         steppers[way] = stepper, learner, seconds
     times: dict[str, list[float]] = {way: [] for way in steppers}

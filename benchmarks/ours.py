@@ -87,7 +87,7 @@ def _run(learner: Learner, settings: Training, job: Job, stepper_of: Callable[[R
     started = 0.0
     for number in range(job.warmup + job.steps):
         if number % per_epoch == 0:
-            stepper.begin(number // per_epoch, number)
+            stepper.begin(number // per_epoch, number, {})
         if number == job.warmup:
             synchronise(job.device)
             started = time.perf_counter()

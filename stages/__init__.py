@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from yourbert.errors import CommandLine, exit_cleanly, fail, nearest, quoted
+from yourbert.orphan import end_with_dvc
 
 # A waiting thread should soon go to sleep: by default it spins for milliseconds, and beside any other busy program
 # training becomes 5 to 9 times slower. About 0.1 ms of spinning keeps all the speed of an idle machine.
@@ -50,6 +51,7 @@ def run(stage: Callable[..., None]) -> None:
         words = vars(command_line(stage).parse_args())
         if words:
             check_words(words)
+        end_with_dvc()
         stage(**words)
 
     exit_cleanly(program)

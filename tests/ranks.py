@@ -26,6 +26,7 @@ from yourbert.distributed import Gradients, here
 from yourbert.errors import UserError, exit_cleanly
 from yourbert.finetune import TaskLearner
 from yourbert.heads import MlmHead
+from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.predict import predict
 from yourbert.pretrain import MlmLearner, MlmModel, sequences
@@ -33,7 +34,7 @@ from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime
 from yourbert.storage import write_json, write_tensors
-from yourbert.train import Outcome, StepLoss, train
+from yourbert.train import StepLoss, train
 
 # How long a rank waits for one that is gone.
 SECONDS_TO_ANSWER = 5.0

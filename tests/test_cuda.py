@@ -27,13 +27,14 @@ from yourbert.graph_step import GraphStep, Shape, stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
+from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.predict import predict
 from yourbert.pretrained import random_encoder
 from yourbert.resident import ResidentSplit
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime, Training
-from yourbert.train import OneByOne, Outcome, Run, train
+from yourbert.train import OneByOne, Run, train
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 STEPS = 50
@@ -70,7 +71,7 @@ def curve(stepper: GraphStep | OneByOne, learner: TaskLearner, steps: int = STEP
     learner.model.train()
     found: list[float] = []
     for epoch in range(learner.settings.epochs):
-        stepper.begin(epoch, len(found))
+        stepper.begin(epoch, len(found), {})
         for _ in range(learner.steps(epoch)):
             stepper.step()
             found.append(sum(total for total, _ in stepper.sums().values()))
@@ -151,7 +152,7 @@ def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, consisten
     learner = learner_of(tiny.training(epochs=2, consistency=consistency), machine_of(deterministic))
     stepper = GraphStep(learner, run_of(learner), graphs)
     learner.model.train()
-    stepper.begin(0, 0)
+    stepper.begin(0, 0, {})
     stepper.step()
     torch.cuda.set_sync_debug_mode("error")
     for _ in range(learner.steps(0) - 1):

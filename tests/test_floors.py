@@ -16,7 +16,19 @@ import yaml
 
 from tests.closure import ROOT, closure, file_of, imports
 
-FACTS = ["errors", "project", "yamlfile", "tasks", "settings", "params", "storage", "filenames", "seeding", "cost"]
+FACTS = [
+    "errors",
+    "orphan",
+    "project",
+    "yamlfile",
+    "tasks",
+    "settings",
+    "params",
+    "storage",
+    "filenames",
+    "seeding",
+    "cost",
+]
 TEXT = [
     "sources", "delimited", "formats", "corpus", "inputs", "tokenizer", "packing", "overlap", "account", "workers",
     "tokenize_task", "batching", "hardness", "buckets", "mixing", "masking",
@@ -24,8 +36,8 @@ TEXT = [
 MODEL = ["dropout", "attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
     "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "consistency", "optim",
-    "averaging", "checkpoint", "meter", "progress", "train", "model_folder", "finetune", "graph_step", "pretrain",
-    "tailor",
+    "averaging", "checkpoint", "outcome", "meter", "progress", "stopping", "train", "model_folder", "finetune",
+    "graph_step", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [

@@ -20,10 +20,11 @@ from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.graph_step import GraphStep, stepper_for
 from yourbert.optim import adamw, decay_groups, follow, move
+from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.seeding import seed_of
 from yourbert.settings import Training
-from yourbert.train import OneByOne, Outcome, Run, mean_loss, train
+from yourbert.train import OneByOne, Run, mean_loss, train
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
@@ -71,7 +72,7 @@ def test_step_for_step_the_losses_are_those_of_one_by_one(
     for epoch in range(settings.epochs):
         for stepper, learner in zip((one_by_one, whole), learners, strict=True):
             learner.model.train()
-            stepper.begin(epoch, step)
+            stepper.begin(epoch, step, {})
         for _ in range(learners[0].steps(epoch)):
             assert one_by_one.step() == whole.step(), "rows and tokens"
             step += 1
@@ -147,7 +148,7 @@ def test_the_draws_of_a_step_follow_from_the_seed_and_its_number() -> None:
     stepper = GraphStep(learner, run_of(learner), graphs=False)
     learner.model.train()
     for epoch in (0, 1):
-        stepper.begin(epoch, first := epoch * learner.steps(0))
+        stepper.begin(epoch, first := epoch * learner.steps(0), {})
         for number in range(first, first + 3):
             stepper.step()
             assert stepper.rng.initial_seed() == seed_of(learner.seed, "dropout", "mood", number)
@@ -188,7 +189,7 @@ def test_a_gradient_that_is_not_finite_stops_the_weights_at_once_and_the_run_whe
     learner = learner_of(STILL)
     stepper, model = GraphStep(learner, run_of(learner), graphs=False), learner.model
     model.train()
-    stepper.begin(0, 0)
+    stepper.begin(0, 0, {})
     for _ in range(3):
         stepper.step()
     stepper.sums()
@@ -318,7 +319,7 @@ def test_a_step_reads_nothing_back_and_touches_no_other_device(
     monkeypatch.setattr(graph_step, "move", lambda *facts: moved.append(facts))
     stepper = GraphStep(learner, run_of(learner), graphs=False)
     learner.model.train()
-    stepper.begin(0, 0)
+    stepper.begin(0, 0, {})
     stepper.step()
     assert len(moved) == 1
     for name, p in learner.model.named_parameters():
@@ -365,7 +366,7 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
         stepper = GraphStep(learner, run_of(learner), graphs)
         learner.model.train()
         with caplog.at_level("INFO", "yourbert"):
-            stepper.begin(0, 0)
+            stepper.begin(0, 0, {})
         for _ in range(learner.steps(0)):
             stepper.step()
         assert mean_loss(stepper.sums()) > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.metrics import score
 from yourbert.optim import decay_after
+from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.predict import predict
 from yourbert.settings import Training
-from yourbert.train import Outcome, StepLoss, train
+from yourbert.train import StepLoss, train
 
 
 def run(folder: Path, learner: TaskLearner, settings: Training, seconds: float = 1e9) -> Outcome:
@@ -96,17 +99,42 @@ class CutOff(Exception):
 
 
 class Interrupted(TaskLearner):
-    """A learner whose process dies at a given step."""
+    """A learner whose process dies, or is asked to stop by a signal, at a given step or evaluation (from 0)."""
 
     dies_at = 10**9
+    asked_at = 10**9
+    asked_while_evaluating = 10**9
+    asks: tuple[int, ...] = (signal.SIGTERM,)
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+        self.steps_taken = [*getattr(self, "steps_taken", []), step]
         if step == self.dies_at:
             raise CutOff
+        if step == self.asked_at:
+            self.ask()
         yield from super().losses(epoch, step)
 
+    def evaluate(self) -> dict[str, float]:
+        self.evaluations = getattr(self, "evaluations", -1) + 1
+        if self.evaluations == self.asked_while_evaluating:
+            self.ask()
+        return super().evaluate()
 
-@pytest.mark.parametrize("dies_at", [3, 13, 24, 30])
+    def ask(self) -> None:
+        for number in self.asks:
+            os.kill(os.getpid(), number)
+
+
+def interrupted(settings: Training, mixture: dict[str, object] | None = None, **when: object) -> Interrupted:
+    learner = pair_of_tasks(settings, **(mixture or {}))
+    learner.__class__ = Interrupted
+    assert isinstance(learner, Interrupted)
+    for name, value in when.items():
+        setattr(learner, name, value)
+    return learner
+
+
+@pytest.mark.parametrize("dies_at", [3, 10, 13, 24, 30])
 @pytest.mark.parametrize("sampling", ["joint", "proportional"])
 def test_interrupted_is_uninterrupted(tmp_path: Path, dies_at: int, sampling: str) -> None:
     """An epoch of the two tasks has 10 (joint) or 20 steps: cut in the first epoch, at its end, and later."""
@@ -114,25 +142,65 @@ def test_interrupted_is_uninterrupted(tmp_path: Path, dies_at: int, sampling: st
     whole = pair_of_tasks(settings, sampling=sampling)
     expected = run(tmp_path / "whole", whole, settings)
 
-    cut = pair_of_tasks(settings, sampling=sampling)
-    cut.__class__, cut.dies_at = Interrupted, dies_at  # type: ignore[attr-defined]
     with pytest.raises(CutOff):
-        run(tmp_path / "cut", cut, settings, seconds=0)
-    again = pair_of_tasks(settings, sampling=sampling)
+        run(tmp_path / "cut", interrupted(settings, {"sampling": sampling}, dies_at=dies_at), settings, seconds=0)
+    again = interrupted(settings, {"sampling": sampling})
     outcome = run(tmp_path / "cut", again, settings, seconds=0)
+    assert again.steps_taken == [*range(dies_at, expected.steps)], "no step is taken twice"
     assert same(weights(again.model), weights(whole.model))
     assert outcome == expected
     assert not (tmp_path / "cut" / "resume").exists(), "the state goes when the run succeeds"
+
+
+@pytest.mark.parametrize(
+    ("when", "asks", "ends", "goes_on_at"),
+    [
+        ({"asked_at": 3}, (signal.SIGTERM,), SystemExit, 4),
+        ({"asked_at": 13}, (signal.SIGINT,), KeyboardInterrupt, 14),
+        ({"asked_at": 19}, (signal.SIGTERM,), SystemExit, 20),
+        ({"asked_while_evaluating": 1}, (signal.SIGTERM,), SystemExit, 20),
+        ({"asked_while_evaluating": 0}, (signal.SIGINT,), KeyboardInterrupt, 10),
+    ],
+)
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_asked_to_stop_it_saves_and_goes_on_from_there(
+    tmp_path: Path,
+    when: dict[str, object],
+    asks: tuple[int, ...],
+    ends: type[BaseException],
+    goes_on_at: int,
+    average: float,
+) -> None:
+    """Though no minute has passed: at the end of the step, in an evaluation at once."""
+    settings, mixture = tiny.training(epochs=4, average=average), {"sampling": "joint"}
+    whole = pair_of_tasks(settings, sampling="joint")
+    expected = run(tmp_path / "whole", whole, settings)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(ends) as caught:
+        run(tmp_path / "cut", interrupted(settings, mixture, **when, asks=asks), settings)
+    if isinstance(caught.value, SystemExit):
+        assert caught.value.code == 128 + signal.SIGTERM
+    again = interrupted(settings, mixture)
+    outcome = run(tmp_path / "cut", again, settings)
+    assert again.steps_taken == [*range(goes_on_at, expected.steps)]
+    assert same(weights(again.model), weights(whole.model)) and outcome == expected
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_asked_twice_it_stops_at_once(tmp_path: Path) -> None:
+    settings = tiny.training()
+    learner = interrupted(settings, asked_at=3, asks=(signal.SIGINT, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, learner, settings)
+    assert not (tmp_path / "resume" / "state.safetensors").exists(), "the step was not finished, so nothing was saved"
 
 
 def test_an_averaged_run_goes_on_with_its_average(tmp_path: Path) -> None:
     settings = tiny.training(epochs=4, average=0.9)
     whole = pair_of_tasks(settings, sampling="joint")
     expected = run(tmp_path / "whole", whole, settings)
-    cut = pair_of_tasks(settings, sampling="joint")
-    cut.__class__, cut.dies_at = Interrupted, 25  # type: ignore[attr-defined]
     with pytest.raises(CutOff):
-        run(tmp_path / "cut", cut, settings, seconds=0)
+        run(tmp_path / "cut", interrupted(settings, {"sampling": "joint"}, dies_at=25), settings, seconds=0)
     again = pair_of_tasks(settings, sampling="joint")
     assert run(tmp_path / "cut", again, settings, seconds=0) == expected
     assert same(weights(again.model), weights(whole.model))
@@ -141,10 +209,8 @@ def test_an_averaged_run_goes_on_with_its_average(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_counts_what_it_cost_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yourbert.train.Meter.read", lambda meter: Cost(seconds=10.0, joules=3.0, measured=False))
     settings = tiny.training(epochs=4)
-    cut = pair_of_tasks(settings, sampling="joint")
-    cut.__class__, cut.dies_at = Interrupted, 25  # type: ignore[attr-defined]
     with pytest.raises(CutOff):
-        run(tmp_path, cut, settings, seconds=0)
+        run(tmp_path, interrupted(settings, {"sampling": "joint"}, dies_at=25), settings, seconds=0)
     cost = run(tmp_path, pair_of_tasks(settings, sampling="joint"), settings, seconds=0).cost
     assert cost == Cost(seconds=20.0, joules=6.0, measured=False)
 

@@ -1,4 +1,4 @@
-"""Exact resume: a run that was cut off continues from its last evaluation to the same weights.
+"""Exact resume: a run that was cut off continues from the step of its last saving to the same weights.
 
 The state lies outside DVC's outputs, which DVC removes before it runs a stage, in a folder named by a fingerprint of
 everything that decides the result: settings, input hashes, code and machine. So no run can continue another one's
@@ -45,7 +45,7 @@ def resume_folder(facts: Mapping[str, object]) -> Path:
 class Resume:
     """The resume state of one run, held under a lock while the `with` block lasts.
 
-    Saving happens at evaluations, at most once in `seconds_between_saves`; when it happens decides no result.
+    Saving happens after a step, once in `seconds_between_saves`; when it happens decides no result.
     Raises UserError (B10) when another process holds the same run. Of several ranks one `leads`: it alone locks, saves
     and removes the state, and all of them load it.
     """

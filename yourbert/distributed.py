@@ -34,7 +34,7 @@ SECONDS_TO_ANSWER = 120.0
 # After a collective failed: how long the others have to show that it was not they who stopped.
 SECONDS_OF_ROLL_CALL = 3.0
 BUCKET_BYTES = 8 << 20
-AGAIN = "see what that rank wrote last, and run the same command again: it goes on from its last evaluation"
+AGAIN = "see what that rank wrote last, and run the same command again: it goes on from its last saving"
 
 
 def launched() -> bool:

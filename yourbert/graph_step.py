@@ -36,6 +36,7 @@ from yourbert.finetune import TaskLearner
 from yourbert.gpu import FAULTS, capture, dropout_generator, reason, side_stream
 from yourbert.objectives import loss_sum
 from yourbert.optim import follow, move, rate
+from yourbert.outcome import Sums
 from yourbert.resident import ResidentSplit
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
@@ -103,18 +104,22 @@ class GraphStep:
         self._first = self._done = 0
         self._rows: dict[str, int] = {}
 
-    def begin(self, epoch: int, step: int) -> None:
-        self._epoch, self._first, self._done = self.shapes.epoch(epoch), step, 0
-        self._rows = {}
+    def begin(self, epoch: int, step: int, sums: Sums) -> None:
+        self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
+        self._first, self._done = first, step - first
+        self._rows = {task: rows for task, (_, rows) in sums.items()}
         settings, steps = self.run.settings, len(self._epoch)
         rows_PNB = np.full(self.rows_PNB.shape, -1, np.int64)
         for number, facts in enumerate(self._epoch):
             for part, rows_B in enumerate(facts.rows_P):
                 rows_PNB[part, number, : len(rows_B)] = rows_B
         self.rows_PNB.copy_(torch.from_numpy(rows_PNB))
-        self.rates_N[:steps].copy_(torch.tensor([rate(step + n, self.run.steps, settings) for n in range(steps)]))
-        for tensor in (self.at, self.stopped, self.sums_K, self.moved):
-            tensor.zero_()
+        self.rates_N[:steps].copy_(torch.tensor([rate(first + n, self.run.steps, settings) for n in range(steps)]))
+        for tensor in (self.at, self.moved):
+            tensor.fill_(self._done)
+        self.stopped.zero_()
+        totals = [sums.get(task, (0.0, 0))[0] for task in self.learner.names]
+        self.sums_K.copy_(torch.tensor(totals, dtype=torch.float64))
         for number, facts in enumerate(self._epoch):
             if self.graphs and facts.shape not in self._graphs:
                 self._capture(facts.shape, number)
@@ -132,7 +137,7 @@ class GraphStep:
             self._rows[task] = self._rows.get(task, 0) + len(rows_B)
         return sum(map(len, facts.rows_P)), facts.tokens
 
-    def sums(self) -> dict[str, tuple[float, int]]:
+    def sums(self) -> Sums:
         *sums_K, stopped, moved = torch.cat([self.sums_K, torch.stack([self.stopped.double(), self.moved])]).tolist()
         if stopped:
             step = self._first + int(moved)
@@ -219,6 +224,9 @@ class _Shapes:
 
     def all(self) -> list[Shape]:
         return [shape for shape in dict.fromkeys(self._of_step) if shape is not None]
+
+    def first_step(self, epoch: int) -> int:
+        return int(self._starts[epoch])
 
     def epoch(self, epoch: int) -> list[StepFacts]:
         """The steps of an epoch, with the rows that its `Stream`s give."""

@@ -30,6 +30,7 @@ from yourbert.errors import fail
 from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, Masking
+from yourbert.outcome import Outcome
 from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
 from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
@@ -39,7 +40,7 @@ from yourbert.seeding import rng_for, seed_of
 from yourbert.settings import Pretrain, Runtime, Training
 from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
-from yourbert.train import Outcome, StepLoss, no_loss, train
+from yourbert.train import StepLoss, no_loss, train
 
 NAME = "mlm"
 LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096

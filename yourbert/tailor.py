@@ -11,12 +11,13 @@ from yourbert.graph_step import stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import heads_of, save_model, settle
 from yourbert.optim import decay_after
+from yourbert.outcome import Outcome
 from yourbert.packing import open_tokens_for, pieces_in
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import generator, prepare
 from yourbert.settings import Mixture, Runtime, Training
 from yourbert.storage import folder_hash, write_csv, write_json
-from yourbert.train import Outcome, train
+from yourbert.train import train
 
 CURVE = ("step", "epoch", "task", "loss", "dev")
 

@@ -7,22 +7,27 @@ operation after the other (`OneByOne`), or on a GPU as a whole (`yourbert/graph_
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from yourbert.averaging import Average
-from yourbert.checkpoint import History, Resume
-from yourbert.cost import Cost
+from yourbert.checkpoint import Resume
 from yourbert.distributed import ALONE, Gradients, Ranks
 from yourbert.errors import fail
 from yourbert.meter import Meter
 from yourbert.optim import adamw, move, rate
+from yourbert.outcome import Outcome, Sums
 from yourbert.progress import Progress
 from yourbert.settings import Training
+from yourbert.stopping import Stop
+
+LOGGER = logging.getLogger("yourbert")
 
 
 @dataclass(frozen=True)
@@ -83,42 +88,20 @@ class Run:
 class Stepper(Protocol):
     """Computes the steps of a run, in order."""
 
-    def begin(self, epoch: int, step: int) -> None:
-        """An epoch starts; its first optimizer step is number `step` of the run."""
+    def begin(self, epoch: int, step: int, sums: Sums) -> None:
+        """An epoch starts or goes on: its next optimizer step is number `step` of the run; sums: of those before."""
         ...
 
     def step(self) -> tuple[int, int]:
         """Takes the next step; its rows and tokens."""
         ...
 
-    def sums(self) -> dict[str, tuple[float, int]]:
+    def sums(self) -> Sums:
         """For each task the loss summed over the rows of this epoch so far, and their number.
 
         Raises UserError (T01) if a step's gradient was not finite; such a step and those after it moved nothing.
         """
         ...
-
-
-@dataclass
-class Outcome:
-    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
-    loss is None for a task that an epoch left out.
-
-    best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
-    evaluations since. tokens, parameters: how many were read and how many learnt. cost: with the evaluations.
-    """
-
-    steps: int
-    best_epoch: int = 0
-    best_step: int = 0
-    best: float = -1.0
-    stale: int = 0
-    steps_done: int = 0
-    epoch: int = 0
-    tokens: int = 0
-    parameters: int = 0
-    cost: Cost = field(default=Cost(), compare=False)
-    curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
 
 
 def train(
@@ -131,45 +114,106 @@ def train(
 ) -> Outcome:
     """Trains `learner.model` in place and leaves it with the weights of the best epoch. Raises UserError (T01, X01).
 
+    Asked to stop, it saves where it stands and ends; of several ranks each ends at once.
     stepper_of: who computes the steps; `OneByOne` where nobody else does. ranks: those that train this model together.
     """
-    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-    optimizer = adamw(learning.values(), settings.weight_decay)
-    steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
-    gradients = Gradients(learning.values(), ranks)
-    ranks.agree("the resume state", resume.saved_bytes())
-    average = Average(learning, settings.average)
-    best, outcome = _start(learning, optimizer, average, resume, steps)
-    stepper = (stepper_of or OneByOne)(Run(name, learner, settings, learning, optimizer, gradients, steps))
-    progress = Progress(name, steps, outcome.steps_done, shown=ranks.leads)
-    before, meter = outcome.cost, Meter(next(iter(learning.values())).device, ranks)
-    for epoch in range(outcome.epoch, settings.epochs):
-        if settings.patience and outcome.stale >= settings.patience:
-            break
-        learner.model.train()
-        stepper.begin(epoch, outcome.steps_done)
-        for _ in range(learner.steps(epoch)):
+    return _Loop(name, learner, settings, resume, stepper_of or OneByOne, ranks).run()
+
+
+class _Loop:
+    """The loop and what it carries from step to step: all that is not the same after an interruption unless saved."""
+
+    def __init__(
+        self,
+        name: str,
+        learner: Learner,
+        settings: Training,
+        resume: Resume,
+        stepper_of: Callable[[Run], Stepper],
+        ranks: Ranks,
+    ) -> None:
+        self.learner, self.settings, self.resume, self.ranks = learner, settings, resume, ranks
+        self.learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
+        self.optimizer = adamw(self.learning.values(), settings.weight_decay)
+        self.ends = list(accumulate(learner.steps(epoch) for epoch in range(settings.epochs)))
+        steps = self.ends[-1]
+        self.gradients = Gradients(self.learning.values(), ranks)
+        ranks.agree("the resume state", resume.saved_bytes())
+        self.average = Average(self.learning, settings.average)
+        self.best, self.outcome = _copy(self.learning), Outcome(steps)
+        self._go_on(name)
+        run = Run(name, learner, settings, self.learning, self.optimizer, self.gradients, steps)
+        self.stepper = stepper_of(run)
+        self.progress = Progress(name, steps, self.outcome.steps_done, shown=ranks.leads)
+        self.cost_before = self.outcome.cost
+        self.meter = Meter(next(iter(self.learning.values())).device, ranks)
+
+    def run(self) -> Outcome:
+        outcome, settings = self.outcome, self.settings
+        with Stop(obeys=self.ranks.world == 1) as stop:
+            while outcome.epoch < settings.epochs and not (settings.patience and outcome.stale >= settings.patience):
+                self._epoch(stop)
+                self._evaluate(stop)
+        self.progress.close()
+        self.gradients.close()
+        _put(self.learning, self.best)
+        outcome.parameters = sum(p.numel() for p in self.learning.values())
+        return outcome
+
+    def _epoch(self, stop: Stop) -> None:
+        """The steps of an epoch that are left."""
+        outcome, stepper = self.outcome, self.stepper
+        self.learner.model.train()
+        stepper.begin(outcome.epoch, outcome.steps_done, outcome.sums)
+        while outcome.steps_done < self.ends[outcome.epoch]:
             rows, tokens = stepper.step()
             outcome.steps_done += 1
-            average.follow(outcome.steps_done)
             outcome.tokens += tokens
-            progress.advance(rows, lambda: mean_loss(stepper.sums()))
-            meter.tick()
-        outcome.epoch = epoch + 1
-        sums = stepper.sums()
-        with average.in_place():
-            scores = _note(learner, outcome, {task: total / count for task, (total, count) in sums.items()})
-            if outcome.best_epoch == outcome.epoch:
-                best = _copy(learning)
-        progress.evaluated(outcome.epoch, mean_loss(sums), scores)
-        outcome.cost = before + meter.read()
-        if resume.due() and outcome.epoch < settings.epochs:
-            resume.save(learning, optimizer, {"best": best, "average": average.weights}, asdict(outcome))
-    progress.close()
-    gradients.close()
-    _put(learning, best)
-    outcome.parameters = sum(p.numel() for p in learning.values())
-    return outcome
+            self.average.follow(outcome.steps_done)
+            self.progress.advance(rows, lambda: mean_loss(stepper.sums()))
+            self.meter.tick()
+            if stop.asked:
+                self._save()
+                stop.end()
+            if self.resume.due():
+                self._save()
+
+    def _evaluate(self, stop: Stop) -> None:
+        """Ends an epoch: evaluates, and keeps the weights when they are the best so far."""
+        outcome, sums = self.outcome, self.stepper.sums()
+        self.learner.model.eval()
+        try:
+            with self.average.in_place(), stop.at_once():
+                scores = self.learner.evaluate()
+        except (KeyboardInterrupt, SystemExit):
+            self._save()
+            raise
+        outcome.note(
+            scores, self.learner.aggregate(scores), {task: total / rows for task, (total, rows) in sums.items()}
+        )
+        if outcome.best_epoch == outcome.epoch:
+            with self.average.in_place():
+                self.best = _copy(self.learning)
+        self.progress.evaluated(outcome.epoch, mean_loss(sums), scores)
+        outcome.cost = self.cost_before + self.meter.read()
+
+    def _save(self) -> None:
+        self.outcome.sums = self.stepper.sums()
+        if self.ranks.world == 1:
+            # Only the first of several ranks comes here, and all of them would have to ask.
+            self.outcome.cost = self.cost_before + self.meter.read()
+        kept = {"best": self.best, "average": self.average.weights}
+        self.resume.save(self.learning, self.optimizer, kept, asdict(self.outcome))
+
+    def _go_on(self, name: str) -> None:
+        """Takes up what an interrupted run saved, if it did."""
+        saved = self.resume.load(self.learning, self.optimizer)
+        if saved is not None:
+            kept, history = saved
+            self.best, self.average.weights = kept["best"], kept.get("average", {})
+            self.outcome = Outcome.from_json(history)
+            if self.ranks.leads:
+                LOGGER.info("%s: goes on from step %d of %d", name, self.outcome.steps_done, self.ends[-1])
 
 
 class OneByOne:
@@ -181,8 +225,10 @@ class OneByOne:
         self._losses: dict[str, float] = {}
         self._rows: dict[str, int] = {}
 
-    def begin(self, epoch: int, step: int) -> None:
-        self._epoch, self._step, self._losses, self._rows = epoch, step, {}, {}
+    def begin(self, epoch: int, step: int, sums: Sums) -> None:
+        self._epoch, self._step = epoch, step
+        self._losses = {task: total for task, (total, _) in sums.items()}
+        self._rows = {task: rows for task, (_, rows) in sums.items()}
 
     def step(self) -> tuple[int, int]:
         run, parts = self.run, []
@@ -201,30 +247,13 @@ class OneByOne:
             self._rows[part.task] = self._rows.get(part.task, 0) + part.rows
         return sum(part.rows for part in parts), sum(part.tokens for part in parts)
 
-    def sums(self) -> dict[str, tuple[float, int]]:
+    def sums(self) -> Sums:
         return {task: (total, self._rows[task]) for task, total in self._losses.items()}
 
 
-def mean_loss(sums: dict[str, tuple[float, int]]) -> float:
+def mean_loss(sums: Sums) -> float:
     """Over the rows of all tasks."""
     return sum(total for total, _ in sums.values()) / sum(rows for _, rows in sums.values())
-
-
-def _start(
-    learning: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, average: Average, resume: Resume, steps: int
-) -> tuple[dict[str, Tensor], Outcome]:
-    """The saved state of an interrupted run, or a fresh one."""
-    saved = resume.load(learning, optimizer)
-    if saved is not None:
-        kept, history = saved
-        average.weights = kept.get("average", {})
-        return kept["best"], _outcome(history)
-    return _copy(learning), Outcome(steps)
-
-
-def _outcome(history: History) -> Outcome:
-    curve = [tuple(line) for line in history["curve"]]
-    return Outcome(**{**history, "curve": curve, "cost": Cost(**history["cost"])})
 
 
 def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:
@@ -239,21 +268,6 @@ def not_finite(name: str, step: int, lr: float) -> NoReturn:
         where=name,
         fix="lower lr, raise warmup, or set precision: fp32; the weights of the last step were kept",
     )
-
-
-def _note(learner: Learner, outcome: Outcome, losses: dict[str, float]) -> dict[str, float]:
-    """Evaluates, adds the lines of the curve, and marks the epoch when it is the best so far."""
-    learner.model.eval()
-    scores = learner.evaluate()
-    for task, score in scores.items():
-        outcome.curve.append((outcome.steps_done, outcome.epoch, task, losses.get(task), score))
-    value = learner.aggregate(scores)
-    if value > outcome.best:
-        outcome.best, outcome.stale = value, 0
-        outcome.best_epoch, outcome.best_step = outcome.epoch, outcome.steps_done
-    else:
-        outcome.stale += 1
-    return scores
 
 
 def _copy(learning: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -37,9 +37,18 @@ class Project:
 
     def __call__(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a command with this Python's programs first on the path, as in an activated environment."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        full = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", **(env or {})}
+        full = self.env() | (env or {})
         return subprocess.run(words, cwd=self.root, env=full, capture_output=True, text=True, check=False)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Starts a command as a terminal would, in a group of its own, and does not wait for it."""
+        return subprocess.Popen(
+            words, cwd=self.root, env=self.env(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def env(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
 
     def dvc(self, *words: str, env: dict[str, str] | None = None) -> str:
         """What a DVC command that must succeed prints."""

@@ -8,9 +8,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.closure import ROOT
@@ -201,6 +206,46 @@ def test_two_ranks_train_the_same_model_as_one(project: Project) -> None:
         curves.append([float(cell) for line in lines for cell in line.split(",")[3:] if cell])
     assert curves[0] == pytest.approx(curves[1], abs=2e-5)
     assert not list((project.root / ".yourbert/resume").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stage_whose_dvc_ends_saves_ends_and_goes_on_later(project: Project, number: int) -> None:
+    """DVC killed alone, or Ctrl-C in its terminal: nobody trains any more, and no step is taken twice."""
+    project.set_params(epochs=400)
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "finetune@sst-11711"]
+    project.dvc("repro", "--single-item", "check")
+    repro = project.start(*command)
+    stage = wait_for(lambda: training(repro.pid), seconds=60)
+    resume = project.root / ".yourbert/resume"
+    wait_for(lambda: [*resume.glob("*/lock")], seconds=60)
+    time.sleep(3)
+    if number == signal.SIGINT:
+        os.killpg(repro.pid, number)
+    else:
+        repro.kill()
+    repro.wait()
+    wait_for(lambda: not psutil.pid_exists(stage), seconds=10)
+    assert len([*resume.glob("*/state.safetensors")]) == 1
+    again = project.start(*command)
+    assert again.stderr is not None
+    line = next(line for line in again.stderr if "goes on from step" in line)
+    again.terminate()
+    again.wait()
+    assert int(re.search(r"step (\d+) of", line)[1]) > 1  # type: ignore[index]
+
+
+def training(above: int) -> int | None:
+    """The process below another one that trains."""
+    below = psutil.Process(above).children(recursive=True)
+    return next((process.pid for process in below if "stages.finetune" in process.cmdline()), None)
+
+
+def wait_for(what: Callable[[], Any], seconds: float) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.1)
+    return found
 
 
 def test_the_doctor_mends_what_stops_dvc_and_what_dvc_would_use(project: Project) -> None:

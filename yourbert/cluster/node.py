@@ -2,7 +2,7 @@
 
 All experiments on a machine share one DVC cache with its run cache, so weights, tokens and any stage done before come
 from there. Only resume state outlives a run that was cut off: tried again on the same machine, or on another with the
-same folder, it continues from its last evaluation.
+same folder, it continues from its last saving.
 """
 
 from __future__ import annotations
