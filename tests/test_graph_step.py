@@ -205,7 +205,7 @@ def test_a_gradient_that_is_not_finite_stops_the_weights_at_once_and_the_run_whe
     for _ in range(4):
         stepper.step()  # their gradients are finite again, but the run is over
     assert same(before, weights(model))
-    with pytest.raises(UserError, match=r"T01.*at step 4 \(lr") as caught:
+    with pytest.raises(UserError, match=r"T01.*at step 4, epoch 1 \(lr") as caught:
         stepper.sums()
     assert caught.value.exit_code == 6
 

@@ -260,7 +260,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path: Path) -
     with torch.no_grad():
         learner.model.encoder.embeddings.word[10].fill_(float("inf"))
     before = weights(learner.model)
-    with pytest.raises(UserError, match="T01") as caught:
+    with pytest.raises(UserError, match=r"T01 tiny: .* at step 1, epoch 1 \(lr \S+; mood: \d+(, \d+){7}\)") as caught:
         run(tmp_path, learner, settings)
     assert caught.value.exit_code == 6
     assert same(before, weights(learner.model))

@@ -11,7 +11,7 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -78,6 +78,12 @@ def quoted(text: str) -> str:
     """Data as it may stand in a message: short, on one line, control and bidirectional marks escaped."""
     cut = text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
     return "'" + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut) + "'"
+
+
+def shortened(names: Sequence[str], shown: int = 8) -> str:
+    """Names of a list as they may stand in a message: the first ones, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(quoted(name)[1:-1] for name in names[:shown]) + more
 
 
 class CommandLine(argparse.ArgumentParser):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from yourbert.batching import Batch, Ranked, Stream, deal, gather, row_lengths
 from yourbert.consistency import adversarial_loss, dropout_loss
+from yourbert.errors import shortened
 from yourbert.gpu import dropout_generator
 from yourbert.hardness import probe_errors
 from yourbert.metrics import score
@@ -73,6 +74,14 @@ class TaskLearner:
         for name, batch_number in parts:
             self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
             yield self._part(name, batch_number, last=name == parts[-1][0])
+
+    def rows_of(self, epoch: int, step: int) -> str:
+        found = []
+        for name, batch_number in self.schedule(epoch)[step - sum(self.steps(e) for e in range(epoch))]:
+            stream = self.streams[name]
+            ids, rows_B = stream.split.ids(), stream.rows(batch_number)
+            found.append(f"{name}: {shortened([ids[row] for row in rows_B])}")
+        return "; ".join(found)
 
     def evaluate(self) -> dict[str, float]:
         return {name: self._dev_score(self.tokens[name]) for name in self.names}

@@ -101,12 +101,12 @@ class GraphStep:
         follow(run.optimizer, self.rate)
         self._graphs: dict[Shape, torch.cuda.CUDAGraph] = {}
         self._epoch: list[StepFacts] = []
-        self._first = self._done = 0
+        self._number = self._first = self._done = 0
         self._rows: dict[str, int] = {}
 
     def begin(self, epoch: int, step: int, sums: Sums) -> None:
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
-        self._first, self._done = first, step - first
+        self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}
         settings, steps = self.run.settings, len(self._epoch)
         rows_PNB = np.full(self.rows_PNB.shape, -1, np.int64)
@@ -140,8 +140,7 @@ class GraphStep:
     def sums(self) -> Sums:
         *sums_K, stopped, moved = torch.cat([self.sums_K, torch.stack([self.stopped.double(), self.moved])]).tolist()
         if stopped:
-            step = self._first + int(moved)
-            not_finite(self.run.name, step, rate(step, self.run.steps, self.run.settings))
+            not_finite(self.run, self._number, self._first + int(moved))
         totals = dict(zip(self.learner.names, sums_K, strict=True))
         return {task: (totals[task], rows) for task, rows in self._rows.items()}
 

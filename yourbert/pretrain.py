@@ -26,7 +26,7 @@ from yourbert.checkpoint import Resume, resume_folder
 from yourbert.cost import Cost
 from yourbert.distributed import here
 from yourbert.encoder import Encoder
-from yourbert.errors import fail
+from yourbert.errors import fail, shortened
 from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, Masking
@@ -98,6 +98,9 @@ class MlmLearner:
             targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
             total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
         yield StepLoss(NAME, total / len(masked.places_M), len(batch.rows_B), len(batch.tokens_T))
+
+    def rows_of(self, epoch: int, step: int) -> str:
+        return f"sequences {shortened([str(row) for row in self.stream.rows(step)])}"
 
     def evaluate(self) -> dict[str, float]:
         counts = np.zeros(2, np.int64)

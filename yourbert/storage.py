@@ -29,18 +29,30 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed."""
+    """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed.
+
+    The folder is flushed, too: else a machine that loses power may forget the new name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(part)
         part.replace(path)
+        _flush(path.parent)
     except OSError as error:
         fail("R07", f"cannot write: {error.strerror or error}", where=str(path), fix="free space or permissions there")
     finally:
         part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_text(path: Path, text: str) -> None:

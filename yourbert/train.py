@@ -60,6 +60,10 @@ class Learner(Protocol):
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]: ...
 
+    def rows_of(self, epoch: int, step: int) -> str:
+        """Which rows a step reads, for a person."""
+        ...
+
     def evaluate(self) -> dict[str, float]:
         """The dev score of each task."""
         ...
@@ -240,7 +244,7 @@ class OneByOne:
         losses = run.gradients.finish([part.loss for part in parts])
         norm = move(run.optimizer, run.learning.values(), run.settings.clip)
         if not torch.isfinite(norm):
-            not_finite(run.name, self._step, lr)
+            not_finite(run, self._epoch, self._step)
         self._step += 1
         for part, loss in zip(parts, losses, strict=True):
             self._losses[part.task] = self._losses.get(part.task, 0.0) + float(loss) * part.rows
@@ -261,12 +265,14 @@ def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:
         group["lr"] = lr
 
 
-def not_finite(name: str, step: int, lr: float) -> NoReturn:
+def not_finite(run: Run, epoch: int, step: int) -> NoReturn:
+    """Raises UserError (T01): the step's gradient was not finite, and it moved nothing."""
+    lr, rows = rate(step, run.steps, run.settings), run.learner.rows_of(epoch, step)
     fail(
         "T01",
-        f"the gradient is not finite at step {step + 1} (lr {lr:.3g})",
-        where=name,
-        fix="lower lr, raise warmup, or set precision: fp32; the weights of the last step were kept",
+        f"the gradient is not finite at step {step + 1}, epoch {epoch + 1} (lr {lr:.3g}; {rows})",
+        where=run.name,
+        fix="look at those rows, lower lr, raise warmup, or set precision: fp32; the last step's weights were kept",
     )
 
 
