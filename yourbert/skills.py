@@ -162,7 +162,7 @@ def localise(
             opened = open_tokens_for(tokens / name, encoder)
             opened.check_same(task, folder)
             train, dev = opened.splits["train"], opened.splits["dev"]
-            run = f"{folder.parent.name}:{name}" if len(tasks) > 1 else name
+            run = _named(f"{folder.parent.name}:{name}" if len(tasks) > 1 else name, [line[0] for line in lines])
             whole_N = torch.ones(graft.weights, dtype=torch.bool, device=machine.device)
             lines.append((run, "all", 1.0, graft.score(task, dev, whole_N)))
             lines.append((run, "none", 0.0, graft.score(task, dev, ~whole_N)))
@@ -177,6 +177,12 @@ def localise(
              for two in runs]  # fmt: skip
     _write(out, lines, pairs)
     return lines, pairs
+
+
+def _named(run: str, known: Sequence[str]) -> str:
+    """A name that is free: models of one task with several seeds are "sst", "sst 2" and so on."""
+    names = (run, *(f"{run} {number}" for number in range(2, len(known) + 3)))
+    return next(name for name in names if name not in known)
 
 
 def _write(out: Path, lines: Sequence[Line], pairs: Sequence[Overlap]) -> None:
