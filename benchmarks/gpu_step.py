@@ -29,8 +29,8 @@ from yourbert.packing import PackedSplit, TaskTokens, pieces_in
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Mixture, Runtime, Training
+from yourbert.steps import OneByOne, Run, Stepper
 from yourbert.tasks import Task
-from yourbert.train import OneByOne, Run, Stepper
 
 VOCABULARY, SEED, BLOCK = 30522, 11711, 20
 # rows a batch; mean, spread, lowest and highest length: like sst, sst in large batches, cfimdb.

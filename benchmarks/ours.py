@@ -35,12 +35,12 @@ from yourbert.pretrain import NAME, MlmLearner, MlmModel, masking_of
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import Machine, computes_bf16, generator, prepare
 from yourbert.settings import Mixture, Precision, Runtime, TaskData, Training
+from yourbert.steps import Learner, OneByOne, Run, Stepper
 from yourbert.storage import read_json
 from yourbert.tailor import tailor
 from yourbert.tasks import Task
 from yourbert.tokenize_task import tokenize_task
 from yourbert.tokenizer import Tokenizer
-from yourbert.train import Learner, OneByOne, Run, Stepper
 
 
 @dataclass(frozen=True)

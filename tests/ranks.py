@@ -33,8 +33,9 @@ from yourbert.pretrain import MlmLearner, MlmModel, sequences
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime
+from yourbert.steps import StepLoss
 from yourbert.storage import write_json, write_tensors
-from yourbert.train import StepLoss, train
+from yourbert.train import train
 
 # How long a rank waits for one that is gone.
 SECONDS_TO_ANSWER = 5.0

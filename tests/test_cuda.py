@@ -34,7 +34,8 @@ from yourbert.pretrained import random_encoder
 from yourbert.resident import ResidentSplit
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime, Training
-from yourbert.train import OneByOne, Run, train
+from yourbert.steps import OneByOne, Run
+from yourbert.train import train
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 STEPS = 50

@@ -24,7 +24,8 @@ from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.seeding import seed_of
 from yourbert.settings import Training
-from yourbert.train import OneByOne, Run, mean_loss, train
+from yourbert.steps import OneByOne, Run, mean_loss
+from yourbert.train import train
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
+from yourbert.batching import Batch
 from yourbert.checkpoint import Resume, fingerprint
 from yourbert.cost import Cost
 from yourbert.errors import UserError
@@ -22,7 +23,8 @@ from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.predict import predict
 from yourbert.settings import Training
-from yourbert.train import StepLoss, train
+from yourbert.steps import StepLoss
+from yourbert.train import train
 
 
 def run(folder: Path, learner: TaskLearner, settings: Training, seconds: float = 1e9) -> Outcome:
@@ -193,6 +195,74 @@ def test_asked_twice_it_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, learner, settings)
     assert not (tmp_path / "resume" / "state.safetensors").exists(), "the step was not finished, so nothing was saved"
+
+
+class Cramped(Interrupted):
+    """A learner on a machine that cannot read more than a few rows at once."""
+
+    most = 3
+    error: Exception = torch.OutOfMemoryError("CUDA out of memory")
+
+    def _total(self, name: str, batch: Batch) -> Tensor:
+        total = super()._total(name, batch)
+        if len(batch.rows_B) > self.most:
+            raise self.error
+        return total
+
+
+ALLOCATOR = RuntimeError("[enforce fail at alloc_cpu.cpp:131] DefaultCPUAllocator: can't allocate memory: you tried")
+
+
+def cramped(settings: Training, mixture: dict[str, object], **when: object) -> Interrupted:
+    learner = interrupted(settings, mixture, **when)
+    learner.__class__ = Cramped
+    return learner
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), ALLOCATOR])
+@pytest.mark.parametrize("sampling", ["joint", "proportional"])
+def test_short_of_memory_batches_are_read_in_pieces_to_the_same_result(
+    tmp_path: Path, sampling: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without dropout, whose draws are others; batches of 8 in pieces of 4, then of 2."""
+    settings, mixture = tiny.training(dropout=0.0, head_dropout=0.0), {"sampling": sampling}
+    whole = pair_of_tasks(settings, sampling=sampling)
+    expected = run(tmp_path / "whole", whole, settings)
+    learner = cramped(settings, mixture, error=error)
+    with caplog.at_level("WARNING"):
+        outcome = run(tmp_path / "cramped", learner, settings)
+    assert [line.split("read in ")[1][0] for line in caplog.messages] == ["2", "4"]
+    assert learner.pieces == 4 and outcome.tokens == expected.tokens
+    for one, other in zip(outcome.curve, expected.curve, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+    for name, p in weights(whole.model).items():
+        torch.testing.assert_close(weights(learner.model)[name], p, atol=2e-4, rtol=1e-3)
+
+
+def test_an_interrupted_run_remembers_in_how_many_pieces_it_read(tmp_path: Path) -> None:
+    settings, mixture = tiny.training(epochs=4), {"sampling": "joint"}
+    whole = cramped(settings, mixture)
+    expected = run(tmp_path / "whole", whole, settings)
+    with pytest.raises(CutOff):
+        run(tmp_path / "cut", cramped(settings, mixture, dies_at=13), settings, seconds=0)
+    again = interrupted(settings, mixture)
+    assert run(tmp_path / "cut", again, settings) == expected and again.pieces == 4
+    assert same(weights(again.model), weights(whole.model))
+
+
+def test_a_row_that_does_not_fit_ends_the_run_with_what_to_do(tmp_path: Path) -> None:
+    settings = tiny.training()
+    with pytest.raises(
+        UserError, match=r"R08 tiny: out of memory at step 1, epoch 1 \(mood: .*halve batch_size"
+    ) as caught:
+        run(tmp_path, cramped(settings, {"sampling": "joint"}, most=0), settings)
+    assert caught.value.exit_code == 7
+
+
+def test_another_error_is_no_lack_of_memory(tmp_path: Path) -> None:
+    settings = tiny.training()
+    with pytest.raises(RuntimeError, match="another"):
+        run(tmp_path, cramped(settings, {}, error=RuntimeError("another")), settings)
 
 
 def test_an_averaged_run_goes_on_with_its_average(tmp_path: Path) -> None:

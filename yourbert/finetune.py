@@ -26,8 +26,8 @@ from yourbert.predict import features_of, predict, predict_from_features, to_dev
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
 from yourbert.settings import Mixture, Training
+from yourbert.steps import StepLoss, no_loss
 from yourbert.tasks import Split, Task, normalised
-from yourbert.train import StepLoss, no_loss
 
 WITH_LABELS: tuple[Split, ...] = ("train", "dev")
 
@@ -47,6 +47,7 @@ class TaskLearner:
         self.model, self.tokens, self.mixture, self.settings = model, tokens, mixture, settings
         self.machine, self.seed = machine, seed
         self.names = mixture.tasks
+        self.pieces = 1
         self.streams = {
             n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))
             for n in self.names
@@ -73,7 +74,7 @@ class TaskLearner:
         parts = self.schedule(epoch)[done]
         for name, batch_number in parts:
             self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
-            yield self._part(name, batch_number, last=name == parts[-1][0])
+            yield from self._parts(name, batch_number, last=name == parts[-1][0])
 
     def rows_of(self, epoch: int, step: int) -> str:
         found = []
@@ -110,14 +111,19 @@ class TaskLearner:
         self._taken[name] += 1
         return name, self._taken[name] - 1
 
-    def _part(self, name: str, batch_number: int, last: bool) -> StepLoss:
+    def _parts(self, name: str, batch_number: int, last: bool) -> Iterator[StepLoss]:
+        """The loss of a task's batch, in one part or in `pieces`."""
         stream, ranks = self.streams[name], self.machine.ranks
         rows_B = stream.rows(batch_number)
         mine_B = deal(rows_B, ranks.rank, ranks.world)
-        read_B = np.repeat(mine_B, self.looks)
-        total = self._total(name, gather(stream.split, read_B)) if len(mine_B) else no_loss(self.machine.device)
-        weight = self.mixture.weights.get(name, 1.0)
-        return StepLoss(name, weight * total / len(rows_B), len(rows_B), stream.tokens_in(rows_B), last)
+        pieces = np.array_split(mine_B, max(1, min(self.pieces, len(mine_B))))
+        for number, piece_B in enumerate(pieces, start=1):
+            total = no_loss(self.machine.device)
+            if len(piece_B):
+                total = self._total(name, gather(stream.split, np.repeat(piece_B, self.looks)))
+            loss = self.mixture.weights.get(name, 1.0) * total / len(rows_B)
+            counted = (len(rows_B), stream.tokens_in(rows_B)) if number == 1 else (0, 0)
+            yield StepLoss(name, loss, *counted, of=len(rows_B), last=last and number == len(pieces))
 
     def _total(self, name: str, batch: Batch) -> Tensor:
         """The loss of a batch, summed over its rows; each stands in it `looks` times, side by side."""

@@ -40,7 +40,7 @@ from yourbert.outcome import Sums
 from yourbert.resident import ResidentSplit
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
-from yourbert.train import Run, Stepper, not_finite
+from yourbert.steps import Run, Stepper, no_memory, not_finite
 
 LOGGER = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
@@ -128,10 +128,10 @@ class GraphStep:
         facts = self._epoch[self._done]
         shape = facts.shape
         self.rng.manual_seed(seed_of(self.learner.seed, "dropout", *shape.tasks, self._first + self._done))
-        if shape in self._graphs:
-            self._graphs[shape].replay()
-        else:
-            self._compute(shape)
+        try:
+            self._graphs[shape].replay() if shape in self._graphs else self._compute(shape)
+        except torch.OutOfMemoryError:
+            no_memory(self.run, self._number, self._first + self._done)
         self._done += 1
         for task, rows_B in zip(shape.tasks, facts.rows_P, strict=True):
             self._rows[task] = self._rows.get(task, 0) + len(rows_B)

@@ -15,6 +15,7 @@ Sums = dict[str, tuple[float, int]]
 class Outcome:
     """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
     loss is None for a task that an epoch left out. sums: of the epoch that has begun, see `Stepper`.
+    pieces: in how many parts a batch is read.
 
     best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
     evaluations since. tokens, parameters: how many were read and how many learnt. cost: with the evaluations.
@@ -32,6 +33,7 @@ class Outcome:
     cost: Cost = field(default=Cost(), compare=False)
     curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
     sums: Sums = field(default_factory=dict)
+    pieces: int = 1
 
     def note(self, scores: dict[str, float], value: float, losses: dict[str, float]) -> None:
         """An epoch ends: adds its lines to the curve, and marks it when it is the best so far. value: of all scores."""

@@ -38,9 +38,10 @@ from yourbert.project import located
 from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
 from yourbert.settings import Pretrain, Runtime, Training
+from yourbert.steps import StepLoss, no_loss
 from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
-from yourbert.train import StepLoss, no_loss, train
+from yourbert.train import train
 
 NAME = "mlm"
 LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
@@ -78,6 +79,7 @@ class MlmLearner:
         seed: int,
     ) -> None:
         self.model, self.masking, self.machine, self.seed = model, masking, machine, seed
+        self.pieces = 1
         self.stream = Stream(train, settings.batch_size, seed, NAME)
         self.dev = dev
         self.rng = dropout_generator(machine.device)
@@ -91,13 +93,17 @@ class MlmLearner:
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
         masked = self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
         mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
-        own = masked.within(np.repeat(np.isin(batch.rows_B, mine_B), np.diff(batch.offsets)))
-        total = no_loss(self.machine.device)
-        if len(own.places_M):
-            logits_MV = self.model(gather(self.stream.split, mine_B), own, self.machine, self.rng)
-            targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
-            total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
-        yield StepLoss(NAME, total / len(masked.places_M), len(batch.rows_B), len(batch.tokens_T))
+        pieces = np.array_split(mine_B, max(1, min(self.pieces, len(mine_B))))
+        for number, piece_B in enumerate(pieces, start=1):
+            own = masked.within(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
+            total = no_loss(self.machine.device)
+            if len(own.places_M):
+                logits_MV = self.model(gather(self.stream.split, piece_B), own, self.machine, self.rng)
+                targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
+                total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
+            counted = (len(batch.rows_B), len(batch.tokens_T)) if number == 1 else (0, 0)
+            loss, last = total / len(masked.places_M), number == len(pieces)
+            yield StepLoss(NAME, loss, *counted, of=len(batch.rows_B), last=last)
 
     def rows_of(self, epoch: int, step: int) -> str:
         return f"sequences {shortened([str(row) for row in self.stream.rows(step)])}"

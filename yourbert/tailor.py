@@ -81,7 +81,7 @@ def _summary(outcome: Outcome) -> dict[str, int]:
         "tokens": outcome.tokens,
         "parameters": outcome.parameters,
         "best_epoch": outcome.best_epoch,
-    }
+    } | ({"pieces": outcome.pieces} if outcome.pieces > 1 else {})
 
 
 def _write_curve(path: Path, outcome: Outcome) -> None:

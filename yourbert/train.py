@@ -1,17 +1,15 @@
-"""The training loop: take a step's losses, divide by the true count, backward, clip, move, note, evaluate.
+"""The training loop: take a step, note, and at an epoch's end evaluate and keep the best weights.
 
 One loop serves fine-tuning on one task, on a mixture, and masked-language-model training: what differs is the
-`Learner`, which makes the losses of a step and the dev scores. How a step is computed is a `Stepper`'s affair: one
-operation after the other (`OneByOne`), or on a GPU as a whole (`yourbert/graph_step.py`).
+`Learner`, which makes the losses of a step and the dev scores, and the `Stepper`, which takes it (`yourbert/steps.py`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from itertools import accumulate
-from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,93 +17,15 @@ from torch import Tensor, nn
 from yourbert.averaging import Average
 from yourbert.checkpoint import Resume
 from yourbert.distributed import ALONE, Gradients, Ranks
-from yourbert.errors import fail
 from yourbert.meter import Meter
-from yourbert.optim import adamw, move, rate
-from yourbert.outcome import Outcome, Sums
+from yourbert.optim import adamw
+from yourbert.outcome import Outcome
 from yourbert.progress import Progress
 from yourbert.settings import Training
+from yourbert.steps import Learner, OneByOne, Run, Stepper, mean_loss
 from yourbert.stopping import Stop
 
 LOGGER = logging.getLogger("yourbert")
-
-
-@dataclass(frozen=True)
-class StepLoss:
-    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from.
-
-    Of several ranks each has the loss of its own rows; rows and tokens are those of all ranks. last: whether the step
-    has no further part.
-    """
-
-    task: str
-    loss: Tensor
-    rows: int
-    tokens: int
-    last: bool = True
-
-
-def no_loss(device: torch.device) -> Tensor:
-    """The loss of a rank that has no rows of a part: nothing gets a gradient from it."""
-    return torch.zeros((), device=device, requires_grad=True)
-
-
-class Learner(Protocol):
-    """What the loop trains: `model`, the steps of each epoch, their losses, and the dev scores."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def steps(self, epoch: int) -> int: ...
-
-    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]: ...
-
-    def rows_of(self, epoch: int, step: int) -> str:
-        """Which rows a step reads, for a person."""
-        ...
-
-    def evaluate(self) -> dict[str, float]:
-        """The dev score of each task."""
-        ...
-
-    def aggregate(self, scores: dict[str, float]) -> float:
-        """One number out of the dev scores, higher is better: it chooses the checkpoint to keep."""
-        ...
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the steps of a training work on.
-
-    learning: the weights that move, by name; gradients: theirs, summed over the ranks; steps: of the whole run.
-    """
-
-    name: str
-    learner: Learner
-    settings: Training
-    learning: dict[str, nn.Parameter]
-    optimizer: torch.optim.AdamW
-    gradients: Gradients
-    steps: int
-
-
-class Stepper(Protocol):
-    """Computes the steps of a run, in order."""
-
-    def begin(self, epoch: int, step: int, sums: Sums) -> None:
-        """An epoch starts or goes on: its next optimizer step is number `step` of the run; sums: of those before."""
-        ...
-
-    def step(self) -> tuple[int, int]:
-        """Takes the next step; its rows and tokens."""
-        ...
-
-    def sums(self) -> Sums:
-        """For each task the loss summed over the rows of this epoch so far, and their number.
-
-        Raises UserError (T01) if a step's gradient was not finite; such a step and those after it moved nothing.
-        """
-        ...
 
 
 def train(
@@ -161,7 +81,7 @@ class _Loop:
         self.progress.close()
         self.gradients.close()
         _put(self.learning, self.best)
-        outcome.parameters = sum(p.numel() for p in self.learning.values())
+        outcome.parameters, outcome.pieces = sum(p.numel() for p in self.learning.values()), self.learner.pieces
         return outcome
 
     def _epoch(self, stop: Stop) -> None:
@@ -202,7 +122,7 @@ class _Loop:
         outcome.cost = self.cost_before + self.meter.read()
 
     def _save(self) -> None:
-        self.outcome.sums = self.stepper.sums()
+        self.outcome.sums, self.outcome.pieces = self.stepper.sums(), self.learner.pieces
         if self.ranks.world == 1:
             # Only the first of several ranks comes here, and all of them would have to ask.
             self.outcome.cost = self.cost_before + self.meter.read()
@@ -216,64 +136,9 @@ class _Loop:
             kept, history = saved
             self.best, self.average.weights = kept["best"], kept.get("average", {})
             self.outcome = Outcome.from_json(history)
+            self.learner.pieces = self.outcome.pieces
             if self.ranks.leads:
                 LOGGER.info("%s: goes on from step %d of %d", name, self.outcome.steps_done, self.ends[-1])
-
-
-class OneByOne:
-    """Takes a step's losses as the learner makes them, each operation as it is called."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._epoch = self._step = 0
-        self._losses: dict[str, float] = {}
-        self._rows: dict[str, int] = {}
-
-    def begin(self, epoch: int, step: int, sums: Sums) -> None:
-        self._epoch, self._step = epoch, step
-        self._losses = {task: total for task, (total, _) in sums.items()}
-        self._rows = {task: rows for task, (_, rows) in sums.items()}
-
-    def step(self) -> tuple[int, int]:
-        run, parts = self.run, []
-        lr = rate(self._step, run.steps, run.settings)
-        _set_rate(run.optimizer, lr)
-        for part in run.learner.losses(self._epoch, self._step):
-            run.gradients.backward(part.loss, part.task, part.last)
-            parts.append(part)
-        losses = run.gradients.finish([part.loss for part in parts])
-        norm = move(run.optimizer, run.learning.values(), run.settings.clip)
-        if not torch.isfinite(norm):
-            not_finite(run, self._epoch, self._step)
-        self._step += 1
-        for part, loss in zip(parts, losses, strict=True):
-            self._losses[part.task] = self._losses.get(part.task, 0.0) + float(loss) * part.rows
-            self._rows[part.task] = self._rows.get(part.task, 0) + part.rows
-        return sum(part.rows for part in parts), sum(part.tokens for part in parts)
-
-    def sums(self) -> Sums:
-        return {task: (total, self._rows[task]) for task, total in self._losses.items()}
-
-
-def mean_loss(sums: Sums) -> float:
-    """Over the rows of all tasks."""
-    return sum(total for total, _ in sums.values()) / sum(rows for _, rows in sums.values())
-
-
-def _set_rate(optimizer: torch.optim.AdamW, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-def not_finite(run: Run, epoch: int, step: int) -> NoReturn:
-    """Raises UserError (T01): the step's gradient was not finite, and it moved nothing."""
-    lr, rows = rate(step, run.steps, run.settings), run.learner.rows_of(epoch, step)
-    fail(
-        "T01",
-        f"the gradient is not finite at step {step + 1}, epoch {epoch + 1} (lr {lr:.3g}; {rows})",
-        where=run.name,
-        fix="look at those rows, lower lr, raise warmup, or set precision: fp32; the last step's weights were kept",
-    )
 
 
 def _copy(learning: dict[str, nn.Parameter]) -> dict[str, Tensor]:
