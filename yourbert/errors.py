@@ -7,17 +7,21 @@ The letter of a problem's code says which part of their work it is about and dec
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NoReturn
 
 EXIT_CODES = {"P": 2, "D": 3, "I": 3, "W": 4, "C": 5, "V": 5, "T": 6, "R": 7, "B": 8, "X": 9}
 SHOWN_PER_FILE = 20
 QUOTED_CHARACTERS = 80
+COPY = Path(".yourbert") / "errors.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class UserError(Exception):
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.problems[0].code[0]]
+
+    def to_json(self) -> dict[str, object]:
+        return {"total": self.total, "problems": [asdict(problem) for problem in self.problems]}
 
     def lines(self) -> list[str]:
         """What to print: at most `SHOWN_PER_FILE` problems of each file, then how many there are in all."""
@@ -96,7 +103,8 @@ class CommandLine(argparse.ArgumentParser):
 def exit_cleanly(program: Callable[[], None]) -> NoReturn:
     """Runs a program's `main`: a user's mistake becomes its lines on stderr and its exit code.
 
-    SIGTERM ends the program like Ctrl-C does, so that `finally` blocks run; `YOURBERT_DEBUG=1` shows tracebacks.
+    In the folder of a project the mistake also lies in .yourbert/errors.json, for programs. SIGTERM ends the program
+    like Ctrl-C does, so that `finally` blocks run; `YOURBERT_DEBUG=1` shows tracebacks.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -105,8 +113,17 @@ def exit_cleanly(program: Callable[[], None]) -> NoReturn:
         if os.environ.get("YOURBERT_DEBUG") == "1":
             raise
         sys.stderr.write("\n".join(error.lines()) + "\n")
+        _leave_copy(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     sys.exit(0)
+
+
+def _leave_copy(error: UserError) -> None:
+    """Where it cannot be written the error stands on the screen all the same."""
+    if Path("params.yaml").exists():
+        with contextlib.suppress(OSError):
+            COPY.parent.mkdir(exist_ok=True)
+            COPY.write_text(json.dumps(error.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,54 @@
+"""How a mistake ends a program: its lines, its exit code, and a copy for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from yourbert.errors import Problem, UserError, exit_cleanly, shortened
+
+
+def broken() -> None:
+    problems = [Problem("D14", "label '7' is unknown", f"a.tsv:{line}:3", "correct it") for line in range(2, 30)]
+    raise UserError(problems, total=99)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("YOURBERT_DEBUG", raising=False)
+    return tmp_path
+
+
+def test_in_a_project_a_mistake_has_a_copy_for_programs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "params.yaml").touch()
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(broken)
+    shown = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 3 and len(shown) == 21 and shown[-1] == "99 problems in all; 20 shown."
+    copy = json.loads((here / ".yourbert" / "errors.json").read_text())
+    assert copy["total"] == 99 and len(copy["problems"]) == 28
+    assert copy["problems"][0] == {
+        "code": "D14", "what": "label '7' is unknown", "where": "a.tsv:2:3", "fix": "correct it",
+    }  # fmt: skip
+
+
+def test_elsewhere_nothing_is_written(here: Path) -> None:
+    with pytest.raises(SystemExit):
+        exit_cleanly(broken)
+    assert not [*here.iterdir()]
+
+
+def test_a_copy_that_cannot_be_written_is_no_mistake_of_its_own(here: Path) -> None:
+    (here / "params.yaml").touch()
+    (here / ".yourbert").touch()
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(broken)
+    assert ended.value.code == 3
+
+
+def test_a_long_list_is_shortened_and_its_names_are_harmless() -> None:
+    assert shortened(["1", "a\u202eb"]) == "1, a\\u202eb"
+    assert shortened([str(n) for n in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
