@@ -1,0 +1,37 @@
+"""Whatever is the last thing that reached the disk, the same command again ends in the same bytes.
+
+Every N-th operation is tried, as SQLite's authors do, not some at random; a few of them here, all behind the slow mark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.closure import ROOT
+
+
+def struck(folder: Path, mode: str, first: int, stride: int) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.crash_points", str(folder), mode, str(first), str(stride)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("first", "stride"), [pytest.param(4, 9, id="some"), pytest.param(1, 1, id="all", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("mode", ["crash", "enospc"])
+def test_the_same_command_again_ends_in_the_same_bytes(tmp_path: Path, mode: str, first: int, stride: int) -> None:
+    found = struck(tmp_path, mode, first, stride)
+    assert len(found) == len(range(first, found[0]["of"] + 1, stride)) and found[0]["of"] > 40
+    assert [one for one in found if one["again"] != 0 or one["differs"]] == []
+    assert {one["struck"] for one in found} == {137 if mode == "crash" else 7}
+    assert mode == "crash" or not any(one["parts"] for one in found), "a full disk leaves nothing half written"
