@@ -1,6 +1,7 @@
 # make repro   environment, data, weights, pipeline, report
 #              JOBS=4: the models of the experiment four at a time, each with its share of the cores
 # make test    environment, all tests
+# make test-slow   the tests that take long: every point at which a training can be cut off, a cluster of two nodes
 # make lint    style and types
 # make bench   side by side with other libraries, and whether the goals are reached (bench-gpu: on a GPU, without DVC)
 PYTHON ?= python3
@@ -14,7 +15,7 @@ each = $(BIN)/dvc stage list --name-only | grep '$(1)' | \
     OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
     xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro --single-item
 
-.PHONY: repro test lint bench bench-gpu clean
+.PHONY: repro test test-slow lint bench bench-gpu clean
 repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
@@ -25,6 +26,9 @@ endif
 
 test: $(VENV)/ready-dev data
 	$(BIN)/python -m pytest -m "not slow and not cuda"
+
+test-slow: $(VENV)/ready-dev data
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

@@ -68,12 +68,17 @@ def _draw(folder: Path, layers: int, width: int, vocabulary: int) -> None:
 
 
 def as_peers_read(params: Params) -> Params:
-    """The parameters under which YourBERT reads and pools as the peers' models do: pairs in one input, first token."""
+    """The parameters under which YourBERT reads as the peers do: pairs in one input, first token, each row once."""
     tasks = {
-        name: task.model_copy(update={"data": task.data.model_copy(update={"encoding": "cross"}), "pooling": None})
+        name: task.model_copy(
+            update={
+                "data": task.data.model_copy(update={"encoding": "cross"}),
+                **dict.fromkeys(("pooling", "consistency", "consistency_weight")),
+            }
+        )
         for name, task in params.tasks.items()
     }
-    return params.model_copy(update={"tasks": tasks, "pooling": "cls"})
+    return params.model_copy(update={"tasks": tasks, "pooling": "cls", "consistency": "none"})
 
 
 def tokens_of_corpus(corpus: Path, own: Path, params: Params, scratch: Path) -> Path:

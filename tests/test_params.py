@@ -113,7 +113,7 @@ def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
     params = read_params(changed(tmp_path, "  sst:\n    lr:", "  sst:\n    lr: 3e-05"))
     assert params.training("sst").lr == 3e-5
     assert params.training("cfimdb").lr == params.lr
-    back = {"lr": params.lr, "epochs": params.epochs}
+    back = {key: getattr(params, key) for key in params.overrides("sst")}
     assert params.training("sst").model_copy(update=back) == params.training("cfimdb")
 
 
