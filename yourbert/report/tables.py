@@ -17,6 +17,7 @@ from yourbert.tasks import SPLITS, Split
 
 NOTHING = "-"
 MARKUP = re.compile(r"([\\`*\[\]|#~])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet computes
 TAGS = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 Row = list[str]
 
@@ -25,6 +26,11 @@ def plain(text: object) -> str:
     """Any text as it may stand in Markdown, also in a table: no markup, no HTML, on one line."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return MARKUP.sub(r"\\\g<0>", shown).translate(TAGS)
+
+
+def inert(text: str) -> str:
+    """A cell for people's spreadsheets: what one would compute, as a formula, is text behind a quotation mark."""
+    return f"'{text}" if text[:1] in FORMULA else text
 
 
 def table(header: Sequence[str], rows: Sequence[Row], left: int = 1) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from yourbert.metrics import Array
 from yourbert.report.figures import Figures
 from yourbert.report.gather import Answers, Gathered
-from yourbert.report.tables import NOTHING, Row, number, p_value, plain, table
+from yourbert.report.tables import NOTHING, Row, inert, number, p_value, plain, table
 from yourbert.tasks import Task
 
 HEADER = ("task", "joined by", "gain on dev", "verdict", "mended", "spoilt", "seconds", "Wh")
@@ -65,7 +65,7 @@ def changes(gathered: Gathered) -> Iterator[tuple[object, ...]]:
             find = _flipped if facts.labels else _moved
             for row, before, after, change in find(facts, own, joined):
                 label = facts.labels[int(own.labels_R[row])] if facts.labels else f"{own.labels_R[row]:.3f}"
-                yield task, mixture, own.ids[row], label, before, after, change
+                yield task, mixture, *map(inert, (own.ids[row], label, before, after)), change
 
 
 def _flipped(facts: Task, own: Answers, joined: Answers) -> Iterator[tuple[int, str, str, str]]:
