@@ -70,15 +70,14 @@ class TaskLearner:
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
         """The losses of optimizer step `step`; each is divided by its own task's labels in the step, then weighted."""
-        done = step - sum(self.steps(e) for e in range(epoch))
-        parts = self.schedule(epoch)[done]
+        parts = self._planned(epoch, step)
         for name, batch_number in parts:
             self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
             yield from self._parts(name, batch_number, last=name == parts[-1][0])
 
     def rows_of(self, epoch: int, step: int) -> str:
         found = []
-        for name, batch_number in self.schedule(epoch)[step - sum(self.steps(e) for e in range(epoch))]:
+        for name, batch_number in self._planned(epoch, step):
             stream = self.streams[name]
             ids, rows_B = stream.split.ids(), stream.rows(batch_number)
             found.append(f"{name}: {shortened([ids[row] for row in rows_B])}")
@@ -106,6 +105,10 @@ class TaskLearner:
             )
             self._schedules.append([[self._next(self.names[index]) for index in tasks] for tasks in plan])
         return self._schedules[epoch]
+
+    def _planned(self, epoch: int, step: int) -> list[tuple[str, int]]:
+        """The tasks and batches of a step of the run, which lies in this epoch."""
+        return self.schedule(epoch)[step - sum(self.steps(e) for e in range(epoch))]
 
     def _next(self, name: str) -> tuple[str, int]:
         self._taken[name] += 1
