@@ -43,6 +43,14 @@ class Question:
     ways: tuple[Way, ...]
 
 
+# The weight counts only where something is weighed, but names a trial; so it is told, too.
+PLAIN = Way("plain", {"consistency": "none", "consistency_weight": 1.0})
+
+
+def r_drop(weight: float) -> Way:
+    return Way(f"R-Drop, {weight:g} times", {"consistency": "dropout", "consistency_weight": weight})
+
+
 QUESTIONS = {
     "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
     "shared": Question(
@@ -70,19 +78,16 @@ QUESTIONS = {
         (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
     ),
     "consistency": Question(
-        "Does R-Drop help: must two draws of dropout agree (the weight of that in brackets)?",
-        (
-            Way("plain", {"consistency": "none"}),
-            Way("R-Drop (1.5)", {"consistency": "dropout", "consistency_weight": 1.5}),
-            Way("R-Drop (4)", {"consistency": "dropout", "consistency_weight": 4.0}),
-        ),
+        "Does it help when two draws of dropout must agree (R-Drop)?",
+        (PLAIN, r_drop(4.0)),
+    ),
+    "consistency_weight": Question(
+        "How heavily should their disagreement weigh?",
+        (r_drop(1.5), r_drop(4.0), r_drop(8.0)),
     ),
     "adversarial": Question(
         "Does adversarial regularisation (SMART) help?",
-        (
-            Way("plain", {"consistency": "none"}),
-            Way("SMART", {"consistency": "adversarial", "consistency_weight": 1.0}),
-        ),
+        (PLAIN, Way("SMART", {"consistency": "adversarial", "consistency_weight": 1.0})),
     ),
     "order": Question(
         "Does a curriculum help?",
