@@ -155,7 +155,7 @@ def main() -> None:
     for name in given.questions:
         found = {run: compared(name, asked[name, run], params, setup) for run in given.runs}
         print(f"\n{QUESTIONS[name].asks}\n\n{table(found)}")
-        facts = {"command": machine.command("benchmarks.questions"), "machine": machine.facts("cpu")}
+        facts = {"command": _command(name, given), "machine": machine.facts("cpu")}
         known[name] = {**facts, "runs": {**known.get(name, {}).get("runs", {}), **found}}
     write_json(given.out, known)
     fill(given.page, [section(name, known[name]) for name in QUESTIONS if name in known])
@@ -168,13 +168,25 @@ def _trials(run: str, way: Way, seeds: Sequence[int], params: Params, setup: Set
     return {task: [together.get(s) or trial(task, s, way, params, setup) for s in seeds] for task in tasks}
 
 
+def _command(name: str, given: argparse.Namespace) -> str:
+    """What answers a question, wherever base and corpus lie."""
+    words = ["python -m benchmarks.questions", name, "--runs", *given.runs, "--seeds", *map(str, given.seeds)]
+    words += ["--epochs", str(given.epochs)] if given.epochs else []
+    return " ".join(words + (["--text", given.text.name] if given.text else []))
+
+
 def section(name: str, answered: dict[str, Any]) -> str:
-    """A question and its answers as the page shows them."""
+    """A question and its answers as the page shows them, its ways in their order."""
     facts = answered["machine"]
-    runs = list(answered["runs"].values())
-    seeds = ", ".join(str(seed) for seed in runs[0]["seeds"])
+    order = {way.name: number for number, way in enumerate(QUESTIONS[name].ways)}
+    runs = {run: {**found, "tasks": {}} for run, found in answered["runs"].items()}
+    for run, found in answered["runs"].items():
+        for task, one in found["tasks"].items():
+            scores = dict(sorted(one["scores"].items(), key=lambda pair: order.get(pair[0], len(order))))
+            runs[run]["tasks"][task] = {**one, "scores": scores}
+    seeds = ", ".join(str(seed) for seed in next(iter(runs.values()))["seeds"])
     how = f"`{answered['command']}`; seeds {seeds}; revision {facts['revision']}, torch {facts['packages']['torch']}."
-    return "\n\n".join([f"### {QUESTIONS[name].asks}", table(answered["runs"]), how])
+    return "\n\n".join([f"### {QUESTIONS[name].asks}", table(runs), how])
 
 
 def _options() -> argparse.Namespace:

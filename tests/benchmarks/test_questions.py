@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
-from benchmarks.questions import QUESTIONS, table
+from benchmarks.questions import QUESTIONS, section, table
 from benchmarks.trials import Setup, Way, trial
 from yourbert.errors import UserError
 from yourbert.params import read_params
@@ -62,6 +62,17 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
     shutil.rmtree(tmp_path / "work")
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
     assert page.read_text() == text and not (tmp_path / "work").exists(), "the records are enough"
+
+
+def test_a_page_shows_the_ways_in_their_order() -> None:
+    """Read from a file, whose keys are sorted, the first way is still the first."""
+    scores = {"SMART": [0.5], "plain": [0.4]}
+    against = {"SMART": {"difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01, "verdict": "better"}}
+    one = {"metric": "accuracy", "scores": scores, "against": against}
+    found = {"seeds": [1], "seconds": {"SMART": 2.0, "plain": 1.0}, "tasks": {"sst": one}}
+    facts = {"revision": "abc", "packages": {"torch": "2"}}
+    shown = section("adversarial", {"command": "c", "machine": facts, "runs": {"sst": found}})
+    assert shown.index("| plain") < shown.index("| SMART")
 
 
 def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path) -> None:
