@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.closure import ROOT
-from yourbert.settings import Params
+from yourbert.settings import Params, Training
 
 # Stage -> the words of its command line, and the library call it makes.
 CALLS = {
@@ -56,7 +56,7 @@ def params(changed: str = "") -> Params:
     """The shipped parameters with `changed` altered, and no value of a task or mixture that would hide it."""
     values = copy.deepcopy(SHIPPED)
     for block in (*values["tasks"].values(), *values["mixtures"].values()):
-        block.update(lr=None, batch_size=None, epochs=None)
+        block.update(dict.fromkeys(Training.model_fields.keys() & block.keys()))
     if changed:
         *path, last = changed.split(".")
         block = values
