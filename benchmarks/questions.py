@@ -135,14 +135,8 @@ def main() -> None:
         for name in given.questions
         for run in given.runs
     }
-    missing = [
-        one
-        for ways in asked.values()
-        for of in ways.values()
-        for trials in of.values()
-        for one in trials
-        if not one.known
-    ]
+    trials = [one for ways in asked.values() for of in ways.values() for one in _each(of)]
+    missing = [one for one in trials if not one.known]
     before = [one.after for one in missing if one.after and not one.after.trained]
     if given.child:
         train(next(one for one in before + missing if one.place.name == given.child), params, setup)
@@ -232,8 +226,12 @@ def compared(name: str, asked: Asked, params: Params, setup: Setup) -> dict[str,
 
 def _seconds(of: Mapping[str, Sequence[Trial]]) -> float:
     """Of all that a seed trains, in the mean over seeds."""
-    trials = {one.record: one for trials in of.values() for one in trials}
-    return sum(one.seconds for one in trials.values()) / len(next(iter(of.values())))
+    return sum(one.seconds for one in _each(of)) / len(next(iter(of.values())))
+
+
+def _each(of: Mapping[str, Sequence[Trial]]) -> list[Trial]:
+    """The trials behind the tasks of a way, one that answers several tasks once."""
+    return [*{one.record: one for trials in of.values() for one in trials}.values()]
 
 
 def _dev_labels(task: str, data: TaskData, corpus: Path) -> npt.NDArray[Any]:

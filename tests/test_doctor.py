@@ -164,6 +164,20 @@ def test_other_versions_are_named_and_left_to_a_person(root: Path, capsys: pytes
     assert "V12 requirements.lock" in out and "instead of 0.1" in out and "not-there missing" in out
 
 
+def test_what_cannot_be_removed_is_said_and_the_rest_is_mended(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_experiment(root)
+    merged_lock(root)
+
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("yourbert.doctor.trouble.shutil.rmtree", denied)
+    assert doctor(root, fix=True) == 5 and (root / "dvc.lock").read_text() == LOCK
+    assert "not done: [Errno 13] Permission denied" in capsys.readouterr().out
+
+
 def test_nothing_is_touched_while_dvc_runs(root: Path) -> None:
     empty_rwlock(root)
     with (root / ".dvc/tmp/lock").open("w") as file:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import psutil
 
-from yourbert.doctor.trouble import Trouble
+from yourbert.doctor.trouble import Trouble, remove
 
 FOLDERS = ("build", "data", "metrics", "plots", "report", ".dvc/cache", ".yourbert")
 # Ours: .<name>.<process>.part (yourbert/storage.py); DVC's: .<22 characters>.tmp.
@@ -23,12 +22,13 @@ def leftover_troubles(root: Path) -> Iterator[Trouble]:
     if files:
         size = sum(path.stat().st_size for path in files) / 1e6
         what = f"{len(files)} files that were never finished, {size:.1f} MB"
-        yield Trouble("V10", _first(root, files), what, "remove them", partial(_remove, files))
+        yield Trouble("V10", _first(root, files), what, "remove them", partial(remove, files))
     folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("*")) if path.is_dir()]
-    left = [path for path in folders if not _lived_in(path)]
+    lived_in = _lived_in() if folders else set()
+    left = [path for path in folders if path not in lived_in]
     if left:
         what = f"{len(left)} folders of experiments that were killed; their resume state lies elsewhere and stays"
-        yield Trouble("V11", _first(root, left), what, "remove them", partial(_remove, left))
+        yield Trouble("V11", _first(root, left), what, "remove them", partial(remove, left))
 
 
 def _is_left(path: Path) -> bool:
@@ -36,21 +36,15 @@ def _is_left(path: Path) -> bool:
     return bool(match and path.is_file() and not (match["pid"] and psutil.pid_exists(int(match["pid"]))))
 
 
-def _lived_in(folder: Path) -> bool:
+def _lived_in() -> set[Path]:
+    """The folders in which processes work, and those above them."""
+    found: set[Path] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if folder in (place := Path(process.cwd()), *place.parents):
-                return True
-    return False
+            place = Path(process.cwd())
+            found |= {place, *place.parents}
+    return found
 
 
 def _first(root: Path, paths: list[Path]) -> str:
     return paths[0].relative_to(root).as_posix()
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from yourbert.doctor.trouble import Trouble
+from yourbert.doctor.trouble import Trouble, remove
 from yourbert.errors import UserError
 from yourbert.storage import MANIFEST, check_manifest
 
@@ -30,7 +29,7 @@ def object_troubles(root: Path) -> Iterator[Trouble]:
         if own:
             what += f"; the workspace has it as {', '.join(p.relative_to(root).as_posix() for p in own[:3])}"
         advice = "remove both, then `dvc repro`" if own else "remove it; `dvc repro` makes it anew where it is needed"
-        mend = partial(_remove, [path, *dict.fromkeys(map(_whole, own))])
+        mend = partial(remove, [path, *dict.fromkeys(map(_whole, own))])
         yield Trouble("C09", os.path.relpath(path, root), what, advice, mend)
     yield from _folders(root, {p for own in links.values() for p in own})
 
@@ -78,17 +77,9 @@ def _folders(root: Path, seen: set[Path]) -> Iterator[Trouble]:
             problem = error.problems[0]
             where = os.path.relpath(problem.where, root)
             advice = f"remove {folder.relative_to(root).as_posix()}, then `dvc checkout` or `dvc repro`"
-            yield Trouble(problem.code, where, problem.what, advice, partial(shutil.rmtree, folder))
+            yield Trouble(problem.code, where, problem.what, advice, partial(remove, [folder]))
 
 
 def _whole(path: Path) -> Path:
     """The folder whose manifest names the file; the file itself where there is none."""
     return next((folder for folder in path.parents if (folder / MANIFEST).exists()), path)
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

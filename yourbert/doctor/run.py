@@ -23,6 +23,19 @@ def troubles(root: Path) -> Iterator[Trouble]:
     yield from version_troubles(root)
 
 
+def _mended(trouble: Trouble) -> bool:
+    """Mends it, if that can be done without a person, and says how that ended."""
+    if trouble.mend is None:
+        return False
+    try:
+        trouble.mend()
+    except OSError as error:
+        sys.stdout.write(f"  not done: {error}\n")
+        return False
+    sys.stdout.write("  done\n")
+    return True
+
+
 def doctor(root: Path, fix: bool) -> int:
     """Prints a line for each trouble and what was done; the exit code: 0 when nothing is left to do.
 
@@ -40,11 +53,7 @@ def doctor(root: Path, fix: bool) -> int:
     for trouble in troubles(root):
         found += 1
         sys.stdout.write(f"{trouble}\n")
-        if fix and trouble.mend is not None:
-            trouble.mend()
-            sys.stdout.write("  done\n")
-        else:
-            left = True
+        left = not (fix and _mended(trouble)) or left
     if not found:
         sys.stdout.write("nothing is wrong here\n")
     elif left and not fix:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,15 @@ class Trouble:
 
     def __str__(self) -> str:
         return str(Problem(self.code, self.what, self.where, self.advice))
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Removes files, and folders with all that is in them; what is gone already is no trouble."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def kept_aside(root: Path, path: Path) -> Path:
