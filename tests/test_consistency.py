@@ -14,7 +14,7 @@ from tests import tiny
 from yourbert.attention import Packed
 from yourbert.batching import gather
 from yourbert.checkpoint import Resume
-from yourbert.consistency import REACH, divergence, dropout_loss, worst_shift
+from yourbert.consistency import REACH, consistency_loss, divergence, worst_shift
 from yourbert.finetune import TaskLearner
 from yourbert.predict import to_device
 from yourbert.train import train
@@ -89,10 +89,22 @@ def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
     """With rows of one class, rows of another and a difference in one look, only that row's looks are apart."""
     scores_2BC = torch.zeros(6, 3)
     scores_2BC[3, 1] = 2.0
-    plain = dropout_loss(tiny.task(), scores_2BC, 0.0, lambda scores: scores.sum())
-    apart = dropout_loss(tiny.task(), scores_2BC, 2.0, lambda scores: scores.sum()) - plain
-    assert plain.item() == 1.0
-    torch.testing.assert_close(apart, 2 * divergence(tiny.task(), torch.zeros(1, 3), scores_2BC[3:4])[0])
+    apart = consistency_loss(tiny.task(), scores_2BC)
+    torch.testing.assert_close(apart, divergence(tiny.task(), torch.zeros(1, 3), scores_2BC[3:4])[0])
+    assert consistency_loss(tiny.task(), scores_2BC, torch.tensor([True, False, True])) == 0, "that is no row"
+
+
+def test_the_weight_says_how_much_it_counts() -> None:
+    scores_2BC, labels_B = (
+        torch.randn(6, 3, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 0, 1, 1, 2, 2]),
+    )
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        settings = tiny.training(consistency="dropout", consistency_weight=weight)
+        losses.append(tiny.learner([tiny.tokens(tiny.task())], settings).loss("mood", scores_2BC, labels_B))
+    torch.testing.assert_close(losses[0], torch.nn.functional.cross_entropy(scores_2BC, labels_B, reduction="sum") / 2)
+    torch.testing.assert_close((losses[2] - losses[0]) / 3, losses[1] - losses[0])
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -228,9 +228,9 @@ def test_urls_that_fail(run: Run, server: Faulty, own: Path) -> None:
 
 
 def test_two_files_of_one_name(run: Run, own: Path) -> None:
-    lines = refused(run, own, {"https://a.org/x/train.csv": True, "https://b.org/train.csv?key=word": True}, "W14")
+    lines = refused(run, own, {"https://a.org/x/train.csv": True, "https://b.org/train.csv?key=word": True}, "P15")
     assert "https://a.org/x/train.csv and https://b.org/train.csv" in lines[0] and "word" not in lines[0]
-    with pytest.raises(UserError, match="YB-W14"):
+    with pytest.raises(UserError, match="YB-P15"):
         local_names(["train.csv", "https://a.org/Train.csv"])
 
 
@@ -243,7 +243,7 @@ def test_two_files_of_one_name(run: Run, own: Path) -> None:
     ],
 )
 def test_names_that_lead_elsewhere(name: str) -> None:
-    with pytest.raises(UserError, match="YB-W14"):
+    with pytest.raises(UserError, match="YB-P15"):
         local_name(name)
 
 

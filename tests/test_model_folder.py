@@ -12,7 +12,7 @@ from tests import tiny
 from yourbert.batching import gather
 from yourbert.errors import UserError
 from yourbert.model import Model
-from yourbert.model_folder import heads_of, load_model, save_model
+from yourbert.model_folder import load_model, save_model
 from yourbert.predict import predict, to_device
 from yourbert.pretrained import load_encoder, random_encoder, save_encoder
 from yourbert.storage import read_json, write_json, write_manifest
@@ -50,13 +50,13 @@ def test_it_predicts_as_the_model_that_was_saved(saved: tuple[Model, Path]) -> N
 
 def test_it_is_an_encoder_to_start_from_and_has_heads_to_go_on_with(saved: tuple[Model, Path]) -> None:
     model, folder = saved
-    encoder = load_encoder(folder, 0.1, torch.Generator()).encoder
-    assert all(torch.equal(p, dict(model.encoder.named_parameters())[name]) for name, p in encoder.named_parameters())
-    heads = heads_of(folder)
-    assert heads.keys() == model.heads.state_dict().keys()
-    assert all(torch.equal(heads[name], t) for name, t in model.heads.state_dict().items())
+    loaded = load_encoder(folder, 0.1, torch.Generator())
+    own = dict(model.encoder.named_parameters())
+    assert all(torch.equal(p, own[name]) for name, p in loaded.encoder.named_parameters())
+    assert loaded.heads.keys() == model.heads.state_dict().keys()
+    assert all(torch.equal(loaded.heads[name], t) for name, t in model.heads.state_dict().items())
     save_encoder(folder.parent / "bare", model.encoder, None)
-    assert heads_of(folder.parent / "bare") == {}
+    assert load_encoder(folder.parent / "bare", 0.1, torch.Generator()).heads == {}
 
 
 def test_order_of_rows_does_not_matter(saved: tuple[Model, Path]) -> None:

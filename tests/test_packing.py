@@ -106,11 +106,11 @@ def test_the_account(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixtur
     assert split["tokens"] == len(open_tokens(tmp_path / "out").splits["train"].tokens)
     assert account["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
     codes = [warning[:3] for warning in account["warnings"]]
-    assert codes == ["D24", "tra", "D22", "D21", "D27", "D21"], account["warnings"]
+    assert codes == ["D24", "tra", "D22", "D27", "D21", "D21"], account["warnings"]
     assert caplog.messages == [f"pairs: {warning}" for warning in account["warnings"]], "the user reads each of them"
     assert "1 of 7 rows dropped (line 6: D16 column '" in account["warnings"][1]
     assert "no row with label 2" in account["warnings"][0] and "(lines 4)" in account["warnings"][2]
-    assert "(lines 2=3)" in account["warnings"][3] and "(lines 2=2)" in account["warnings"][5]
+    assert "(lines 2=3)" in account["warnings"][4] and "(lines 2=2)" in account["warnings"][5]
     assert json.loads(json.dumps(account, allow_nan=False)) == account
 
 

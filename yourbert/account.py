@@ -103,7 +103,7 @@ def split_warnings(task: Task, accounts: Mapping[Split, SplitAccount]) -> list[s
     if task.kind == "classification":
         absent = [label for label, n in zip(task.labels, train.class_counts(), strict=True) if n == 0]
         found += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
-    for split, account in accounts.items():
+    for account in accounts.values():
         if n := account.tally.rejected.total():
             first = _some([f"line {line}: {code} {reason}" for line, code, reason in account.tally.listed])
             found.append(f"{account.path.name}: {n} of {account.tally.rows_read} rows dropped ({first})")
@@ -111,9 +111,16 @@ def split_warnings(task: Task, accounts: Mapping[Split, SplitAccount]) -> list[s
             found.append(f"D22 {account.path.name}: {len(lines)} texts have two labels (lines {_some(lines)})")
         if n := account.tally.hidden_characters:
             found.append(f"D27 {account.path.name}: {n} control, zero-width or bidirectional characters")
+    return found
+
+
+def leaks(accounts: Mapping[Split, SplitAccount]) -> list[str]:
+    """For each other split that shares rows with train: how many, and the lines of the first."""
+    found, train = [], accounts["train"]
+    for split, account in accounts.items():
         if split != "train" and (pairs := account.lines_also_in(train)):
             shown = _some([f"{here}={there}" for here, there in pairs])
-            found.append(f"D21 {account.path.name}: {len(pairs)} rows stand in {train.path.name} too (lines {shown})")
+            found.append(f"{account.path.name}: {len(pairs)} rows stand in {train.path.name} too (lines {shown})")
     return found
 
 

@@ -118,6 +118,16 @@ def deal(rows_B: Ints, rank: int, world: int) -> Ints:
     return mine_B
 
 
+def in_pieces(rows_B: Ints, pieces: int, counts: tuple[int, int]) -> Iterator[tuple[Ints, tuple[int, int], bool]]:
+    """The rows in as many parts (of one row at least), what the part counts for, and whether it is the last.
+
+    counts: the rows and tokens of all of them, for which the first part stands. There is a part even of no rows.
+    """
+    parts = np.array_split(rows_B, max(1, min(pieces, len(rows_B))))
+    for number, part_B in enumerate(parts, start=1):
+        yield part_B, counts if number == 1 else (0, 0), number == len(parts)
+
+
 def in_order_of_length(split: PackedSplit, tokens_per_batch: int) -> Iterator[Batch]:
     """Every row once, rows of like length together, each batch near `tokens_per_batch`; `rows_B` restores the order."""
     lengths = row_lengths(split)

@@ -13,7 +13,7 @@ from typing import Any
 from yourbert.corpora import BUNDLED, CS224N
 from yourbert.corpus import check_file
 from yourbert.errors import Problem, UserError, nearest
-from yourbert.filenames import is_url
+from yourbert.filenames import is_url, local_names
 from yourbert.project import located
 from yourbert.settings import Params
 from yourbert.storage import sha256_of
@@ -39,6 +39,12 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
     """Checks the local corpus files row by row and returns the plan. Raises one UserError with every problem."""
     folder = local_corpus(params.corpus, bundled)
     plan: dict[str, Any] = {"wanted": wanted_files(params)}
+    local_names(plan["wanted"])
+    if params.device == "cuda":
+        # Loads torch; only where somebody counts on a GPU.
+        from yourbert.runtime import find_device
+
+        find_device(params.device, params.ranks)
     if params.pretrain.enabled and params.pretrain.text:
         located(params.pretrain.text)
     if folder is None:

@@ -51,20 +51,13 @@ def worst_shift(
     return worst_TE.to(embedded_TE.dtype)
 
 
-def dropout_loss(
-    task: Task,
-    scores_2BC: Tensor,
-    weight: float,
-    loss: Callable[[Tensor], Tensor],
-    real_B: Tensor | None = None,
-) -> Tensor:
-    """The loss of a batch in which every row stands twice, one after the other, summed over rows.
+def consistency_loss(task: Task, scores_2BC: Tensor, real_B: Tensor | None = None) -> Tensor:
+    """How far two looks at each row are apart, summed over rows; of a batch where each stands twice, side by side.
 
-    loss: that of the scores alone, summed. weight: of what the two looks differ, with `real_B` where it is true.
+    real_B: whether it is a row at all, in a batch filled up to a fixed size.
     """
     apart_B = divergence(task, scores_2BC[0::2], scores_2BC[1::2])
-    apart_B = apart_B if real_B is None else apart_B.masked_fill(~real_B, 0)
-    return loss(scores_2BC) / 2 + weight * apart_B.sum()
+    return (apart_B if real_B is None else apart_B.masked_fill(~real_B, 0)).sum()
 
 
 def adversarial_loss(

@@ -57,7 +57,7 @@ def fetch_corpus(
     be there. previous: the manifest of an earlier run, to tell what changed.
     Returns `corpus`, `source`, `revision`, `files` (name -> sha256), `missing` (of the files that need not be
     there) and `notes` (lines worth reading).
-    Raises UserError: D29 naming every file that is missing or unreadable, W14 for names that cannot be used, W
+    Raises UserError: D29 naming every file that is missing or unreadable, P15 for names that cannot be used, W
     codes as `fetch`, R07 (disk).
     """
     names = local_names(wanted)

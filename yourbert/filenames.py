@@ -26,7 +26,7 @@ def is_url(file: str) -> bool:
 def local_name(file: str) -> str:
     """The name in the corpus folder of a file that params.yaml names or gives the URL of.
 
-    Raises UserError (W14) for a name that is a path, hidden, or empty.
+    Raises UserError (P15) for a name that is a path, hidden, or empty.
     """
     try:
         name = unquote(urlsplit(file).path.rpartition("/")[2]) if is_url(file) else file
@@ -34,12 +34,12 @@ def local_name(file: str) -> str:
         name = ""
     if not name or name.startswith(".") or name == MANIFEST or not name.isprintable() or set(name) & set("/\\:"):
         what = f"{quoted(shown(file) if is_url(file) else file)} does not name a file of the corpus"
-        fail("W14", what, where="params.yaml: tasks", fix="give a bare file name, or a URL that ends in one")
+        fail("P15", what, where="params.yaml: tasks", fix="give a bare file name, or a URL that ends in one")
     return name
 
 
 def local_names(files: Iterable[str]) -> dict[str, str]:
-    """File or URL -> its name in the corpus folder. Raises UserError (W14) if two would get the same name."""
+    """File or URL -> its name in the corpus folder. Raises UserError (P15) if two would get the same name."""
     names: dict[str, str] = {}
     for file in files:
         name = local_name(file)
@@ -48,7 +48,7 @@ def local_names(files: Iterable[str]) -> dict[str, str]:
             shown_files = " and ".join(shown(f) if is_url(f) else f for f in (other, file))
             fix = "rename one of them"
             fail(
-                "W14",
+                "P15",
                 f"two files would both be saved as {quoted(name)}: {shown_files}",
                 where="params.yaml: tasks",
                 fix=fix,

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yourbert.batching import Batch, Ranked, Stream, deal, gather, row_lengths
-from yourbert.consistency import adversarial_loss, dropout_loss
+from yourbert.batching import Batch, Ranked, Stream, deal, gather, in_pieces, row_lengths
+from yourbert.consistency import adversarial_loss, consistency_loss
 from yourbert.errors import shortened
 from yourbert.gpu import dropout_generator
 from yourbert.hardness import probe_errors
@@ -119,34 +119,42 @@ class TaskLearner:
         stream, ranks = self.streams[name], self.machine.ranks
         rows_B = stream.rows(batch_number)
         mine_B = deal(rows_B, ranks.rank, ranks.world)
-        pieces = np.array_split(mine_B, max(1, min(self.pieces, len(mine_B))))
-        for number, piece_B in enumerate(pieces, start=1):
+        for piece_B, counts, ends in in_pieces(mine_B, self.pieces, (len(rows_B), stream.tokens_in(rows_B))):
             total = no_loss(self.machine.device)
             if len(piece_B):
                 total = self._total(name, gather(stream.split, np.repeat(piece_B, self.looks)))
             loss = self.mixture.weights.get(name, 1.0) * total / len(rows_B)
-            counted = (len(rows_B), stream.tokens_in(rows_B)) if number == 1 else (0, 0)
-            yield StepLoss(name, loss, *counted, of=len(rows_B), last=last and number == len(pieces))
+            yield StepLoss(name, loss, *counts, of=len(rows_B), last=last and ends)
 
     def _total(self, name: str, batch: Batch) -> Tensor:
         """The loss of a batch, summed over its rows; each stands in it `looks` times, side by side."""
         task = self.tokens[name].task
         labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
-
-        def loss(scores_BC: Tensor) -> Tensor:
-            return loss_sum(task, scores_BC, labels_B, self.class_weights[name])
-
         if self.frozen:
             rows = torch.from_numpy(batch.rows_B).to(self.machine.device)
             per_row = task.sequences_per_row
             sequences = (rows[:, None] * per_row + torch.arange(per_row, device=rows.device)).reshape(-1)
-            return loss(self.model.scores_of_features(name, self.features[name, "train"][sequences], self.rng))
+            features_SE = self.features[name, "train"][sequences]
+            return self.loss(name, self.model.scores_of_features(name, features_SE, self.rng), labels_B)
         packed = to_device(batch, self.machine)
-        weight = self.settings.consistency_weight
         if self.settings.consistency == "adversarial":
-            return adversarial_loss(self.model, task, packed, self.rng, weight, loss)
-        scores_BC = self.model(name, packed, self.rng)
-        return dropout_loss(task, scores_BC, weight, loss) if self.looks == 2 else loss(scores_BC)
+            weight = self.settings.consistency_weight
+            return adversarial_loss(
+                self.model, task, packed, self.rng, weight, lambda scores_BC: self.loss(name, scores_BC, labels_B)
+            )
+        return self.loss(name, self.model(name, packed, self.rng), labels_B)
+
+    def loss(self, name: str, scores_BC: Tensor, labels_B: Tensor, real_B: Tensor | None = None) -> Tensor:
+        """The loss of a task's scores, summed over rows, with how far the looks at each differ where there are two.
+
+        real_B: of a batch filled up to a fixed size, whether a place in it is a row.
+        """
+        task = self.tokens[name].task
+        if self.looks == 1:
+            return loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B)
+        apart = consistency_loss(task, scores_BC, real_B if real_B is None else real_B[:: self.looks])
+        once = loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B) / self.looks
+        return once + self.settings.consistency_weight * apart
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]

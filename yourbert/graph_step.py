@@ -31,10 +31,8 @@ from torch import Tensor
 
 from yourbert.batching import row_lengths
 from yourbert.buckets import Bucket, Sizes, plan
-from yourbert.consistency import dropout_loss
 from yourbert.finetune import TaskLearner
 from yourbert.gpu import FAULTS, capture, dropout_generator, reason, side_stream
-from yourbert.objectives import loss_sum
 from yourbert.optim import follow, move, rate
 from yourbert.outcome import Sums
 from yourbert.resident import ResidentSplit
@@ -165,16 +163,8 @@ class GraphStep:
         pooled_SE = model.encoder.pooled(batch.packed, self.rng, model.pooling)
         read_SE = pooled_SE[: len(read_B) * facts.sequences_per_row]
         scores_BC = model.scores_of_features(task, read_SE, self.rng)
-        real_B = rows_B >= 0
-
-        def loss(scores_BC: Tensor) -> Tensor:
-            return loss_sum(facts, scores_BC, batch.labels_B, learner.class_weights[task], batch.real_B)
-
-        if learner.looks == 1:
-            total = loss(scores_BC)
-        else:
-            total = dropout_loss(facts, scores_BC, learner.settings.consistency_weight, loss, real_B)
-        rows = real_B.sum()
+        total = learner.loss(task, scores_BC, batch.labels_B, batch.real_B)
+        rows = (rows_B >= 0).sum()
         return learner.mixture.weights.get(task, 1.0) * total / rows, rows
 
     def _capture(self, shape: Shape, number: int) -> None:

@@ -67,25 +67,12 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     tasks = {name: Task.from_json(facts) for name, facts in about["tasks"].items()}
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))
-    encoder = from_stock({name: t for name, t in tensors.items() if not name.startswith(HEADS)}, config)
-    model = Model(encoder, tasks.values(), about["pooling"], 0.0, torch.Generator().manual_seed(0))
-    heads = _heads(tensors)
-    if heads.keys() != model.heads.state_dict().keys():
+    loaded = from_stock(tensors, config)
+    model = Model(loaded.encoder, tasks.values(), about["pooling"], 0.0, torch.Generator().manual_seed(0))
+    if loaded.heads.keys() != model.heads.state_dict().keys():
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
-    model.heads.load_state_dict(heads)
+    model.heads.load_state_dict(loaded.heads)
     return settle(model, machine).eval(), tasks
-
-
-def heads_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The heads' weights of a model folder, by the names they have in `Model.heads`; none for an encoder folder."""
-    heads = _heads(read_tensors(folder / "model.safetensors"))
-    if heads:
-        check_manifest(folder)
-    return heads
-
-
-def _heads(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
 
 
 def settle(model: Model, machine: Machine) -> Model:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from yourbert.checkpoint import History
 from yourbert.cost import Cost
+from yourbert.spikes import Spikes
 
 # Task -> the loss summed over the rows of an epoch so far, and their number.
 Sums = dict[str, tuple[float, int]]
@@ -15,7 +16,7 @@ Sums = dict[str, tuple[float, int]]
 class Outcome:
     """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
     loss is None for a task that an epoch left out. sums: of the epoch that has begun, see `Stepper`.
-    pieces: in how many parts a batch is read.
+    pieces: in how many parts a batch is read. spikes: steps whose loss was odd.
 
     best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
     evaluations since. tokens, parameters: how many were read and how many learnt. cost: with the evaluations.
@@ -34,6 +35,7 @@ class Outcome:
     curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
     sums: Sums = field(default_factory=dict)
     pieces: int = 1
+    spikes: Spikes = field(default_factory=Spikes)
 
     def note(self, scores: dict[str, float], value: float, losses: dict[str, float]) -> None:
         """An epoch ends: adds its lines to the curve, and marks it when it is the best so far. value: of all scores."""
@@ -52,6 +54,7 @@ class Outcome:
         read = {
             "curve": [tuple(line) for line in history["curve"]],
             "cost": Cost(**history["cost"]),
+            "spikes": Spikes(**history["spikes"]),
             "sums": {task: (total, rows) for task, (total, rows) in history["sums"].items()},
         }
         return cls(**{**history, **read})

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from yourbert.errors import Problem, UserError, nearest
+from yourbert.errors import Problem, UserError, nearest, quoted
 from yourbert.settings import (
     Chain,
     Evaluate,
@@ -24,7 +24,7 @@ from yourbert.settings import (
     TaskData,
     Training,
 )
-from yourbert.yamlfile import Places, read_yaml
+from yourbert.yamlfile import Places, read_yaml, resolve
 
 PARAMS_FILE = Path("params.yaml")
 # Keys that stand beside the names of tasks and runs in the metrics files.
@@ -39,7 +39,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     except ValidationError as error:
         raise UserError([_problem(e, path, places) for e in error.errors(include_url=False)]) from None
     problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
-    for run, place in _places(params):
+    for run, place in places_of(params):
         try:
             params.training(run)
         except ValidationError as error:
@@ -54,7 +54,7 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
     found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
         found.append(("seeds", "a seed stands there twice"))
-    for run, place in _places(params):
+    for run, place in places_of(params):
         if run in RESERVED:
             found.append((place, f"'{run}' has a meaning of its own in the metrics"))
     for place, name, mixture in [
@@ -82,7 +82,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
         what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"
         yield ".select", what
     if isinstance(mixture, Chain):
-        names = [run for run, _ in _places(params)]
+        names = [run for run, _ in places_of(params)]
         if names.count(name) > 1 and name not in params.tasks:
             yield ".name", f"'{name}' is also the name of another mixture or chain"
         if mixture.init not in names:
@@ -101,7 +101,7 @@ def _returns(chain: Chain, params: Params) -> bool:
     return at == chain.name
 
 
-def _places(params: Params) -> list[tuple[str, str]]:
+def places_of(params: Params) -> list[tuple[str, str]]:
     """Every model and the dotted key of its block."""
     return [
         *((name, f"tasks.{name}") for name in params.tasks),
@@ -130,15 +130,22 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str =
         case "missing":
             return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
         case "float_type" | "int_type" if isinstance(error["input"], str):
-            return Problem(
-                "P03", f"'{key}' is the text '{error['input']}', expected a number", where, "remove the quotes"
-            )
+            number = isinstance(resolve(error["input"]), int | float)
+            fix = "remove the quotes" if number else "write a number"
+            return Problem("P03", f"'{key}' is the text {quoted(error['input'])}, expected a number", where, fix)
         case "literal_error":
             expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             hint = nearest(str(error["input"]), expected)
-            return Problem("P05", f"'{key}' is {error['input']!r}, expected one of {', '.join(expected)}{hint}", where)
+            return Problem(
+                "P05", f"'{key}' is {_said(error['input'])}, expected one of {', '.join(expected)}{hint}", where
+            )
     message = error["msg"][0].lower() + error["msg"][1:]
-    return Problem("P04", f"'{key}' is {error['input']!r}: {message}", where)
+    return Problem("P04", f"'{key}' is {_said(error['input'])}: {message}", where)
+
+
+def _said(value: object) -> str:
+    """A value as a message shows it, text between quotes."""
+    return quoted(value) if isinstance(value, str) else quoted(repr(value))[1:-1]
 
 
 def _siblings(block: str) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length
+from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.cost import Cost
 from yourbert.distributed import here
@@ -93,17 +93,14 @@ class MlmLearner:
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
         masked = self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
         mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
-        pieces = np.array_split(mine_B, max(1, min(self.pieces, len(mine_B))))
-        for number, piece_B in enumerate(pieces, start=1):
+        for piece_B, counts, last in in_pieces(mine_B, self.pieces, (len(batch.rows_B), len(batch.tokens_T))):
             own = masked.within(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
             total = no_loss(self.machine.device)
             if len(own.places_M):
                 logits_MV = self.model(gather(self.stream.split, piece_B), own, self.machine, self.rng)
                 targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
                 total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
-            counted = (len(batch.rows_B), len(batch.tokens_T)) if number == 1 else (0, 0)
-            loss, last = total / len(masked.places_M), number == len(pieces)
-            yield StepLoss(NAME, loss, *counted, of=len(batch.rows_B), last=last)
+            yield StepLoss(NAME, total / len(masked.places_M), *counts, of=len(batch.rows_B), last=last)
 
     def rows_of(self, epoch: int, step: int) -> str:
         return f"sequences {shortened([str(row) for row in self.stream.rows(step)])}"

@@ -18,7 +18,7 @@ from torch import Tensor
 from yourbert.encoder import Encoder, EncoderConfig, initialise
 from yourbert.errors import fail
 from yourbert.heads import MlmHead
-from yourbert.storage import read_json, read_tensors, write_json, write_tensors
+from yourbert.storage import MANIFEST, check_manifest, read_json, read_tensors, write_json, write_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 HEADS = "heads."  # how the names of tensors begin that belong to the heads of tasks
@@ -63,11 +63,15 @@ MLM_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class LoadedEncoder:
-    """An encoder in fp32, the checkpoint's masked-LM head where it has one, and what the user should know."""
+    """An encoder in fp32, the checkpoint's masked-LM head where it has one, and what the user should know.
+
+    heads: of the tasks of a model folder of ours, by their names in `Model.heads`; none for a stock checkpoint.
+    """
 
     encoder: Encoder
     mlm_head: MlmHead | None
     notes: tuple[str, ...]
+    heads: Mapping[str, Tensor]
 
 
 def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> LoadedEncoder:
@@ -81,10 +85,10 @@ def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> Lo
         fix = f"save it again as {WEIGHTS_FILE}, with `save_pretrained` of transformers"
         what = "these weights are a pickle, which can run code and is never opened"
         fail("C04", what, where=str(unsafe[0]), fix=fix)
+    if (folder / MANIFEST).exists():
+        check_manifest(folder)
     config = EncoderConfig.from_json(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
-    # A model folder of ours also holds the heads of its tasks.
-    tensors = {name: t for name, t in read_tensors(path).items() if not name.startswith(HEADS)}
-    return _load(tensors, config, dropout, generator, str(path))
+    return _load(read_tensors(path), config, dropout, generator, str(path))
 
 
 def save_encoder(folder: Path, encoder: Encoder, mlm_head: MlmHead | None) -> None:
@@ -108,9 +112,9 @@ def to_stock(encoder: Encoder) -> dict[str, Tensor]:
     return stock
 
 
-def from_stock(tensors: Mapping[str, Tensor], config: EncoderConfig, dropout: float = 0.0) -> Encoder:
+def from_stock(tensors: Mapping[str, Tensor], config: EncoderConfig, dropout: float = 0.0) -> LoadedEncoder:
     """The encoder whose `to_stock` these tensors are. Raises UserError (C03, C07) unless all of them fit."""
-    return _load(tensors, config, dropout, None, WEIGHTS_FILE).encoder
+    return _load(tensors, config, dropout, None, WEIGHTS_FILE)
 
 
 def random_encoder(config: EncoderConfig, generator: torch.Generator, dropout: float = 0.0) -> Encoder:
@@ -144,8 +148,9 @@ def _load(
     generator: torch.Generator | None,
     where: str,
 ) -> LoadedEncoder:
-    given = {_plain_name(name): t for name, t in tensors.items()}
-    if len(given) < len(tensors):
+    heads = {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
+    given = {_plain_name(name): t for name, t in tensors.items() if not name.startswith(HEADS)}
+    if len(given) + len(heads) < len(tensors):
         fail("C03", "some tensors are there twice, with and without the prefix 'bert.'", where=where)
     for name in IGNORED:
         given.pop(name, None)
@@ -161,7 +166,7 @@ def _load(
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(given[name])
-    return LoadedEncoder(encoder, mlm_head, tuple(notes))
+    return LoadedEncoder(encoder, mlm_head, tuple(notes), heads)
 
 
 def _mlm_head(given: dict[str, Tensor], config: EncoderConfig, where: str) -> MlmHead | None:

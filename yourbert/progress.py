@@ -77,6 +77,12 @@ class Progress:
         elif self.shown:
             LOGGER.info("%s, %.0f rows/s", line, self._speed())
 
+    def kept(self, best: int, epochs: int) -> None:
+        """Which epoch's weights a run ends with, where that is not its last one."""
+        if self.shown and best < epochs:
+            after = "; dev did not get better after the first" if best == 1 else ""
+            LOGGER.info("%s: the weights of epoch %d of %d are kept%s", self.name, best, epochs, after)
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -16,6 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 LabelText = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
 OnBadRow = Literal["error", "drop"]
+OnOverlap = Literal["warn", "error"]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 
@@ -72,7 +73,8 @@ class TaskData(Block):
 
     labels: the label texts of a classification, in order. range: the two ends of a similarity scale. encoding: a
     pair is read in one input ("cross") or as two ("bi"; a similarity is then their cosine). truncate: which end of
-    a long text stays.
+    a long text stays. on_bad_row: whether a row that cannot be used stops the work or is left out and counted.
+    on_overlap: whether dev or test rows that stand in train too are a warning or an error.
     """
 
     kind: Kind
@@ -89,6 +91,7 @@ class TaskData(Block):
     max_length: Annotated[int, Field(ge=8)] = 128
     truncate: Truncation = "head"
     on_bad_row: OnBadRow = "error"
+    on_overlap: OnOverlap = "warn"
 
     def problems(self) -> list[str]:
         """What is wrong between the keys of this block."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from yourbert.errors import fail
 from yourbert.optim import move, rate
 from yourbert.outcome import Sums
 from yourbert.settings import Training
+from yourbert.spikes import Spikes
 
 LOGGER = logging.getLogger("yourbert")
 MEMORY_ERRORS = (RuntimeError, MemoryError)
@@ -79,7 +80,8 @@ class Learner(Protocol):
 class Run:
     """What the steps of a training work on.
 
-    learning: the weights that move, by name; gradients: theirs, summed over the ranks; steps: of the whole run.
+    learning: the weights that move, by name; gradients: theirs, summed over the ranks; steps: of the whole run;
+    spikes: where a stepper that knows each step's loss notes the odd ones.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Run:
     optimizer: torch.optim.AdamW
     gradients: Gradients
     steps: int
+    spikes: Spikes = field(default_factory=Spikes)
 
 
 class Stepper(Protocol):
@@ -126,16 +129,31 @@ class OneByOne:
 
     def step(self) -> tuple[int, int]:
         run = self.run
-        _set_rate(run.optimizer, rate(self._step, run.steps, run.settings))
+        _set_rate(run.optimizer, self._rate())
         parts, losses = self._backward()
         norm = move(run.optimizer, run.learning.values(), run.settings.clip)
         if not torch.isfinite(norm):
             not_finite(run, self._epoch, self._step)
+        for task in dict.fromkeys(part.task for part in parts):
+            own = [(part, float(loss)) for part, loss in zip(parts, losses, strict=True) if part.task == task]
+            self._note(task, sum(loss * part.of for part, loss in own), sum(part.rows for part, _ in own))
         self._step += 1
-        for part, loss in zip(parts, losses, strict=True):
-            self._losses[part.task] = self._losses.get(part.task, 0.0) + float(loss) * part.of
-            self._rows[part.task] = self._rows.get(part.task, 0) + part.rows
         return sum(part.rows for part in parts), sum(part.tokens for part in parts)
+
+    def _rate(self) -> float:
+        return rate(self._step, self.run.steps, self.run.settings)
+
+    def _note(self, task: str, total: float, rows: int) -> None:
+        """Adds up a task's loss over the rows of a step, and says so when it jumped."""
+        self._losses[task] = self._losses.get(task, 0.0) + total
+        self._rows[task] = self._rows.get(task, 0) + rows
+        usual = self.run.spikes.note(task, self._step + 1, total / rows)
+        if usual is not None:
+            LOGGER.warning(
+                "T03 %s: at step %d the loss of %s is %.3g, usually %.3g (lr %.3g; %s)",
+                *(self.run.name, self._step + 1, task, total / rows, usual, self._rate()),
+                self.run.learner.rows_of(self._epoch, self._step),
+            )
 
     def _backward(self) -> tuple[list[StepLoss], list[Tensor]]:
         """The parts of a step and their losses, with their gradients; read in more pieces where memory is short."""

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
+# Where `replacing` writes, and a download gathers: what a killed process left there is no artefact.
+UNFINISHED = re.compile(r"\..+?(?:\.(?P<pid>\d+))?\.part")
 
 
 @contextmanager
@@ -139,21 +142,20 @@ def sha256_of(path: Path) -> str:
 
 def write_manifest(folder: Path) -> None:
     """Records size and sha256 of every file below `folder`, so that `check_manifest` notices any change."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and not _unfinished(p))
+    files = _artefacts(folder, "*")
     entries = {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
     write_json(folder / MANIFEST, entries)
 
 
 def folder_hash(folder: Path, pattern: str = "*") -> str:
     """One sha256 over the names and contents of the files below a folder that match `pattern`."""
-    files = sorted(p for p in folder.rglob(pattern) if p.is_file() and p.name != MANIFEST and not _unfinished(p))
-    lines = "".join(f"{sha256_of(p)} {p.relative_to(folder).as_posix()}\n" for p in files)
+    lines = "".join(f"{sha256_of(p)} {p.relative_to(folder).as_posix()}\n" for p in _artefacts(folder, pattern))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _unfinished(path: Path) -> bool:
-    """Whether a killed process left it where `replacing` writes."""
-    return path.name.startswith(".") and path.name.endswith(".part")
+def _artefacts(folder: Path, pattern: str) -> list[Path]:
+    files = (path for path in folder.rglob(pattern) if path.is_file() and path.name != MANIFEST)
+    return sorted(path for path in files if not UNFINISHED.fullmatch(path.name))
 
 
 def check_manifest(folder: Path) -> None:

@@ -9,7 +9,7 @@ from yourbert.distributed import here
 from yourbert.finetune import WITH_LABELS, TaskLearner
 from yourbert.graph_step import stepper_for
 from yourbert.model import Model
-from yourbert.model_folder import heads_of, save_model, settle
+from yourbert.model_folder import save_model, settle
 from yourbert.optim import decay_after
 from yourbert.outcome import Outcome
 from yourbert.packing import open_tokens_for, pieces_in
@@ -56,8 +56,7 @@ def tailor(
         heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
         model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
-        known = heads_of(encoder)
-        model.heads.load_state_dict({name: known.get(name, t) for name, t in model.heads.state_dict().items()})
+        model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)
         if settings.tuning == "full":
@@ -76,12 +75,17 @@ def tailor(
 
 
 def _summary(outcome: Outcome) -> dict[str, int]:
-    return {
+    usual = {
         "steps": outcome.steps_done,
         "tokens": outcome.tokens,
         "parameters": outcome.parameters,
         "best_epoch": outcome.best_epoch,
-    } | ({"pieces": outcome.pieces} if outcome.pieces > 1 else {})
+    }
+    return (
+        usual
+        | ({"pieces": outcome.pieces} if outcome.pieces > 1 else {})
+        | ({"loss_spikes": len(outcome.spikes.steps)} if outcome.spikes.steps else {})
+    )
 
 
 def _write_curve(path: Path, outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from yourbert.account import SplitAccount, split_warnings, task_account
+from yourbert.account import SplitAccount, leaks, split_warnings, task_account
 from yourbert.corpus import SplitRows
 from yourbert.errors import Problem, UserError, fail, nearest
 from yourbert.filenames import local_name
@@ -47,7 +47,7 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
             failures.append(error)
     raise_all(failures)
     _note_layouts(accounts)
-    warnings += split_warnings(task, accounts)
+    warnings += split_warnings(task, accounts) + [f"D21 {leak}" for leak in _leaks(name, data, accounts)]
     for warning in warnings:
         log.info("%s: %s", name, warning)
     write_json(
@@ -55,6 +55,15 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
     )
     return task_account(task, accounts, warnings) | {"vocabulary_sha256": tokenizer.sha256}
+
+
+def _leaks(name: str, data: TaskData, accounts: Mapping[Split, SplitAccount]) -> list[str]:
+    """Rows of dev and test that stand in train too. Raises UserError (D21) where `on_overlap` says so."""
+    found = leaks(accounts)
+    if found and data.on_overlap == "error":
+        fix = "delete them from one of the two, or set the task's on_overlap: warn"
+        raise UserError([Problem("D21", f"task '{name}': {leak}", fix=fix) for leak in found])
+    return found
 
 
 def check_length(name: str, data: TaskData, base: Path) -> None:

@@ -66,7 +66,7 @@ class _Loop:
         self.average = Average(self.learning, settings.average)
         self.best, self.outcome = _copy(self.learning), Outcome(steps)
         self._go_on(name)
-        run = Run(name, learner, settings, self.learning, self.optimizer, self.gradients, steps)
+        run = Run(name, learner, settings, self.learning, self.optimizer, self.gradients, steps, self.outcome.spikes)
         self.stepper = stepper_of(run)
         self.progress = Progress(name, steps, self.outcome.steps_done, shown=ranks.leads)
         self.cost_before = self.outcome.cost
@@ -82,6 +82,7 @@ class _Loop:
         self.gradients.close()
         _put(self.learning, self.best)
         outcome.parameters, outcome.pieces = sum(p.numel() for p in self.learning.values()), self.learner.pieces
+        self.progress.kept(outcome.best_epoch, outcome.epoch)
         return outcome
 
     def _epoch(self, stop: Stop) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 
 from yourbert.doctor.trouble import Trouble, remove
+from yourbert.storage import UNFINISHED
 
 FOLDERS = ("build", "data", "metrics", "plots", "report", ".dvc/cache", ".yourbert")
-# Ours: .<name>.<process>.part (yourbert/storage.py); DVC's: .<22 characters>.tmp.
-UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.part|\.[\w-]{22}\.tmp")
+OF_DVC = re.compile(r"\.[\w-]{22}\.tmp")
 
 
 def leftover_troubles(root: Path) -> Iterator[Trouble]:
@@ -22,18 +22,20 @@ def leftover_troubles(root: Path) -> Iterator[Trouble]:
     if files:
         size = sum(path.stat().st_size for path in files) / 1e6
         what = f"{len(files)} files that were never finished, {size:.1f} MB"
-        yield Trouble("V10", _first(root, files), what, "remove them", partial(remove, files))
+        yield Trouble("V10", what, _first(root, files), "remove them", partial(remove, files))
     folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("*")) if path.is_dir()]
     lived_in = _lived_in() if folders else set()
     left = [path for path in folders if path not in lived_in]
     if left:
         what = f"{len(left)} folders of experiments that were killed; their resume state lies elsewhere and stays"
-        yield Trouble("V11", _first(root, left), what, "remove them", partial(remove, left))
+        yield Trouble("V11", what, _first(root, left), "remove them", partial(remove, left))
 
 
 def _is_left(path: Path) -> bool:
-    match = UNFINISHED.fullmatch(path.name)
-    return bool(match and path.is_file() and not (match["pid"] and psutil.pid_exists(int(match["pid"]))))
+    """A download's file of no process is none: the next run goes on with it."""
+    ours = UNFINISHED.fullmatch(path.name)
+    ended = ours and ours["pid"] and not psutil.pid_exists(int(ours["pid"]))
+    return bool(ended or OF_DVC.fullmatch(path.name)) and path.is_file()
 
 
 def _lived_in() -> set[Path]:

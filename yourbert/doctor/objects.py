@@ -30,7 +30,7 @@ def object_troubles(root: Path) -> Iterator[Trouble]:
             what += f"; the workspace has it as {', '.join(p.relative_to(root).as_posix() for p in own[:3])}"
         advice = "remove both, then `dvc repro`" if own else "remove it; `dvc repro` makes it anew where it is needed"
         mend = partial(remove, [path, *dict.fromkeys(map(_whole, own))])
-        yield Trouble("C09", os.path.relpath(path, root), what, advice, mend)
+        yield Trouble("C09", what, os.path.relpath(path, root), advice, mend)
     yield from _folders(root, {p for own in links.values() for p in own})
 
 
@@ -77,7 +77,7 @@ def _folders(root: Path, seen: set[Path]) -> Iterator[Trouble]:
             problem = error.problems[0]
             where = os.path.relpath(problem.where, root)
             advice = f"remove {folder.relative_to(root).as_posix()}, then `dvc checkout` or `dvc repro`"
-            yield Trouble(problem.code, where, problem.what, advice, partial(remove, [folder]))
+            yield Trouble(problem.code, problem.what, where, advice, partial(remove, [folder]))
 
 
 def _whole(path: Path) -> Path:

@@ -30,7 +30,7 @@ def _rwlock(root: Path) -> Iterator[Trouble]:
         whole = False
     if not whole:
         what = "DVC's note of who uses which file is broken, as a kill leaves it; DVC refuses every command"
-        yield Trouble("V01", _name(root, path), what, "remove it", path.unlink)
+        yield Trouble("V01", what, _name(root, path), "remove it", path.unlink)
 
 
 def _dvc_lock(root: Path) -> Iterator[Trouble]:
@@ -50,9 +50,9 @@ def _dvc_lock(root: Path) -> Iterator[Trouble]:
     lines = [str(n) for n, line in enumerate(text.splitlines(), start=1) if line.startswith(MARKS)]
     if lines:
         what = f"two versions stand in it, from a merge (lines {', '.join(lines[:6])})"
-        yield Trouble("V03", "dvc.lock", what, f"{advice}, then `dvc repro`", mend)
+        yield Trouble("V03", what, "dvc.lock", f"{advice}, then `dvc repro`", mend)
     elif not _is_lock(text):
-        yield Trouble("V02", "dvc.lock", "it is empty or cut off, as a kill or a full disk leaves it", advice, mend)
+        yield Trouble("V02", "it is empty or cut off, as a kill or a full disk leaves it", "dvc.lock", advice, mend)
 
 
 def _is_lock(text: str) -> bool:

@@ -11,17 +11,12 @@ from yourbert.errors import Problem
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """code, where, what: as in `Problem`. advice: what to do. mend: does it; None where only a person can."""
+class Trouble(Problem):
+    """A problem, and what does as its `fix` says: mend; None where only a person can."""
 
-    code: str
-    where: str
-    what: str
-    advice: str
     mend: Callable[[], None] | None = None
 
-    def __str__(self) -> str:
-        return str(Problem(self.code, self.what, self.where, self.advice))
+    __str__ = Problem.__str__
 
 
 def remove(paths: Iterable[Path]) -> None:

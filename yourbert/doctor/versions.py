@@ -24,7 +24,7 @@ def version_troubles(root: Path) -> Iterator[Trouble]:
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         advice = "python -m pip install -r requirements.lock"
-        yield Trouble("V12", "requirements.lock", f"{', '.join(found[:SHOWN])}{more}", advice)
+        yield Trouble("V12", f"{', '.join(found[:SHOWN])}{more}", "requirements.lock", advice)
 
 
 def _installed(name: str) -> str:

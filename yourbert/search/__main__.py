@@ -22,7 +22,7 @@ from yourbert.cluster.node import Job
 from yourbert.cluster.repository import finished, scores, starting_commit
 from yourbert.cost import JOULES_A_KWH, Cost
 from yourbert.errors import exit_cleanly, fail, nearest
-from yourbert.params import read_params
+from yourbert.params import places_of, read_params
 from yourbert.search.bill import Try, costs
 from yourbert.search.chart import draw
 from yourbert.search.queue import run_in_queue
@@ -66,8 +66,7 @@ def check_reach(keys: Sequence[str], run: str, params: Params) -> None:
     """Raises UserError (P05, P18) for a run that does not exist, or that does not read a key because it has its own."""
     if not run:
         return
-    places = {name: f"tasks.{name}" for name in params.tasks} | {name: f"mixtures.{name}" for name in params.mixtures}
-    places |= {chain.name: f"chains.{index}" for index, chain in enumerate(params.chains)}
+    places = dict(places_of(params))
     if run not in places:
         known = ", ".join(places)
         fail("P05", f"no model '{run}' (there are {known}){nearest(run, places)}", where="--run")
