@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -22,13 +23,23 @@ import torch
 from torch import Tensor, nn
 
 import yourbert
-from yourbert.errors import fail
+from yourbert.errors import UserError, fail
 from yourbert.project import project_root
 from yourbert.storage import folder_hash, read_tensors, read_tensors_metadata, write_tensors
 
+LOGGER = logging.getLogger("yourbert")
 STATE = "state.safetensors"
 SECONDS_BETWEEN_SAVES = 60.0
 History = dict[str, Any]
+
+
+def _digest(tensors: Mapping[str, Tensor], history: str) -> str:
+    """Neither safetensors nor the disk notices a flipped bit."""
+    digest = hashlib.sha256(history.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def fingerprint(facts: Mapping[str, object]) -> str:
@@ -101,7 +112,8 @@ class Resume:
                 # A head's own count of steps: in a mixture it moves only when its task is drawn.
                 tensors[f"step/{name}"] = moments["step"]
                 tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
-        write_tensors(self.folder / STATE, tensors, {"history": json.dumps(history)})
+        told = json.dumps(history)
+        write_tensors(self.folder / STATE, tensors, {"history": told, "sha256": _digest(tensors, told)})
         self._saved = time.monotonic()
 
     def saved_bytes(self) -> int:
@@ -111,11 +123,21 @@ class Resume:
     def load(
         self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
     ) -> tuple[dict[str, dict[str, Tensor]], History] | None:
-        """Puts a saved state back and returns what else was kept, and the history; None when there is none."""
+        """Puts a saved state back and returns what else was kept, and the history; None when there is none.
+
+        One that is not as it was saved is not used: the run then begins anew.
+        """
         if not (self.folder / STATE).exists():
             return None
-        tensors = read_tensors(self.folder / STATE)
-        history: History = json.loads(read_tensors_metadata(self.folder / STATE)["history"])
+        try:
+            tensors, told = read_tensors(self.folder / STATE), read_tensors_metadata(self.folder / STATE)
+        except UserError:
+            tensors, told = {}, {}
+        if told.get("sha256") != _digest(tensors, told.get("history", "")):
+            if self.leads:
+                LOGGER.warning("C01 %s: damaged since it was saved; the run begins anew", self.folder / STATE)
+            return None
+        history: History = json.loads(told["history"])
         with torch.no_grad():
             for name, p in learning.items():
                 p.copy_(tensors[f"now/{name}"])

@@ -57,13 +57,9 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     """A model ready to predict, and its tasks. Raises UserError (C01, C12) for a folder that is not whole."""
     check_manifest(folder)
     about = read_json(folder / "model.json")
-    if about["format"] != FORMAT:
-        fail(
-            "C12",
-            f"the folder has format {about['format']}, this version reads {FORMAT}",
-            where=str(folder),
-            fix="train it again",
-        )
+    if about.get("format") != FORMAT or not {"tasks", "pooling"} <= about.keys():
+        what = f"the folder has format {about.get('format')}, this version reads {FORMAT}"
+        fail("C12", what, where=str(folder), fix="train it again")
     tasks = {name: Task.from_json(facts) for name, facts in about["tasks"].items()}
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))

@@ -92,20 +92,23 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
 def read_array(path: Path) -> npt.NDArray[Any]:
     """Maps a `.npy` file into memory, read-only: opening costs nothing, whatever its size."""
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return _mapped(path)
     except FileNotFoundError:
         fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
-    except ValueError as error:
-        if path.stat().st_size and (empty := _empty_array(path)) is not None:
-            return empty
+    except (ValueError, EOFError) as error:
         fail("C01", f"not a readable array ({error})", where=str(path), fix="remove it and run `dvc repro`")
-    return array
 
 
-def _empty_array(path: Path) -> npt.NDArray[Any] | None:
+def _mapped(path: Path) -> npt.NDArray[Any]:
     """An array of no elements cannot be mapped; it is read instead."""
-    array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    return array if array.size == 0 else None
+    array: npt.NDArray[Any]
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        array = np.load(path, allow_pickle=False)
+        if array.size:
+            raise
+    return array
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -158,9 +161,23 @@ def _artefacts(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in files if not UNFINISHED.fullmatch(path.name))
 
 
+def _is_manifest(value: object) -> bool:
+    """Whether it says of each file of a folder what `write_manifest` says."""
+    entries = value.values() if isinstance(value, dict) else ()
+    return bool(entries) and all(isinstance(e, dict) and e.keys() == {"bytes", "sha256"} for e in entries)
+
+
 def check_manifest(folder: Path) -> None:
     """Refuses a folder whose files differ from what `write_manifest` recorded."""
-    for name, entry in read_json(folder / MANIFEST).items():
+    recorded = read_json(folder / MANIFEST)
+    if not _is_manifest(recorded):
+        fail(
+            "C01",
+            "this is no list of files any more",
+            where=str(folder / MANIFEST),
+            fix="remove the folder and run `dvc repro`",
+        )
+    for name, entry in recorded.items():
         path = folder / name
         if not path.is_file():
             fail("C01", "the file is missing", where=str(path), fix="run `dvc checkout`, or `dvc repro`")

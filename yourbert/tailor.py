@@ -81,11 +81,8 @@ def _summary(outcome: Outcome) -> dict[str, int]:
         "parameters": outcome.parameters,
         "best_epoch": outcome.best_epoch,
     }
-    return (
-        usual
-        | ({"pieces": outcome.pieces} if outcome.pieces > 1 else {})
-        | ({"loss_spikes": len(outcome.spikes.steps)} if outcome.spikes.steps else {})
-    )
+    rare = {"pieces": outcome.pieces if outcome.pieces > 1 else 0, "loss_spikes": len(outcome.spikes.steps)}
+    return usual | {key: number for key, number in rare.items() if number}
 
 
 def _write_curve(path: Path, outcome: Outcome) -> None:
