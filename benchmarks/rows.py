@@ -7,6 +7,7 @@ corpus folder. A peer reads rows that are tokenized already, from memory, so tha
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def all_sequences(job: Job, max_length: int) -> PackedSplit:
     from yourbert.pretrain import sequences
 
     folders = sorted(p.name for p in Path(job.tokens).iterdir() if p.is_dir())
-    return sequences([opened(job, name).splits["train"] for name in folders], iter(()), max_length)
+    splits = [opened(job, name).splits["train"] for name in folders]
+    return sequences(splits, iter(()), max_length, Path(tempfile.gettempdir()))
 
 
 def texts(job: Job, split: Split) -> tuple[list[Sequence[str]], list[float | None]]:

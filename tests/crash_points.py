@@ -1,8 +1,9 @@
-"""A small training in which the N-th thing done to the disk does not happen; run as a program by the tests.
+"""The stages of a small pipeline in which the N-th thing done to the disk does not happen; a program for the tests.
 
-`python -m tests.crash_points FOLDER MODE FIRST STRIDE` does the training once undisturbed, counting what it does to the
-disk, then for every STRIDE-th N from FIRST on twice: with a fault at N, and again without. Prints a JSON line for each
-N. The processes are forked from this one, which has loaded torch.
+`python -m tests.crash_points FOLDER MODE FIRST STRIDE STAGE..` runs the whole pipeline once undisturbed. Then, for each
+of the named stages, it does for every STRIDE-th N from FIRST on what DVC does: removes what the stage makes and runs it
+- once with a fault at its N-th operation, once more without. Prints a JSON line for each N. The processes are forked
+from this one, which has loaded torch.
 """
 
 from __future__ import annotations
@@ -14,42 +15,43 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from yourbert.checkpoint import Resume
 from yourbert.errors import UserError
-from yourbert.params import read_params
-from yourbert.random_model import make_random_model
-from yourbert.settings import Mixture
-from yourbert.tailor import tailor
-from yourbert.tokenize_task import tokenize_task
 
 ROOT = Path(__file__).parents[1]
+STAGES: dict[str, tuple[str, ...]] = {
+    "check": (), "download": (), "tokenize": ("sst",), "pretrain": (), "finetune": ("sst", "1"),
+    "evaluate": ("sst", "1"), "report": (),
+}  # fmt: skip
 # What a file goes through on its way to its name, and what removes a state that is needed no more; a disk that is full
 # stops only the former.
-OPERATIONS = {"crash": ("fsync", "replace", "unlink", "rmdir"), "enospc": ("fsync", "replace")}
+OPERATIONS = {"crash": ("fsync", "replace", "unlink", "rmdir", "link"), "enospc": ("fsync", "replace")}
 KILLED = 137
+# These hold seconds, which differ each time, or follow from files that do.
+TIMED = ("metrics/cost", "metrics/summary.json", "report")
 
 
-def corpus(folder: Path) -> None:
-    data = read_params(ROOT / "params.yaml").tasks["sst"].data
-    folder.mkdir()
+def project(folder: Path) -> None:
+    """A params.yaml of one task with little to do, and its corpus; everything else the stages make."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params |= {"model": "random:1x32", "corpus": "mine", "seeds": [1], "threads": 1, "precision": "fp32"}
+    params |= {"batch_size": 8, "mixtures": {}, "tasks": {"sst": params["tasks"]["sst"]}}
+    params["pretrain"] |= {"enabled": True, "batch_size": 8}
+    params["evaluate"] |= {"bootstrap": 100, "submission": {"sst": "Predicted_Sentiment"}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "mine").mkdir()
+    (folder / "data").mkdir()
     words = ("bad", "poor", "fair", "good", "great")
-    for name in (data.train, data.dev):
-        rows = [f"{n}\t{words[n % 5]} film\t{n % 5}" for n in range(20)]
-        (folder / name).write_text("\n".join(["id\tsentence\tsentiment", *rows]) + "\n")
-
-
-def training(folder: Path) -> None:
-    params = read_params(ROOT / "params.yaml")
-    settings = params.training("sst").model_copy(update={"epochs": 2, "batch_size": 8})
-    runtime = params.runtime().model_copy(update={"threads": 1, "precision": "fp32"})
-    mixture = Mixture(tasks=["sst"], sampling="proportional")
-    tailor(
-        "sst", mixture, settings, runtime, 1, folder / "base", folder / "tokens", folder / "out/model",
-        folder / "out/curve.csv", folder / "out/cost.json",
-    )  # fmt: skip
+    data = params["tasks"]["sst"]["data"]
+    for split in ("train", "dev"):
+        rows = [f"{n}\t{split}{n}\t{words[n % 5]} {split} film {n}\t{n % 5}" for n in range(20)]
+        (folder / "mine" / data[split]).write_text("\n".join(["\tid\tsentence\tsentiment", *rows]) + "\n")
 
 
 def disturb(mode: str, at: int, count: list[int]) -> None:
@@ -77,17 +79,18 @@ def disk_full() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def in_a_fork(folder: Path, mode: str, at: int) -> tuple[int, int]:
-    """Trains in a forked process; its exit code, and how many operations it counted."""
+def in_a_fork(stage: str, mode: str, at: int) -> tuple[int, int]:
+    """Runs a stage in a forked process; its exit code, and how many operations it counted."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         count, code = [0], 1
         disturb(mode, at, count)
         try:
-            training(folder)
+            import_module(f"stages.{stage}").main(*STAGES[stage])
             code = 0
         except UserError as error:
+            sys.stderr.write(f"{error}\n")
             code = error.exit_code
         finally:
             os.write(write, str(count[0]).encode())
@@ -99,39 +102,40 @@ def in_a_fork(folder: Path, mode: str, at: int) -> tuple[int, int]:
     return os.waitstatus_to_exitcode(status), counted
 
 
-def outputs(folder: Path) -> dict[str, str]:
-    """The hash of every output but the time it took."""
-    files = sorted(p for p in (folder / "out").rglob("*") if p.is_file() and not p.name.startswith("."))
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in files
-        if p.name != "cost.json"
-    }
+def hashes() -> dict[str, str]:
+    """Of every file but the resume states and those that a kill left unfinished."""
+    files = sorted(
+        p for p in Path().rglob("*") if p.is_file() and not p.name.startswith(".") and p.parts[0] != ".yourbert"
+    )
+    return {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def main(place: str, mode: str, first: str, stride: str) -> None:
-    folder = Path(place)
-    os.chdir(folder)
+def main(place: str, mode: str, first: str, stride: str, *stages: str) -> None:
+    os.chdir(place)
     Resume.due = lambda resume: True  # type: ignore[method-assign]  # a state after every step
-    corpus(folder / "corpus")
-    make_random_model("random:1x32", folder / "corpus", folder / "base")
-    data = read_params(ROOT / "params.yaml").tasks["sst"].data
-    tokenize_task("sst", data, folder / "corpus", folder / "base", folder / "tokens" / "sst")
-    code, points = in_a_fork(folder, mode, 0)
-    assert code == 0
-    expected = outputs(folder)
-    for at in range(int(first), points + 1, int(stride)):
-        shutil.rmtree(folder / "out")
-        shutil.rmtree(folder / ".yourbert", ignore_errors=True)
-        struck, _ = in_a_fork(folder, mode, at)
-        parts = len([*folder.rglob(".*.part")])
-        again, _ = in_a_fork(folder, mode, 0)
-        ended = outputs(folder)
-        differs = sorted(name for name in expected.keys() | ended.keys() if expected.get(name) != ended.get(name))
-        found = {"at": at, "of": points, "struck": struck, "parts": parts, "again": again, "differs": differs}
-        print(json.dumps(found), flush=True)
-        for path in folder.rglob(".*.part"):
-            path.unlink()
+    project(Path())
+    for stage in STAGES:
+        before = hashes()
+        code, points = in_a_fork(stage, mode, 0)
+        assert code == 0, stage
+        if stage not in stages:
+            continue
+        whole = hashes()
+        made = [name for name in whole if whole[name] != before.get(name)]
+        for at in range(int(first), points + 1, int(stride)):
+            for name in made:
+                Path(name).unlink(missing_ok=True)
+            shutil.rmtree(".yourbert", ignore_errors=True)
+            struck, _ = in_a_fork(stage, mode, at)
+            parts = len([*Path().rglob(".*.part")])
+            again, _ = in_a_fork(stage, mode, 0)
+            ended = hashes()
+            differs = [name for name in whole.keys() | ended.keys() if whole.get(name) != ended.get(name)]
+            differs = sorted(name for name in differs if not name.startswith(TIMED) or name not in ended)
+            found = {"stage": stage, "at": at, "of": points, "struck": struck, "parts": parts, "again": again}
+            print(json.dumps(found | {"differs": differs}), flush=True)
+            for path in Path().rglob(".*.part"):
+                path.unlink()
 
 
 if __name__ == "__main__":

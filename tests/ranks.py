@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -66,7 +67,9 @@ def learner(name: str, machine: Machine) -> TaskLearner:
 
 
 def mlm_learner(machine: Machine) -> MlmLearner:
-    rows, dev = (sequences([tiny.split(tiny.task(), size, seed)], iter(()), 32) for size, seed in ((90, 1), (300, 2)))
+    sizes = ((90, 1), (300, 2))
+    work = Path(tempfile.gettempdir())
+    rows, dev = (sequences([tiny.split(tiny.task(), size, seed)], iter(()), 32, work) for size, seed in sizes)
     encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1), 0.0)
     encoder.freeze_pooler()
     model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2)))

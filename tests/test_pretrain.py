@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
     """Two of five pieces of a row name its class, so a model that reads the context guesses far above chance."""
-    rows = sequences([tiny.split(tiny.task(), 400, 1)], iter(()), 32)
-    dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32)
+    rows = sequences([tiny.split(tiny.task(), 400, 1)], iter(()), 32, tmp_path)
+    dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32, tmp_path)
     encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1), 0.1)
     encoder.freeze_pooler()
     model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2)))
@@ -53,8 +54,8 @@ def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
         assert torch.equal(loaded.mlm_head.state_dict()[name], tensor)
 
 
-def test_the_dev_mask_is_the_same_each_time() -> None:
-    dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32)
+def test_the_dev_mask_is_the_same_each_time(tmp_path: Path) -> None:
+    dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32, tmp_path)
     encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1))
     model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2))).eval()
     learner = MlmLearner(model, dev, dev, tiny.MASKING, tiny.training(), tiny.MACHINE, 1)
@@ -64,7 +65,7 @@ def test_the_dev_mask_is_the_same_each_time() -> None:
 @pytest.mark.parametrize("max_length", [8, 16, 64])
 def test_long_sequences_are_cut_and_nothing_is_lost(max_length: int) -> None:
     split = tiny.split(tiny.task("sim", "similarity"), 30, 1)
-    packed = sequences([split], iter(()), max_length)
+    packed = sequences([split], iter(()), max_length, Path(tempfile.gettempdir()))
     np.testing.assert_array_equal(packed.tokens, split.tokens)
     assert np.diff(packed.offsets).max() <= max_length
     segments = np.concatenate(

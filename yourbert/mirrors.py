@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from yourbert.stock import (
     complete,
     refuse_without_weights,
 )
-from yourbert.storage import MANIFEST, link_or_copy, read_json, replacing, write_manifest
+from yourbert.storage import MANIFEST, link_or_copy, read_json, replacing, scratch, write_manifest
 from yourbert.web import LOGGER, USUAL, Patience
 from yourbert.wheel import unpack_wheel
 
@@ -89,14 +88,14 @@ def _from_folder(place: Path, folder: Path) -> Found:
     if not (place / WEIGHTS).is_file():
         refuse_without_weights(source, pickled=(place / PICKLED).is_file())
     check_weights(place / WEIGHTS, source)
-    with tempfile.TemporaryDirectory(prefix="yourbert-") as work:
+    with scratch(folder.parent) as work:
         for name in (CONFIG, VOCABULARY, TOKENIZER, FAST_TOKENIZER):
             if (place / name).is_file():
-                _copy(place / name, Path(work, name))
-        complete(Path(work), source)
+                _copy(place / name, work / name)
+        complete(work, source)
         for name in FILES:
             with replacing(folder / name) as temporary:
-                shutil.copyfile(place / name if name == WEIGHTS else Path(work, name), temporary)
+                shutil.copyfile(place / name if name == WEIGHTS else work / name, temporary)
     return Found(f"folder {place}", "")
 
 
@@ -112,10 +111,10 @@ def _from_mirrors(name: str, revision: str, folder: Path, cache: Cache, patience
     key = f"{name}@{revision}"
     refusals: dict[str, UserError] = {}
     for mirror, give in _mirrors(name, revision, cache, pins, patience).items():
-        with tempfile.TemporaryDirectory(prefix=".model-", dir=cache.folder) as work:
+        with scratch(cache.folder) as work:
             try:
-                found = give(Path(work))
-                _check_pins(Path(work), pins)
+                found = give(work)
+                _check_pins(work, pins)
             except UserError as error:
                 if not error.problems[0].code.startswith(("W", "C01")):
                     raise
@@ -123,7 +122,7 @@ def _from_mirrors(name: str, revision: str, folder: Path, cache: Cache, patience
                 LOGGER.info("%s: not from the %s: %s", name, mirror, _why(error))
                 continue
             LOGGER.info("%s: from the %s%s", name, mirror, found.revision and f", commit {found.revision}")
-            _keep(Path(work), folder, cache, key, found)
+            _keep(work, folder, cache, key, found)
             return found
     _all_failed(name, refusals)
 

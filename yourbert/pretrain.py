@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -39,7 +38,7 @@ from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
 from yourbert.settings import Pretrain, Runtime, Training
 from yourbert.steps import StepLoss, no_loss
-from yourbert.storage import folder_hash, link_or_copy, read_array, write_json, write_manifest
+from yourbert.storage import folder_hash, link_or_copy, read_array, scratch, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
 from yourbert.train import train
 
@@ -133,16 +132,16 @@ def sequences(
     splits: Sequence[PackedSplit],
     texts: Iterator[npt.NDArray[np.int64]],
     max_length: int,
-    work: Path | None = None,
+    work: Path,
 ) -> PackedSplit:
     """All sequences of the splits and the tokenized texts as one split of single sequences.
 
     A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost. Memory does
-    not grow with the text: the arrays are mapped from files below `work` (None: the system's folder for such), which
+    not grow with the text: the arrays are mapped from files below `work`, which
     have no names any more when this returns, and are gone with the process.
     """
-    with tempfile.TemporaryDirectory(dir=work) as name:
-        folder, end = Path(name), 0
+    with scratch(work) as folder:
+        end = 0
         with growing_arrays(folder, KINDS) as arrays:
             arrays["offsets"].append(np.zeros(1, dtype=np.int64))
             for tokens_T, lengths_S, second_S in chain(_cut(splits, max_length), _gathered(texts)):

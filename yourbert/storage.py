@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,30 @@ def replacing(path: Path) -> Iterator[Path]:
         fail("R07", f"cannot write: {error.strerror or error}", where=str(path), fix="free space or permissions there")
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder inside `folder` for files that nobody needs after the block. Removes first what kills left of such."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".scratch-*.part"):
+        if not _lives(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(f".{os.getpid()}.part", ".scratch-", folder))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

