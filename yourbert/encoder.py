@@ -41,16 +41,16 @@ ONLY = {
     "add_cross_attention": False,
 }
 
-# What it must say.
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
+# What it must say, and the most that is believed: memory is taken before the weights are looked at.
+SIZES = {
+    "vocab_size": 10_000_000,
+    "hidden_size": 65_536,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 65_536,
+    "intermediate_size": 262_144,
+    "max_position_embeddings": 1_000_000,
+    "type_vocab_size": 1_000,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +85,19 @@ class EncoderConfig:
 def _config_problems(stock: Mapping[str, Any]) -> list[str]:
     """What keeps a stock config.json from describing an encoder of ours."""
     found = [f"{k} is {stock[k]!r}; only {v!r} is supported" for k, v in ONLY.items() if stock.get(k, v) != v]
-    for name in SIZES:
+    for name, most in SIZES.items():
         size = stock.get(name)
-        if type(size) is not int or size < 1:
+        if type(size) is not int or not 1 <= size <= most:
             given = "is missing" if size is None else f"is {size!r}"
-            found.append(f"{name} {given}; it should be a whole number above 0")
+            found.append(f"{name} {given}; it should be a whole number from 1 to {most}")
     activation = stock.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         found.append(f"hidden_act {activation!r} is not supported{nearest(str(activation), ACTIVATIONS)}")
+    epsilon, pad = stock.get("layer_norm_eps") or 1e-12, stock.get("pad_token_id") or 0
+    if type(epsilon) is not float or not 0 < epsilon < 1:
+        found.append(f"layer_norm_eps is {epsilon!r}; it should be a small number above 0")
+    if type(pad) is not int or not 0 <= pad:
+        found.append(f"pad_token_id is {pad!r}; it should be the number of a word piece")
     if not found and stock["hidden_size"] % stock["num_attention_heads"]:
         found.append("num_attention_heads does not divide hidden_size")
     return found

@@ -37,7 +37,7 @@ class Problem:
         where = f" {self.where}:" if self.where else ""
         fix = f" Fix: {self.fix}." if self.fix else ""
         end = "" if self.what.endswith(("?", ".")) else "."
-        return f"YB-{self.code}{where} {self.what}{end}{fix}"
+        return _one_line(f"YB-{self.code}{where} {self.what}{end}{fix}")
 
 
 class UserError(Exception):
@@ -84,7 +84,12 @@ def nearest(word: str, options: Iterable[str]) -> str:
 def quoted(text: str) -> str:
     """Data as it may stand in a message: short, on one line, control and bidirectional marks escaped."""
     cut = text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
-    return "'" + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut) + "'"
+    return f"'{_one_line(cut)}'"
+
+
+def _one_line(text: str) -> str:
+    """Control characters, bidirectional marks and line breaks escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shortened(names: Sequence[str], shown: int = 8) -> str:

@@ -57,10 +57,12 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     """A model ready to predict, and its tasks. Raises UserError (C01, C12) for a folder that is not whole."""
     check_manifest(folder)
     about = read_json(folder / "model.json")
-    if about.get("format") != FORMAT or not {"tasks", "pooling"} <= about.keys():
+    whole = isinstance(about.get("tasks"), dict) and about["tasks"] and about.get("pooling") in ("cls", "mean")
+    if about.get("format") != FORMAT or not whole:
         what = f"the folder has format {about.get('format')}, this version reads {FORMAT}"
         fail("C12", what, where=str(folder), fix="train it again")
-    tasks = {name: Task.from_json(facts) for name, facts in about["tasks"].items()}
+    where = str(folder / "model.json")
+    tasks = {name: Task.from_json(facts, where) for name, facts in about["tasks"].items()}
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))
     loaded = from_stock(tensors, config)

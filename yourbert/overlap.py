@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yourbert.storage import read_array, read_json
-from yourbert.tasks import SPLITS, Split
+from yourbert.tasks import SPLITS, Split, Task
 
 Hashes = npt.NDArray[np.uint64]
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -41,7 +41,7 @@ def overlaps(folders: Sequence[Path]) -> dict[str, dict[str, int]]:
     """
     texts: dict[str, dict[Split, Hashes]] = {}
     for folder in folders:
-        name = str(read_json(folder / "task.json")["name"])
+        name = Task.from_json(read_json(folder / "task.json"), str(folder / "task.json")).name
         texts[name] = {s: read_array(folder / s / "texts.npy") for s in SPLITS if (folder / s).is_dir()}
     found: dict[str, dict[str, int]] = {}
     for name, splits in texts.items():

@@ -78,8 +78,8 @@ class TaskTokens:
 def open_tokens(folder: Path) -> TaskTokens:
     """Opens what `tokenize_task` wrote. Raises UserError (C01)."""
     facts = read_json(folder / "task.json")
-    sha256, lower_case = facts.pop("vocabulary_sha256"), facts.pop("lower_case")
-    task = Task.from_json(facts)
+    sha256, lower_case = str(facts.get("vocabulary_sha256", "")), bool(facts.get("lower_case", True))
+    task = Task.from_json(facts, str(folder / "task.json"))
     splits = {split: open_split(folder / split, task) for split in SPLITS if (folder / split).is_dir()}
     return TaskTokens(task, splits, sha256, lower_case)
 

@@ -93,13 +93,17 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError (C01)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         fail("C01", f"not valid JSON ({error})", where=str(path), fix="remove it and run `dvc repro`")
+    if not isinstance(found, dict):
+        fail("C01", "not a JSON object", where=str(path), fix="remove it and run `dvc repro`")
+    return found
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ",") -> None:
@@ -186,16 +190,11 @@ def _artefacts(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in files if not UNFINISHED.fullmatch(path.name))
 
 
-def _is_manifest(value: object) -> bool:
-    """Whether it says of each file of a folder what `write_manifest` says."""
-    entries = value.values() if isinstance(value, dict) else ()
-    return bool(entries) and all(isinstance(e, dict) and e.keys() == {"bytes", "sha256"} for e in entries)
-
-
 def check_manifest(folder: Path) -> None:
     """Refuses a folder whose files differ from what `write_manifest` recorded."""
     recorded = read_json(folder / MANIFEST)
-    if not _is_manifest(recorded):
+    facts = [(e.get("bytes"), e.get("sha256")) if isinstance(e, dict) else (0, 0) for e in recorded.values()]
+    if not all(isinstance(size, int) and isinstance(digest, str) for size, digest in facts):
         fail(
             "C01",
             "this is no list of files any more",

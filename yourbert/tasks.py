@@ -6,9 +6,10 @@ fixed when the task is tokenized and are carried by the model folder, so that no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from yourbert.errors import fail
 
 Kind = Literal["classification", "similarity"]
 PairEncoding = Literal["cross", "bi"]
@@ -16,6 +17,7 @@ Truncation = Literal["head", "tail", "head_tail"]
 Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman"]
 Split = Literal["train", "dev", "test"]
 
+REPRO = "remove it and run `dvc repro`"
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 METRICS: dict[Kind, tuple[Metric, ...]] = {
     "classification": ("accuracy", "macro_f1", "mcc"),
@@ -61,8 +63,19 @@ class Task:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Task:
-        return cls(**{**facts, "labels": tuple(facts["labels"]), "columns": tuple(facts.get("columns", ()))})
+    def from_json(cls, facts: object, where: str = "") -> Task:
+        """What `to_json` gave. Raises UserError (C01) for facts of which no task can be made."""
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            task = TypeAdapter(cls).validate_python(facts)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            fail("C01", f"no task can be made of its facts: {key}: {first['msg']}", where=where, fix=REPRO)
+        if task.kind == "classification" and len(task.labels) < 2:
+            fail("C01", f"the classification '{task.name}' has fewer than two labels", where=where, fix=REPRO)
+        return task
 
 
 def normalised(metric: Metric, score: float) -> float:

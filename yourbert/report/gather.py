@@ -9,7 +9,7 @@ Shapes: S seeds, R rows. Place in the flow: evaluate -> gather -> figures -> mar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -116,8 +116,7 @@ def _require(files: list[Path]) -> None:
 
 
 def _task(path: Path) -> Task:
-    known = {field.name for field in fields(Task)}
-    return Task.from_json({key: value for key, value in read_json(path).items() if key in known})
+    return Task.from_json(read_json(path), str(path))
 
 
 def _splits(found: Mapping[Path, dict[str, Any]], task: str) -> list[Split]:
