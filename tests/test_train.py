@@ -96,6 +96,17 @@ def test_a_limited_task_reads_other_rows_in_each_epoch() -> None:
     assert numbers == list(range(3 * 4)), "12 batches of 8: each of the 96 rows once"
 
 
+def test_every_step_draws_its_own_dropout() -> None:
+    seeds = []
+    for _ in range(2):
+        learner, drawn = mood(), []
+        for step in (0, 1, 0):
+            next(learner.losses(0, step))
+            drawn.append(learner.rng.initial_seed())
+        seeds.append(drawn)
+    assert seeds[0] == seeds[1] and seeds[0][0] == seeds[0][2] != seeds[0][1]
+
+
 class CutOff(Exception):
     pass
 

@@ -96,7 +96,7 @@ def _config_problems(stock: Mapping[str, Any]) -> list[str]:
     epsilon, pad = stock.get("layer_norm_eps") or 1e-12, stock.get("pad_token_id") or 0
     if type(epsilon) is not float or not 0 < epsilon < 1:
         found.append(f"layer_norm_eps is {epsilon!r}; it should be a small number above 0")
-    if type(pad) is not int or not 0 <= pad:
+    if type(pad) is not int or not pad >= 0:
         found.append(f"pad_token_id is {pad!r}; it should be the number of a word piece")
     if not found and stock["hidden_size"] % stock["num_attention_heads"]:
         found.append("num_attention_heads does not divide hidden_size")
