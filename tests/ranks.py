@@ -6,6 +6,7 @@ acts work in whatever process calls them; the tests call them for what one rank 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -200,10 +201,10 @@ ACTS = {"gradients": gradients, "nan": nan_on_one_rank, "disagreeing": disagreei
 WELL = [*RUNS, "mlm", "resumed", *ACTS]
 
 
-def faulty(machine: Machine, folder: Path, happens: Callable[[], None]) -> None:
-    """Rank 1 comes to grief at its 13th step."""
+def faulty(machine: Machine, folder: Path, happens: Callable[[], None], rank: int = 1) -> None:
+    """A rank comes to grief at its 13th step."""
     made = learner("joint", machine)
-    if machine.ranks.rank == 1:
+    if machine.ranks.rank == rank:
         interrupted(made, 13, happens)
     with Resume(folder / "faulty", 0.0, machine.ranks.leads) as resume:
         train("faulty", made, made.settings, resume, ranks=machine.ranks)
@@ -211,6 +212,13 @@ def faulty(machine: Machine, folder: Path, happens: Callable[[], None]) -> None:
 
 def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
+
+
+def disk_fills_up() -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    os.fsync = full
 
 
 def keep(folder: Path, act: str, rank: int, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -226,11 +234,13 @@ def play(folder: Path, acts: Sequence[str]) -> None:
     for act in acts:
         if act in ("killed", "stopped"):
             faulty(machine, folder, partial(send, signal.SIGKILL if act == "killed" else signal.SIGSTOP))
+        elif act == "full":
+            faulty(machine, folder, disk_fills_up, rank=0)
         elif act in ACTS:
             keep(folder, act, rank, *ACTS[act](machine, folder))
         else:
             outcome, ended = resumed(machine, folder) if act == "resumed" else run(act, machine, folder)
-            told = {key: value for key, value in vars(outcome).items() if key != "cost"}
+            told = {key: value for key, value in vars(outcome).items() if key not in ("cost", "spikes")}
             keep(folder, act, rank, told, ended)
     machine.ranks.close()
 
@@ -255,7 +265,7 @@ def started(folder: Path, acts: Sequence[str], ranks: int) -> list[int]:
 def main(folder: Path) -> None:
     """The exit codes of each play; what ends in waiting goes on at once."""
     codes = {"well": ended(started(folder / "well", WELL, 2))}
-    gone = {play: started(folder / play, [play], 2) for play in ("killed", "stopped")}
+    gone = {play: started(folder / play, [play], 2) for play in ("killed", "stopped", "full")}
     gone["never came"] = started(folder / "never came", ["one"], 1)
     write_json(folder / "codes.json", codes | {play: ended(processes) for play, processes in gone.items()})
 

@@ -189,6 +189,17 @@ def test_as_many_answers_as_lines_whatever_stands_in_them(mood: Path, yourbert: 
         assert row[1] in TASKS["mood"].labels and sum(map(float, row[2:])) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_text_of_a_megabyte_is_cut_and_answered(mood: Path, yourbert: Command) -> None:
+    """I02: its memory is a small multiple of its size, and it delays nobody by more than its reading."""
+    long = "good film " * 99_999
+    tracemalloc.start()
+    status, printed, told = yourbert("predict", mood, "-", *PLAIN, stdin=f"{long}\nbad film\n".encode())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert status == 0 and len(table(printed)) == 3 and "1 texts cut at 16 tokens" in told
+    assert most < 100 * len(long)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 def test_the_forms_of_the_answers(folder: Path, suffix: str, tmp_path: Path, yourbert: Command) -> None:
     asked = tmp_path / "asked.csv"

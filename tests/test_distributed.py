@@ -132,8 +132,16 @@ def test_a_rank_that_is_gone_ends_the_other(both: Both, play: str) -> None:
 
 
 def test_what_was_saved_before_stays(both: Both) -> None:
-    for play in ("killed", "stopped"):
+    for play in ("killed", "stopped", "full"):
         assert {p.name for p in (both.folder / play / "faulty").iterdir()} == {"state.safetensors", "lock"}
+
+
+def test_a_rank_that_cannot_save_says_so_and_keeps_what_it_saved(both: Both) -> None:
+    """X04: the first rank alone saves; the run ends with its reason, and the state of the step before can be read."""
+    assert both.code("full", 0) == 7
+    (line,) = [line for line in both.said("full", 0).splitlines() if line.startswith("YB-")]
+    assert line.startswith("YB-R07") and "No space left on device" in line
+    assert read_tensors(both.folder / "full" / "faulty" / "state.safetensors")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])

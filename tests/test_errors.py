@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yourbert.errors import Problem, UserError, exit_cleanly, shortened
+from yourbert.errors import QUOTED_CHARACTERS, Problem, UserError, exit_cleanly, quoted, shortened
 
 
 def broken() -> None:
@@ -52,3 +52,11 @@ def test_a_copy_that_cannot_be_written_is_no_mistake_of_its_own(here: Path) -> N
 def test_a_long_list_is_shortened_and_its_names_are_harmless() -> None:
     assert shortened(["1", "a\u202eb"]) == "1, a\\u202eb"
     assert shortened([str(n) for n in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+@pytest.mark.parametrize("text", ["a\u202eb", "a\0b", "a\nb", "\x1b[31m", "\ud800", "\u2028"])
+def test_quoted_data_is_short_and_printable(text: str) -> None:
+    """Also where a message carries what another library said."""
+    line = str(Problem("D14", f"label {text}", f"{text}.csv:3", text))
+    assert line.isprintable() and quoted(text).isprintable() and "\\" in line
+    assert len(quoted(text * 100_000)) <= 6 * QUOTED_CHARACTERS + 2

@@ -77,6 +77,27 @@ def test_the_declared_score_chooses_the_epoch(
     assert run(tmp_path, learner, learner.settings).best_epoch == best
 
 
+@pytest.mark.parametrize(("told", "says"), [
+    ([0.9, 0.8, 0.7], "the weights of epoch 1 of 3 are kept; dev did not get better after the first"),
+    ([0.7, 0.9, 0.8], "the weights of epoch 2 of 3 are kept"),
+    ([0.7, 0.8, 0.9], None),
+])  # fmt: skip
+def test_which_epoch_is_kept_is_said(
+    tmp_path: Path,
+    told: list[float],
+    says: str | None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = tiny.learner([tiny.tokens(tiny.task())], tiny.training())
+    scores = iter(told)
+    monkeypatch.setattr(learner, "evaluate", lambda: {"mood": next(scores)})
+    with caplog.at_level("INFO", "yourbert"):
+        run(tmp_path, learner, learner.settings)
+    kept = [message for message in caplog.messages if "are kept" in message]
+    assert kept == ([f"tiny: {says}"] if says else [])
+
+
 @pytest.mark.parametrize("sampling", ["joint", "annealed"])
 def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     ended = []
