@@ -2,23 +2,34 @@
 
 from pathlib import Path
 
-from stages import BUILD, METRICS, run
+from stages import BUILD, METRICS, PLOTS, run
 
 
 def main() -> None:
     from yourbert.overlap import overlaps
     from yourbert.params import read_params
     from yourbert.report.markdown import write_report
+    from yourbert.report.page.page import write_page
 
-    params = read_params()
-    write_report(
+    params, out = read_params(), Path("report")
+    shared = overlaps([BUILD / "tokens" / task for task in params.tasks])
+    gathered, figures = write_report(
         params,
         metrics=METRICS,
         predictions=BUILD / "predictions",
         tokens=BUILD / "tokens",
-        out=Path("report"),
+        out=out,
         summary=METRICS / "summary.json",
-        overlaps=overlaps([BUILD / "tokens" / task for task in params.tasks]),
+        overlaps=shared,
+    )
+    write_page(
+        gathered,
+        figures,
+        params,
+        shared,
+        corpus=BUILD / "corpus",
+        curves=PLOTS / "curves",
+        out=out / "index.html",
     )
 
 

@@ -9,10 +9,10 @@ import torch
 from tests import tiny
 from yourbert.batching import gather
 from yourbert.checkpoint import Resume
-from yourbert.metrics import score
+from yourbert.metrics import calibration, calibration_error, score
 from yourbert.objectives import loss_sum
 from yourbert.predict import predict, to_device
-from yourbert.skills import Graft, calibration_error, overlap
+from yourbert.skills import Graft, overlap
 from yourbert.train import train
 
 TASK = tiny.task()
@@ -67,4 +67,4 @@ def test_a_learnt_mask_keeps_more_than_the_weights_that_moved_most(graft: Graft)
 def test_calibration_error() -> None:
     probabilities_RC = np.array([[0.9, 0.1]] * 10 + [[0.35, 0.65]] * 4)
     labels_R = np.array([0] * 8 + [1] * 2 + [1] * 4)
-    assert calibration_error(probabilities_RC, labels_R) == pytest.approx((0.1 * 10 + 0.35 * 4) / 14)
+    assert calibration_error(calibration(probabilities_RC, labels_R)) == pytest.approx((0.1 * 10 + 0.35 * 4) / 14)

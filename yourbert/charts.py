@@ -5,6 +5,9 @@ Matplotlib is loaded when the first chart is drawn.
 
 from __future__ import annotations
 
+import re
+from html import escape
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,29 @@ def canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
 
 def save(figure: Any, path: Path) -> None:
     """Writes the figure and forgets it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_drawn(figure), encoding="utf-8")
+
+
+def inline(figure: Any, name: str, says: str) -> str:
+    """The figure as a part of a page, and forgets it: what is black takes the colour of the text around it.
+
+    name: of the chart on its page, so that no two have parts of one name. says: what it shows, for who cannot see it.
+    """
+    svg = _drawn(figure, transparent=True)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg).replace("#000000", "currentColor")
+    svg = svg.replace("stroke: #b0b0b0", "stroke: currentColor; stroke-opacity: 0.15")
+    # Text without a colour of its own is black.
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(says, quote=True)}" fill="currentColor" ', 1)
+
+
+def _drawn(figure: Any, **how: Any) -> str:
     import matplotlib.pyplot as plt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    file = StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None}, **how)
     plt.close(figure)
+    return file.getvalue()

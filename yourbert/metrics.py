@@ -11,8 +11,8 @@ Source of the intervals: Efron and Tibshirani 1993, "An Introduction to the Boot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -194,6 +194,27 @@ def overall(tasks: Iterable[Task], scores: Mapping[str, Mapping[str, float]]) ->
     values = [(task.metric, scores.get(task.name, {}).get(task.metric)) for task in tasks]
     known = [normalised(metric, value) for metric, value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+class Bin(NamedTuple):
+    """Rows whose highest probability lies between two bounds: its mean, how many are right, and how many there are."""
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+def calibration(probabilities_RC: Array, labels_R: Array, bins: int = 10) -> list[Bin]:
+    """Equal bins of the model's confidence, those without rows left out."""
+    confidence_R, right_R = probabilities_RC.max(axis=1), probabilities_RC.argmax(axis=1) == labels_R
+    bin_R = np.minimum((confidence_R * bins).astype(int), bins - 1)
+    held = [bin_R == number for number in range(bins)]
+    return [Bin(float(confidence_R[m].mean()), float(right_R[m].mean()), int(m.sum())) for m in held if m.any()]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error: how far confidence and accuracy are apart, over rows (Guo et al. 2017)."""
+    return sum(abs(b.confidence - b.accuracy) * b.rows for b in bins) / sum(b.rows for b in bins)
 
 
 def rounded(value: Any) -> Any:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from yourbert.batching import Stream
-from yourbert.metrics import Array, score
+from yourbert.metrics import calibration, calibration_error, score
 from yourbert.model import Model
 from yourbert.model_folder import load_model
 from yourbert.objectives import loss_sum
@@ -95,7 +95,7 @@ class Graft:
         labels_R = np.asarray(dev.labels)
         return Grafted(
             score=score(task, answers, labels_R).get(task.metric, 0.0),
-            calibration=calibration_error(answers, labels_R) if task.labels else None,
+            calibration=calibration_error(calibration(answers, labels_R)) if task.labels else None,
         )
 
     def _count(self, share: float) -> int:
@@ -122,14 +122,6 @@ def _largest(marks_N: Tensor, count: int) -> Tensor:
     mask_N = torch.zeros(len(marks_N), dtype=torch.bool, device=marks_N.device)
     mask_N[torch.topk(marks_N, count).indices] = True
     return mask_N
-
-
-def calibration_error(probabilities_RC: Array, labels_R: Array, bins: int = 10) -> float:
-    """Expected calibration error: how far confidence and accuracy differ, over equal bins (Guo et al. 2017)."""
-    confidence_R, right_R = probabilities_RC.max(axis=1), probabilities_RC.argmax(axis=1) == labels_R
-    bin_R = np.minimum((confidence_R * bins).astype(int), bins - 1)
-    gaps = [abs(confidence_R[bin_R == b].mean() - right_R[bin_R == b].mean()) * (bin_R == b).mean() for b in set(bin_R)]
-    return float(sum(gaps))
 
 
 def overlap(one_N: Tensor, other_N: Tensor) -> float:

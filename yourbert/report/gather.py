@@ -30,10 +30,14 @@ Place = tuple[str, Split, str]  # task, split, run
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """What one run answered on one split. scores: its metric per seed; `status` says why when one is missing."""
+    """What one run answered on one split. scores: its metric per seed; `status` says why when one is missing.
+
+    probabilities_SRC: of each class; None for a similarity.
+    """
 
     ids: tuple[str, ...]
     predicted_SR: Array
+    probabilities_SRC: Array | None
     labels_R: Array
     scores: tuple[float, ...]
     status: str
@@ -137,6 +141,7 @@ def _answers(task: Task, blocks: Mapping[Path, dict[str, Any]], files: list[Path
     return Answers(
         ids=read[0].ids,
         predicted_SR=np.stack([one.predicted_R for one in read]),
+        probabilities_SRC=np.stack([one.probabilities_RC for one in read]) if task.labels else None,  # type: ignore[misc]
         labels_R=_labels(files[0], read[0]),
         scores=tuple(block[task.metric] for block in blocks.values() if task.metric in block),
         status=next((str(block["status"]) for block in blocks.values() if "status" in block), ""),

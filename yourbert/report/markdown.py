@@ -31,8 +31,10 @@ def write_report(
     out: Path,
     summary: Path,
     overlaps: Mapping[str, Mapping[str, int]] | None = None,
-) -> None:
+) -> tuple[Gathered, Figures]:
     """Writes report.md, cost.md, changes.csv (to `out`) and summary.json (`summary`) from what the runs left behind.
+
+    Returns what they were made of, for the page.
 
     metrics, predictions, tokens: the folders of `evaluate` and `tokenize`. overlaps: how many texts one task is
     scored on and another trained on, {"sts/dev": {"quora/train": 3}}. Raises UserError (C01) when a file is missing
@@ -45,6 +47,7 @@ def write_report(
         write_text(out / name, "\n\n".join(block for block in blocks if block) + "\n")
     write_csv(out / "changes.csv", CHANGES, changes(gathered))
     write_json(summary, as_json(gathered, figures))
+    return gathered, figures
 
 
 def page(
@@ -56,12 +59,14 @@ def page(
     yield cautions(gathered, params)
     yield "## Dev scores"
     yield tables.scores_table(gathered, figures, "dev")
-    yield legend(gathered, params)
+    yield legend(gathered, params, "in parentheses")
+    if gathered.mixtures:
+        yield "Which answers change when tasks join: changes.csv; what joining costs: [cost.md](cost.md)."
     yield from _test(gathered, figures)
     yield from _study(gathered, figures, params)
     yield "## The data"
     yield tables.data_table(gathered)
-    yield from _warnings(gathered)
+    yield from warnings(gathered)
     yield from _overlaps(overlaps)
     yield "## What training took"
     yield tables.training_table(gathered)
@@ -90,17 +95,16 @@ def cautions(gathered: Gathered, params: Params) -> str:
     return "\n".join(f"- {one}" for one in found)
 
 
-def legend(gathered: Gathered, params: Params) -> str:
-    """How to read the table above it."""
+def legend(gathered: Gathered, params: Params, place: str) -> str:
+    """How to read the table above it, in which intervals stand in this place."""
     seeds, share = len(params.seeds), f"{params.evaluate.confidence:.0%}"
     spread = f"the mean ± standard deviation over {seeds} seeds" if seeds > 1 else "that of the one seed"
-    lines = [f"Each score is {spread}; in parentheses its {share} interval over dev rows."]
+    lines = [f"Each score is {spread}; {place} its {share} interval over dev rows."]
     if gathered.mixtures:
         lines.append(
-            "“vs own” judges a model of several tasks against one model per task: better, worse or no real change, "
+            "A model of several tasks is judged against one model per task: better, worse or no real change, "
             "with the difference and its corrected p-value."
         )
-        lines.append("Which answers change when tasks join: changes.csv; what joining costs: [cost.md](cost.md).")
     lines.append("The best epoch was chosen on dev, which flatters every dev score a little.")
     return "\n".join(lines)
 
@@ -127,7 +131,7 @@ def _study(gathered: Gathered, figures: Figures, params: Params) -> Iterator[str
     yield SOURCE
 
 
-def _warnings(gathered: Gathered) -> Iterator[str]:
+def warnings(gathered: Gathered) -> Iterator[str]:
     lines = [
         f"- {plain(task)}: {plain(one)}"
         for task, account in gathered.accounts.items()

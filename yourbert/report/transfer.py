@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,15 +58,33 @@ def _gain(gathered: Gathered, figures: Figures, task: str, mixture: str) -> Row:
     return [*gain, *changed, *(f"{ratio:.1f}x" for ratio in ratios)]
 
 
-def changes(gathered: Gathered) -> Iterator[tuple[object, ...]]:
-    """Dev rows that most seeds answer otherwise once others join: (task, mixture, id, label, own, joined, change)."""
+class Change(NamedTuple):
+    """A dev row that most seeds answer otherwise once others join."""
+
+    task: str
+    mixture: str
+    row: int
+    label: str
+    own: str
+    joined: str
+    change: str
+
+
+def changed_rows(gathered: Gathered) -> Iterator[Change]:
     for task, facts in gathered.tasks.items():
         for mixture in gathered.mixtures_of(task):
             own, joined = gathered.answers[task, "dev", task], gathered.answers[task, "dev", mixture]
             find = _flipped if facts.labels else _moved
             for row, before, after, change in find(facts, own, joined):
                 label = facts.labels[int(own.labels_R[row])] if facts.labels else f"{own.labels_R[row]:.3f}"
-                yield task, mixture, *map(inert, (own.ids[row], label, before, after)), change
+                yield Change(task, mixture, row, label, before, after, change)
+
+
+def changes(gathered: Gathered) -> Iterator[tuple[object, ...]]:
+    """The lines of changes.csv, harmless in a spreadsheet."""
+    for one in changed_rows(gathered):
+        row_id = gathered.answers[one.task, "dev", one.task].ids[one.row]
+        yield one.task, one.mixture, *map(inert, (row_id, one.label, one.own, one.joined)), one.change
 
 
 def _flipped(facts: Task, own: Answers, joined: Answers) -> Iterator[tuple[int, str, str, str]]:
