@@ -19,10 +19,11 @@ from tests.closure import ROOT
 from yourbert.cluster import guard, node
 from yourbert.cluster.grid import expand
 from yourbert.cluster.node import Job, Outcome, TryAgain
-from yourbert.cluster.repository import check_remote, experiment_ref, finished, git, scores, starting_commit, take_in
+from yourbert.cluster.repository import check_remote, finished, scores, starting_commit, take_in
 from yourbert.cluster.repository import whole as whole_repository
 from yourbert.cluster.sweep import sweep
 from yourbert.errors import UserError
+from yourbert.revisions import experiment_ref, git
 
 SCORE = '{"overall": {"dev": %s}}'
 

@@ -42,6 +42,7 @@ def command_line() -> CommandLine:
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
     add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
     add_doctor(commands.add_parser("doctor", help="find and mend what a kill left behind", description=DOCTOR))
+    add_compare(commands.add_parser("compare", help="two revisions, by the paired test", description=COMPARE))
     add_skills(commands.add_parser("skills", help="which weights carry a task's skill", description=SKILLS))
     return parser
 
@@ -124,6 +125,31 @@ def look_over(options: argparse.Namespace) -> None:
     from yourbert.doctor.run import doctor
 
     sys.exit(doctor(Path.cwd(), options.fix))
+
+
+COMPARE = """Compares the dev answers of two revisions (commits, branches, experiments, or `workspace`) for every model
+that both have: scores, differences with intervals, p-values corrected over all of them, verdicts, and how many rows
+turned right or wrong. Nothing is trained: the predictions come from DVC's cache. With --gate the exit code is 10 when
+anything is really worse."""
+WORSE = 10
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", nargs="?", default="HEAD", metavar="BEFORE", help="HEAD, by default")
+    parser.add_argument("after", nargs="?", default="workspace", metavar="AFTER", help="the workspace, by default")
+    parser.add_argument("--md", action="store_true", help="as a table of Markdown, for a pull request")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="write the rows that changed, as csv")
+    parser.add_argument("--gate", action="store_true", help=f"end with code {WORSE} when anything is really worse")
+    parser.set_defaults(command=compare)
+
+
+def compare(options: argparse.Namespace) -> None:
+    from yourbert.compare import compare_revisions
+
+    told, verdicts = compare_revisions(options.before, options.after, options.md, options.rows)
+    sys.stdout.write(told + "\n")
+    if options.gate and "worse" in verdicts.values():
+        sys.exit(WORSE)
 
 
 SKILLS = """Grafts ever more of each model's weights onto the encoder that it came from: those that moved most, and as

@@ -14,28 +14,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from yourbert.errors import fail, nearest, quoted
+from yourbert.errors import fail, nearest
+from yourbert.revisions import HERE, experiment_ref, files_in, git
 
 RUNS = "metrics/runs/"
-HERE = Path()
 Scores = dict[str, float]
-
-
-def git(*words: str, at: Path = HERE) -> bytes:
-    """What a git command prints. Raises UserError (X20) with git's own last line when it fails."""
-    try:
-        done = subprocess.run(["git", *words], cwd=at, capture_output=True, check=False)
-    except OSError as error:
-        fail("X20", f"git does not start: {error.strerror or error}", fix="install git")
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no word why"]
-        fail("X20", f"git {words[0]}: {quoted(lines[-1])[1:-1]}", where=str(at.resolve()))
-    return done.stdout
-
-
-def experiment_ref(start: str, name: str = "") -> str:
-    """Where DVC keeps the experiments that started from commit `start`."""
-    return f"refs/exps/{start[:2]}/{start[2:]}/{name}"
 
 
 def starting_commit() -> str:
@@ -110,13 +93,6 @@ def scores(start: str, names: Iterable[str], targets: bool) -> dict[str, Scores]
     changed = {path for own in files.values() for path, blob in own.items() if before.get(path) != blob}
     shown = changed if targets and changed else {path for own in files.values() for path in own}
     return {name: _scores({p: blob for p, blob in own.items() if p in shown}) for name, own in files.items()}
-
-
-def files_in(commit: str, folder: str) -> dict[str, str]:
-    """Path -> blob of the files below a folder in a commit."""
-    lines = git("ls-tree", "-r", commit, folder).decode().splitlines()
-    entries = (line.split(maxsplit=3) for line in lines)
-    return {path: blob for _, _, blob, path in entries}
 
 
 def _scores(files: dict[str, str]) -> Scores:

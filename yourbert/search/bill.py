@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from yourbert.cluster.repository import experiment_ref, files_in, git
 from yourbert.cost import Cost
+from yourbert.revisions import experiment_ref, files_in, git
 
 COSTS = "metrics/cost/"
 
