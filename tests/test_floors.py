@@ -41,7 +41,7 @@ LEARN = [
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [
-    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "subsets", "doctor",
+    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "subsets", "doctor",
     "revisions", "compare", "skills", "skill_charts", "cli", "cluster",
     "search",
 ]  # fmt: skip

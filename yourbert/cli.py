@@ -40,6 +40,7 @@ def command_line() -> CommandLine:
     parser = CommandLine(prog="yourbert", description="Use a tailored model, or change what is tailored.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
+    add_explain(commands.add_parser("explain", help="which words an answer rests on", description=EXPLAIN))
     add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
     add_doctor(commands.add_parser("doctor", help="find and mend what a kill left behind", description=DOCTOR))
     add_compare(commands.add_parser("compare", help="two revisions, by the paired test", description=COMPARE))
@@ -90,6 +91,33 @@ def predict(options: argparse.Namespace) -> None:
         out=options.out,
         runtime=runtime,
     )
+
+
+EXPLAIN = """Says what a model answers to a text, or a pair of texts, and what each word adds to that answer's score
+(integrated gradients): to the log-odds of a label, to a similarity itself. The last line tests it: without the words
+that weigh most the score should fall further than without as many others."""
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="a model folder, for instance build/models/sst/11711")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="the text, or the two texts of a pair")
+    parser.add_argument("--task", help="which task of a model that has several")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_runtime(parser)
+    parser.set_defaults(command=explain)
+
+
+def explain(options: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from yourbert.answers import prepared
+    from yourbert.explain import open_explainer, shown
+    from yourbert.settings import Runtime
+
+    runtime = Runtime(device=options.device, precision="fp32", threads=options.threads, deterministic=False)
+    found = open_explainer(options.model, options.task, prepared(runtime)).explain(options.texts)
+    sys.stdout.write((json.dumps(asdict(found), ensure_ascii=False) if options.json else shown(found)) + "\n")
 
 
 SUBSETS = """Adds a mixture for every two or more of the tasks to params.yaml, with the settings of another mixture.
