@@ -78,6 +78,11 @@ def cut_lock(root: Path) -> None:
     (root / "dvc.lock").write_text(LOCK[:20])
 
 
+def lock_cut_in_a_number(root: Path) -> None:
+    """Still YAML, but DVC refuses a size of nothing."""
+    (root / "dvc.lock").write_text(f"{LOCK}    deps:\n    - path: data\n      md5: abc\n      size:")
+
+
 def merged_lock(root: Path) -> None:
     (root / "dvc.lock").write_text(f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n")
 
@@ -114,6 +119,7 @@ BROKEN = [
     (cut_rwlock, "V01 .dvc/tmp/rwlock"),
     (empty_lock, "V02 dvc.lock"),
     (cut_lock, "V02 dvc.lock"),
+    (lock_cut_in_a_number, "V02 dvc.lock"),
     (merged_lock, r"V03 dvc.lock: .*lines 1, 6, 11"),
     (cut_object, r"C09 .dvc/cache/files/md5/\S+: .*build/models/sst/1/model.safetensors"),
     (flipped_bit, "C09"),

@@ -56,11 +56,15 @@ def _dvc_lock(root: Path) -> Iterator[Trouble]:
 
 
 def _is_lock(text: str) -> bool:
+    """Whether DVC would read it: one that is cut may still be YAML, with a size of nothing as its last word."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))
+    except (yaml.YAMLError, Invalid):
         return False
-    return isinstance(found, dict) and isinstance(found.get("stages"), dict)
+    return True
 
 
 def _committed(root: Path) -> bytes:
