@@ -41,8 +41,8 @@ LEARN = [
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [
-    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "subsets", "doctor",
-    "revisions", "compare", "skills", "skill_charts", "cli", "cluster",
+    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "export", "subsets",
+    "doctor", "revisions", "compare", "skills", "skill_charts", "cli", "cluster",
     "search",
 ]  # fmt: skip
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]

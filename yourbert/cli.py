@@ -41,6 +41,7 @@ def command_line() -> CommandLine:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
     add_explain(commands.add_parser("explain", help="which words an answer rests on", description=EXPLAIN))
+    add_export(commands.add_parser("export", help="a model for another library", description=EXPORT))
     add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
     add_doctor(commands.add_parser("doctor", help="find and mend what a kill left behind", description=DOCTOR))
     add_compare(commands.add_parser("compare", help="two revisions, by the paired test", description=COMPARE))
@@ -118,6 +119,37 @@ def explain(options: argparse.Namespace) -> None:
     runtime = Runtime(device=options.device, precision="fp32", threads=options.threads, deterministic=False)
     found = open_explainer(options.model, options.task, prepared(runtime)).explain(options.texts)
     sys.stdout.write((json.dumps(asdict(found), ensure_ascii=False) if options.json else shown(found)) + "\n")
+
+
+EXPORT = """Writes a model in the form of another library, with a page about it: one task for transformers
+(AutoModelForSequenceClassification) or sentence-transformers, or all tasks of it as ONNX."""
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="a model folder, for instance build/models/sst/11711")
+    parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("--to", choices=("transformers", "sentence-transformers", "onnx"), required=True)
+    parser.add_argument("--task", help="which task of a model that has several")
+    parser.add_argument("--int8", action="store_true", help="of ONNX: products in 8-bit numbers, a quarter of the size")
+    parser.set_defaults(command=export)
+
+
+def export(options: argparse.Namespace) -> None:
+    from yourbert.answers import prepared
+    from yourbert.export.export import export
+    from yourbert.settings import Runtime
+
+    machine = prepared(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
+    export(
+        options.model,
+        options.out,
+        options.to,
+        options.task,
+        options.int8,
+        machine,
+        Path("metrics"),
+        Path("build/tokens"),
+    )
 
 
 SUBSETS = """Adds a mixture for every two or more of the tasks to params.yaml, with the settings of another mixture.

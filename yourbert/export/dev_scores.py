@@ -1,0 +1,53 @@
+"""What an ONNX graph scores on dev rows, so that the cost of 8-bit weights is known where they are handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yourbert.batching import Batch, in_order_of_length
+from yourbert.export.onnx_graphs import GRAPH, INPUTS, output_of
+from yourbert.metrics import score
+from yourbert.packing import PackedSplit, open_tokens
+from yourbert.tasks import Task
+
+TOKENS_PER_BATCH = 4096
+
+
+def dev_scores(folder: Path, tasks: Mapping[str, Task], tokens: Path) -> dict[str, float]:
+    """The dev score of every task that reads one sequence and whose tokens are there."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / GRAPH)
+    found = {}
+    for name, task in tasks.items():
+        if task.sequences_per_row == 1 and (tokens / name / "task.json").is_file():
+            split = open_tokens(tokens / name).splits["dev"]
+            answers = _answers(session, output_of(name), split)
+            assert split.labels is not None, "a dev split has labels"
+            found[name] = score(task, answers, split.labels)[task.metric]
+    return found
+
+
+def _answers(session: Any, output: str, split: PackedSplit) -> Any:
+    answers: Any = None
+    for batch in in_order_of_length(split, TOKENS_PER_BATCH):
+        (said,) = session.run([output], padded(batch))
+        answers = np.zeros((len(split), *said.shape[1:]), said.dtype) if answers is None else answers
+        answers[batch.rows_B] = said
+    return answers
+
+
+def padded(batch: Batch) -> dict[str, Any]:
+    """The inputs of the graph: the batch's sequences side by side, filled up to the longest."""
+    lengths_S = np.diff(batch.offsets)
+    real_SL = np.arange(lengths_S.max()) < lengths_S[:, None]
+    filled = []
+    for values_T in (batch.tokens_T, np.ones_like(batch.tokens_T), batch.segments_T):
+        whole_SL = np.zeros(real_SL.shape, np.int64)
+        whole_SL[real_SL] = values_T
+        filled.append(whole_SL)
+    return dict(zip(INPUTS, filled, strict=True))
