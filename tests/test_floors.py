@@ -42,7 +42,7 @@ LEARN = [
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [
     "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "export", "subsets",
-    "doctor", "revisions", "compare", "skills", "skill_charts", "cli", "cluster",
+    "doctor", "revisions", "compare", "reference", "skills", "skill_charts", "cli", "cluster",
     "search",
 ]  # fmt: skip
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]

@@ -31,13 +31,16 @@ class Training(Block):
     """How one model is trained.
 
     tuning: "full" moves every weight, "head" only the last layer on a frozen encoder. pooling: a text's vector is
-    BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the
-    schedule. batch_size: rows a step, per task. epochs: passes over the rows. dropout: inside the encoder;
-    head_dropout: before the last layer. warmup: share of all steps in which the rate climbs. clip: largest norm of
-    the gradient, 0 for none. average: decay, a step, of the running average of the weights, which is what is evaluated
-    and kept; 0 for the weights themselves. patience: evaluations without a better dev score before stopping, 0 for
-    never. order: how the first pass meets the rows, a curriculum or not (`yourbert/hardness.py`). consistency: what a
-    second look at the rows must not change, times consistency_weight (`yourbert/consistency.py`); of a whole model.
+    BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the schedule.
+    batch_size: rows a step, per task. epochs: passes over the rows. dropout: inside the encoder; head_dropout: before
+    the last layer. schedule: after the warmup the rate falls linearly to 0, or stays. warmup: share of all steps in
+    which the rate climbs. weight_decay: of matrices, not of biases and norms. clip: largest norm of the gradient, 0 for
+    none. average: decay, a step, of the running average of the weights, which is what is evaluated and kept; 0 for the
+    weights themselves. class_weights: "balanced" lets every class of a task count alike. patience: evaluations without
+    a better dev score before stopping, 0 for never. order: how the first pass meets the rows, a curriculum or not
+    (`yourbert/hardness.py`). consistency: a second look at the rows must not change the answers: another draw of
+    dropout (R-Drop), or embeddings shifted a little ("adversarial", SMART); of a whole model. consistency_weight: how
+    much that counts in the loss.
     """
 
     tuning: Literal["full", "head"]
@@ -71,10 +74,14 @@ class Overriding(Block):
 class TaskData(Block):
     """What `tokenize` must know of a task: files of the corpus, their columns, what the labels may be.
 
-    labels: the label texts of a classification, in order. range: the two ends of a similarity scale. encoding: a
-    pair is read in one input ("cross") or as two ("bi"; a similarity is then their cosine). truncate: which end of
-    a long text stays. on_bad_row: whether a row that cannot be used stops the work or is left out and counted.
-    on_overlap: whether dev or test rows that stand in train too are a warning or an error.
+    kind: whether a row's answer is one of several labels or a number. train, dev, test: a file of the corpus, by name
+    or URL; test may be absent, and lack labels. text: the columns of the text, or of the two of a pair. label: the
+    column of the answer. id: the column that names a row; without one rows are counted. labels: the label texts of a
+    classification, in order. range: the two ends of a similarity scale. encoding: a pair is read in one input ("cross")
+    or as two ("bi"; a similarity is then their cosine). metric: the score that chooses the epoch and heads the report;
+    accuracy or pearson, by default. max_length: tokens of one input, at most. truncate: which end of a long text stays.
+    on_bad_row: whether a row that cannot be used stops the work or is left out and counted. on_overlap: whether dev or
+    test rows that stand in train too are a warning or an error.
     """
 
     kind: Kind
@@ -139,11 +146,12 @@ class TaskBlock(Overriding):
 class Mixture(Overriding):
     """Tasks that one model learns together.
 
-    sampling: "joint" takes a batch of every task each step and sums their losses; the others take one task a step,
-    in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards equal shares.
-    row_limit: rows of one task that count, at most, when an epoch is planned, 0 for all; a task with more gives other
-    rows in each epoch. weights: a task's factor in the loss, 1 where absent. select: whose dev score chooses the epoch
-    to keep, "mean" (over all tasks, each on 0..1) or that of one task.
+    tasks: their names. sampling: "joint" takes a batch of every task each step and sums their losses; the others take
+    one task a step, in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards
+    equal shares. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of one
+    task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
+    weights: a task's factor in the loss, 1 where absent. select: whose dev score chooses the epoch to keep, "mean"
+    (over all tasks, each on 0..1) or that of one task.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -167,8 +175,10 @@ class Chain(Mixture):
 class Pretrain(Block):
     """Masked-language-model training on the tasks' own training text before fine-tuning.
 
-    text: a file or folder of further text (.txt, .txt.gz), one passage a line; "" for none. whole_words: a word is
-    masked with all its pieces, not piece by piece.
+    enabled: whether it is done at all. seed: of its own, as all models start from its one encoder. text: a file or
+    folder of further text (.txt, .txt.gz), one passage a line; "" for none. mask_rate: the share of word pieces to
+    guess. whole_words: a word is masked with all its pieces, not piece by piece. max_length: tokens of one passage; a
+    longer one is cut into several. lr, batch_size, epochs, warmup, weight_decay, dropout: as for any training.
     """
 
     enabled: bool
@@ -204,11 +214,13 @@ class Report(Block):
 
 
 class Runtime(Block):
-    """precision: "auto" takes bf16 where the processor computes faster in it. threads: 0 for one per physical core.
+    """Where to compute.
 
-    deterministic: whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does.
-    ranks: processes that train one model together, each on a GPU of its own, or on its share of the threads. They
-    change the order of sums and, with dropout, the masks; nothing else. Under torchrun its own number holds.
+    device: "auto" takes a GPU where there is one. precision: "auto" takes bf16 where the processor computes faster in
+    it. threads: 0 for one per physical core. deterministic: whether a GPU, too, must give the same bytes each time,
+    which is slower; a CPU always does. ranks: processes that train one model together, each on a GPU of its own, or on
+    its share of the threads. They change the order of sums and, with dropout, the masks; nothing else. Under torchrun
+    its own number holds.
     """
 
     device: Literal["auto", "cpu", "cuda"]
