@@ -51,6 +51,10 @@ def r_drop(weight: float) -> Way:
     return Way(f"R-Drop, {weight:g} times", {"consistency": "dropout", "consistency_weight": weight})
 
 
+# Pairs read apart, every row once an epoch: what a shared model of all rows is tried with.
+APART = {"encoding": "bi", "batch_size": 32, "sampling": "proportional"}
+STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
+
 QUESTIONS = {
     "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
     "shared": Question(
@@ -117,6 +121,30 @@ QUESTIONS = {
         (
             Way("as it comes", {}),
             Way("one epoch of it", {}, pretrain={"epochs": 1}, further_text=True),
+        ),
+    ),
+    "paraphrase": Question(
+        "What serves paraphrase?",
+        (
+            Way("one input", {"encoding": "cross"}),
+            Way("two inputs, R-Drop, four epochs", {"encoding": "bi", "batch_size": 32, "epochs": 4, **STEADY}),
+        ),
+    ),
+    "balance": Question(
+        "Must a task with a small loss weigh more in a shared model?",
+        tuple(
+            Way(
+                f"sts {weight:g} times",
+                {**APART, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": weight}},
+            )
+            for weight in (1.0, 20.0)
+        ),
+    ),
+    "together": Question(
+        "The same with all rows, three epochs and R-Drop?",
+        (
+            Way("sts once", {**APART, **STEADY, "epochs": 3, "row_limit": 0}),
+            Way("sts 20 times", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}),
         ),
     ),
     "tuning": Question(
