@@ -41,7 +41,8 @@ LEARN = [
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [
-    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "export", "subsets",
+    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "export",
+    "edit", "propose", "subsets",
     "doctor", "revisions", "compare", "reference", "skills", "skill_charts", "cli", "cluster",
     "search",
 ]  # fmt: skip

@@ -42,6 +42,7 @@ def command_line() -> CommandLine:
     add_predict(commands.add_parser("predict", help="answer every row of a file", description=PREDICT))
     add_explain(commands.add_parser("explain", help="which words an answer rests on", description=EXPLAIN))
     add_export(commands.add_parser("export", help="a model for another library", description=EXPORT))
+    add_init(commands.add_parser("init", help="a task of your own, from its table", description=INIT))
     add_subsets(commands.add_parser("subsets", help="a mixture for every subset of tasks", description=SUBSETS))
     add_doctor(commands.add_parser("doctor", help="find and mend what a kill left behind", description=DOCTOR))
     add_compare(commands.add_parser("compare", help="two revisions, by the paired test", description=COMPARE))
@@ -150,6 +151,39 @@ def export(options: argparse.Namespace) -> None:
         Path("metrics"),
         Path("build/tokens"),
     )
+
+
+INIT = """Looks at the tables of a task and adds its block to params.yaml: which columns are texts, which is the label,
+and what it may be. Every row is then checked as the pipeline will. The files belong into the corpus: data/, or the
+folder that `corpus` in params.yaml names."""
+
+
+def add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="of the task")
+    parser.add_argument("train", type=Path)
+    parser.add_argument("dev", type=Path)
+    parser.add_argument("--test", type=Path)
+    parser.add_argument("--text", nargs="+", default=[], metavar="COLUMN", help="one, or the two of a pair")
+    parser.add_argument("--label", metavar="COLUMN")
+    parser.add_argument("--id", metavar="COLUMN", help="names each row")
+    parser.set_defaults(command=init)
+
+
+def init(options: argparse.Namespace) -> None:
+    import yaml
+
+    from yourbert.propose import propose
+    from yourbert.tasks import Split
+
+    given: dict[Split, Path | None] = {"train": options.train, "dev": options.dev, "test": options.test}
+    files = {split: file for split, file in given.items() if file}
+    block, reasons = propose(options.name, files, options.text, options.label, options.id)
+    sys.stdout.write("".join(f"{reason}\n" for reason in reasons) + "\nadded to params.yaml, below tasks:\n\n")
+    sys.stdout.write(yaml.safe_dump({options.name: {"data": block}}, sort_keys=False))
+    folders = {file.resolve().parent for file in files.values()}
+    if len(folders) == 1:
+        sys.stdout.write(f"\nits files lie in {folders.pop()}: `dvc add data` if that is data/, else set `corpus`\n")
+    sys.stdout.write(f"train it: dvc repro evaluate@{options.name}-11711\n")
 
 
 SUBSETS = """Adds a mixture for every two or more of the tasks to params.yaml, with the settings of another mixture.

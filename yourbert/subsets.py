@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from yourbert.edit import add_to
 from yourbert.errors import fail, nearest
 from yourbert.params import PARAMS_FILE, read_params
 from yourbert.settings import Params
@@ -32,7 +33,7 @@ def add_subsets(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FILE
     there = {frozenset(mixture.tasks): name for name, mixture in params.mixtures.items()}
     subsets = [some for size in range(2, len(chosen) + 1) for some in combinations(dict.fromkeys(chosen), size)]
     new = {"-".join(some): some for some in subsets if frozenset(some) not in there}
-    _write(path, {name: {"tasks": list(some), **_for(pattern, some)} for name, some in new.items()})
+    add_to(path, "mixtures", {name: {"tasks": list(some), **_for(pattern, some)} for name, some in new.items()})
     return list(new), [there[frozenset(some)] for some in subsets if frozenset(some) in there]
 
 
@@ -52,18 +53,3 @@ def _for(pattern: dict[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
     own = {key: value for key, value in pattern.items() if key not in ("tasks", "weights")}
     weights = {task: weight for task, weight in pattern.get("weights", {}).items() if task in tasks}
     return own | ({"weights": weights} if weights else {})
-
-
-def _write(path: Path, mixtures: dict[str, Any]) -> None:
-    """Adds the mixtures as DVC itself would write them, with every comment where it was."""
-    from dvc.utils.serialize import modify_yaml
-
-    before = path.read_bytes()
-    try:
-        with modify_yaml(path) as values:
-            values["mixtures"] = values.get("mixtures") or {}
-            values["mixtures"].update(mixtures)
-        read_params(path)
-    except BaseException:
-        path.write_bytes(before)
-        raise
