@@ -29,6 +29,7 @@ def main() -> None:
         shared,
         corpus=BUILD / "corpus",
         curves=PLOTS / "curves",
+        predictions=BUILD / "predictions",
         out=out / "index.html",
     )
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.test_answers import DATA, TASKS, Command, saved, yourbert  # noqa: F401 - a fixture
+from yourbert.answers import open_explainer
 from yourbert.errors import UserError
-from yourbert.explain import open_explainer, shown
+from yourbert.explain import shown
 from yourbert.model import Model
 from yourbert.runtime import prepare
 from yourbert.settings import Runtime

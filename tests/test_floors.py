@@ -41,7 +41,7 @@ LEARN = [
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [
-    "bundled", "predictions", "significance", "evaluate", "charts", "report", "answers", "explain", "export",
+    "bundled", "predictions", "significance", "explain", "evaluate", "charts", "report", "answers", "export",
     "edit", "propose", "subsets",
     "doctor", "revisions", "compare", "reference", "skills", "skill_charts", "cli", "cluster",
     "search",

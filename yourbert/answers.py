@@ -18,8 +18,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+import torch
+
 from yourbert.corpus import chunks_of
 from yourbert.errors import UserError, fail, nearest, quoted
+from yourbert.explain import Explainer
 from yourbert.inputs import open_questions
 from yourbert.model_folder import load_model
 from yourbert.predict import Numbers, predict_texts
@@ -142,3 +145,10 @@ def json_lines(task: Task, ids: Sequence[str], outputs: Numbers) -> Iterator[str
         else:
             answer["probabilities"] = {label: float(p) for label, p in zip(task.labels, shares, strict=True)}
         yield json.dumps(answer, ensure_ascii=False) + "\n"
+
+
+def open_explainer(folder: Path, task_name: str | None, machine: Machine) -> Explainer:
+    """For one task of a model folder, in fp32. Raises UserError (C01, C12, I06)."""
+    machine = replace(machine, dtype=torch.float32)
+    model, tasks = load_model(folder, machine)
+    return Explainer(model, chosen(tasks, task_name, folder), Tokenizer.load(folder), machine)

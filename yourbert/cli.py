@@ -113,8 +113,8 @@ def explain(options: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from yourbert.answers import prepared
-    from yourbert.explain import open_explainer, shown
+    from yourbert.answers import open_explainer, prepared
+    from yourbert.explain import shown
     from yourbert.settings import Runtime
 
     runtime = Runtime(device=options.device, precision="fp32", threads=options.threads, deterministic=False)

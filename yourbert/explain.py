@@ -13,19 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from yourbert.answers import chosen as task_of
 from yourbert.batching import Batch, gather
 from yourbert.errors import fail
 from yourbert.model import Model
-from yourbert.model_folder import load_model
-from yourbert.packing import pack
+from yourbert.packing import PackedSplit, pack
 from yourbert.predict import to_device
 from yourbert.runtime import Machine
 from yourbert.seeding import rng_for
@@ -68,29 +65,30 @@ class Explanation:
 
 
 class Explainer:
-    """Explains rows of one task of a model."""
+    """Explains rows of one task of a model, best in fp32. points: how many on the way from the empty text."""
 
-    def __init__(self, model: Model, task: Task, tokenizer: Tokenizer, machine: Machine) -> None:
+    def __init__(self, model: Model, task: Task, tokenizer: Tokenizer, machine: Machine, points: int = POINTS) -> None:
         self.model, self.task, self.tokenizer, self.machine = model, task, tokenizer, machine
+        self.points = points
 
     def explain(self, texts: Sequence[str]) -> Explanation:
         """Explains the answer to a row of one text, or of two. Raises UserError (I01, I04) for no such row."""
         task = self.task
         if len(texts) != 1 + task.pair:
             wanted = "two texts" if task.pair else "one text"
-            fail(
-                "I04",
-                f"task '{task.name}' reads {wanted}, not {len(texts)}",
-                where="command line",
-                fix=f"give {wanted}",
-            )
+            what = f"task '{task.name}' reads {wanted}, not {len(texts)}"
+            fail("I04", what, where="command line", fix=f"give {wanted}")
         if not all(text.strip() for text in texts):
             fail("I01", "a text is empty", where="command line", fix="give it words")
-        batch = gather(pack(self.tokenizer, task, [texts]), np.zeros(1, np.int64))
+        return self.explain_row(pack(self.tokenizer, task, [texts]), 0)
+
+    def explain_row(self, split: PackedSplit, row: int) -> Explanation:
+        """Explains the answer to a row of a split."""
+        batch = gather(split, np.array([row]))
         chosen = self._chosen(batch)
         words, of_T, number_T = self._words(batch)
         weights_T, empty, gap, score = np.zeros(len(of_T)), [], 0.0, 0.0
-        for number in range(len(texts)):
+        for number in range(1 + self.task.pair):
             own_T, score, without = self._integrated(batch, chosen, number_T == number)
             weights_T += own_T
             empty.append(without)
@@ -98,8 +96,9 @@ class Explainer:
         weights_W = np.bincount(of_T[of_T >= 0], weights_T[of_T >= 0], minlength=len(words))
         left_out = max(1, round(LEFT_OUT * len(words)))
         first = np.argsort(-weights_W, kind="stable")[:left_out]
-        rng = rng_for(0, "explain", *texts)
+        rng = rng_for(0, "explain", *map(int, batch.tokens_T))
         others = [rng.choice(len(words), left_out, replace=False) for _ in range(DRAWS)]
+        without_first, *without_others = self._without(batch, of_T, [first, *others], chosen)
         return Explanation(
             answer=self._answer(batch, chosen),
             score=score,
@@ -107,8 +106,8 @@ class Explainer:
             gap=gap,
             words=[Word(text, number, float(w)) for (text, number), w in zip(words, weights_W, strict=True)],
             left_out=left_out,
-            without_first=self._without(batch, of_T, first, chosen),
-            without_random=float(np.mean([self._without(batch, of_T, some, chosen) for some in others])),
+            without_first=without_first,
+            without_random=float(np.mean(without_others)),
         )
 
     def _scores(self, batch: Batch, embedded_TE: Tensor | None = None) -> Tensor:
@@ -138,12 +137,13 @@ class Explainer:
         with torch.no_grad():
             whole_TE, empty_TE = (self._embedded(one)[:size] for one in (batch, real))
             ends = [float(self._score(self._scores(one), chosen)[0]) for one in (batch, real)]
-        copies = _copies(batch, POINTS)
-        way_N = (torch.arange(POINTS, device=whole_TE.device) + 0.5) / POINTS
+        points = self.points
+        copies = _copies(batch, points)
+        way_N = (torch.arange(points, device=whole_TE.device) + 0.5) / points
         step_TE = whole_TE - empty_TE
         path_NTE = (empty_TE + way_N[:, None, None] * step_TE).requires_grad_()
         rows = len(to_device(copies, self.machine).tokens_T)
-        filler_FE = whole_TE.new_zeros(rows - POINTS * size, whole_TE.shape[1])
+        filler_FE = whole_TE.new_zeros(rows - points * size, whole_TE.shape[1])
         scores_BC = self._scores(copies, torch.cat([path_NTE.flatten(0, 1), filler_FE]))
         (slopes_NTE,) = torch.autograd.grad(self._score(scores_BC, chosen).sum(), path_NTE)
         weights_T = (slopes_NTE.mean(0) * step_TE).sum(-1)
@@ -175,9 +175,15 @@ class Explainer:
             of_T[at] = len(words) - 1
         return words, of_T, number_T
 
-    def _without(self, batch: Batch, of_T: npt.NDArray[np.int64], words: npt.NDArray[np.int64], chosen: int) -> float:
+    def _without(
+        self, batch: Batch, of_T: npt.NDArray[np.int64], choices: Sequence[npt.NDArray[np.int64]], chosen: int
+    ) -> list[float]:
+        """The score without the words of each choice, all of them in one batch."""
+        rows = [self._emptied(batch, np.isin(of_T, words)).tokens_T for words in choices]
+        many = replace(_copies(batch, len(choices)), tokens_T=np.concatenate(rows))
         with torch.no_grad():
-            return float(self._score(self._scores(self._emptied(batch, np.isin(of_T, words))), chosen)[0])
+            scores: list[float] = self._score(self._scores(many), chosen).tolist()
+        return scores
 
 
 def _copies(batch: Batch, count: int) -> Batch:
@@ -191,12 +197,6 @@ def _copies(batch: Batch, count: int) -> Batch:
         rows_B=np.zeros(count, np.int64),
         labels_B=None,
     )
-
-
-def open_explainer(folder: Path, task_name: str | None, machine: Machine) -> Explainer:
-    """For one task of a model folder, in fp32. Raises UserError (C01, C12, I06)."""
-    model, tasks = load_model(folder, replace(machine, dtype=torch.float32))
-    return Explainer(model, task_of(tasks, task_name, folder), Tokenizer.load(folder), machine)
 
 
 def shown(found: Explanation) -> str:

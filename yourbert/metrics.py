@@ -196,6 +196,13 @@ def overall(tasks: Iterable[Task], scores: Mapping[str, Mapping[str, float]]) ->
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
+def row_losses(task: Task, outputs: Array, labels_R: Array) -> Floats:
+    """How wrong each row is: minus the log of its label's probability, or how far the similarity is off."""
+    if task.kind == "similarity":
+        return np.asarray(np.abs(outputs - labels_R), dtype=np.float64)
+    return np.asarray(-np.log(np.maximum(outputs[np.arange(len(labels_R)), labels_R], 1e-9)), dtype=np.float64)
+
+
 class Bin(NamedTuple):
     """Rows whose highest probability lies between two bounds: its mean, how many are right, and how many there are."""
 

@@ -196,12 +196,15 @@ class Pretrain(Block):
 
 
 class Evaluate(Block):
-    """bootstrap: resamples behind every interval. confidence: the share an interval covers.
+    """How a model is judged on dev and test.
 
-    submission: for a task, the second word of the heading of its hand-in file; tasks not named get no such file.
+    bootstrap: resamples behind every interval. confidence: the share an interval covers. explained: how many of each
+    task's worst dev rows are explained word by word, for the report's page; 0 for none. submission: for a task, the
+    second word of the heading of its hand-in file; tasks not named get no such file.
     """
 
     bootstrap: Annotated[int, Field(ge=100)]
+    explained: Annotated[int, Field(ge=0)] = 0
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     submission: dict[str, str]
 

@@ -199,6 +199,16 @@ def test_the_worst_rows_are_those_whose_label_was_least_likely() -> None:
     assert off.tolist() == [0.5, 3.0]
 
 
+def test_the_worst_rows_are_explained_word_by_word(plain_page: Path) -> None:
+    """As many as `evaluate.explained` says, of each task and model, each word with its share of the most."""
+    parsed = Parsed(plain_page.read_text(encoding="utf-8"))
+    marks = [attributes for tag, attributes in parsed.elements if tag == "mark"]
+    assert len(marks) > 100 and {mark["class"] for mark in marks} == {"for", "against"}
+    shares = [float((mark["style"] or "").removeprefix("--share: ")) for mark in marks]
+    assert max(shares) == 1.0 and min(shares) >= 0.0
+    assert parsed.text.count("which words") == 4 * 10 and "by chance" in parsed.text
+
+
 @contextmanager
 def browser(page: Path) -> Iterator[Any]:
     """The page in a real browser, and what that complained of; skips where there is none."""

@@ -26,6 +26,7 @@ from yourbert.report.cost import cost_page
 from yourbert.report.figures import OVERALL, OWN, Cell, Figures, Match
 from yourbert.report.gather import LABELLED, Answers, Gathered
 from yourbert.report.page.drawings import draw_calibration, draw_curves, draw_scores, name_of, read_curves
+from yourbert.report.page.explained import Explained, faithfulness, read_explained, words_of
 from yourbert.report.page.rows import DevRows, badness, dev_rows, slice_scores
 from yourbert.report.tables import data_table, number, overlap_table, p_value, study_rows, study_table, training_table
 from yourbert.report.transfer import changed_rows
@@ -47,9 +48,10 @@ def write_page(
     overlaps: Mapping[str, Mapping[str, int]],
     corpus: Path,
     curves: Path,
+    predictions: Path,
     out: Path,
 ) -> None:
-    """Writes the page. corpus: where the dev rows stand; curves: the folder of learning curves.
+    """Writes the page. corpus: where the dev rows stand; curves, predictions: the folders of those files.
 
     Raises UserError (C01) when rows or curves do not belong to the answers.
     """
@@ -77,7 +79,7 @@ def write_page(
         scores={split: list(_score_rows(gathered, figures, split)) for split in LABELLED},
         scores_chart=Markup(draw_scores(gathered, figures)),
         legend=rendered(markdown.legend(gathered, params, "below it")),
-        tasks=[_task(gathered, params, task, rows[task], curves) for task in gathered.tasks],
+        tasks=[_task(gathered, params, task, rows[task], curves, predictions) for task in gathered.tasks],
         matrix=_matrix(gathered, figures),
         flipped=list(_flipped(gathered, rows)),
         cost=rendered(*list(cost_page(gathered, figures))[1:]),
@@ -131,7 +133,9 @@ def _score_row(
     return {"task": name, "metric": metric, "cells": cells, "matches": matches, "best": best}
 
 
-def _task(gathered: Gathered, params: Params, task: str, rows: DevRows, curves: Path) -> dict[str, Any]:
+def _task(
+    gathered: Gathered, params: Params, task: str, rows: DevRows, curves: Path, predictions: Path
+) -> dict[str, Any]:
     """All that the page says about one task."""
     from markupsafe import Markup
 
@@ -143,6 +147,7 @@ def _task(gathered: Gathered, params: Params, task: str, rows: DevRows, curves: 
         if one.probabilities_SRC is not None
     }
     found = {run: read_curves(curves, run, task, params.seeds) for run in runs}
+    explained = {run: read_explained(predictions, run, params.seeds[0], task) for run in runs}
     return {
         "name": task,
         "metric": facts.metric,
@@ -156,7 +161,12 @@ def _task(gathered: Gathered, params: Params, task: str, rows: DevRows, curves: 
         ],
         "runs": [name_of(run, task) for run in runs],
         "slices": _slices(facts, rows, {name_of(run, task): one for run, one in answers.items()}, params.evaluate),
-        "worst": [line for run, one in answers.items() for line in _worst(facts, name_of(run, task), rows, one)],
+        "worst": [
+            line
+            for run, one in answers.items()
+            for line in _worst(facts, name_of(run, task), rows, one, explained[run])
+        ],
+        "faithful": {name_of(run, task): faithfulness(one) for run, one in explained.items() if one},
     }
 
 
@@ -187,7 +197,9 @@ def _slices(facts: Task, rows: DevRows, answers: Mapping[str, Answers], settings
     ]
 
 
-def _worst(facts: Task, run: str, rows: DevRows, answers: Answers) -> Iterator[dict[str, Any]]:
+def _worst(
+    facts: Task, run: str, rows: DevRows, answers: Answers, explained: Mapping[str, Explained]
+) -> Iterator[dict[str, Any]]:
     """The rows that a model gets most wrong, worst first."""
     bad_R = badness(facts, answers)
     for row in np.argsort(-bad_R, kind="stable")[:WORST].tolist():
@@ -195,6 +207,7 @@ def _worst(facts: Task, run: str, rows: DevRows, answers: Answers) -> Iterator[d
             "run": run,
             "id": answers.ids[row],
             "texts": rows.texts[row],
+            "words": words_of(explained.get(answers.ids[row])),
             "label": _said(facts, answers.labels_R[row]),
             "answer": _answer(facts, answers, row),
             "slices": [name for name, mask_R in rows.slices.items() if mask_R[row]],
@@ -228,4 +241,4 @@ def _flipped(gathered: Gathered, rows: Mapping[str, DevRows]) -> Iterator[dict[s
     for _, lines in groupby(changed_rows(gathered), lambda one: (one.task, one.mixture)):
         for one in islice(lines, FLIPPED):
             row_id = gathered.answers[one.task, "dev", one.task].ids[one.row]
-            yield {**one._asdict(), "id": row_id, "texts": rows[one.task].texts[one.row]}
+            yield {**one._asdict(), "id": row_id, "texts": rows[one.task].texts[one.row], "words": []}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from yourbert.corpus import SplitRows
 from yourbert.errors import fail
 from yourbert.filenames import local_name
-from yourbert.metrics import RESAMPLING, Array, interval, score_decided
+from yourbert.metrics import RESAMPLING, Array, interval, row_losses, score_decided
 from yourbert.report.gather import Answers
 from yourbert.seeding import rng_for
 from yourbert.settings import TaskData
@@ -120,8 +120,6 @@ def _mean(task: Task, answers: Answers, mask_R: Mask) -> float | None:
 
 
 def badness(task: Task, answers: Answers) -> Array:
-    """How wrong each row is: minus the log of the label's probability, or the error, the mean over seeds."""
-    if answers.probabilities_SRC is None:
-        return np.asarray(np.abs(answers.predicted_SR - answers.labels_R).mean(axis=0))
-    of_label_SR = np.take_along_axis(answers.probabilities_SRC, answers.labels_R[None, :, None], axis=2)[:, :, 0]
-    return np.asarray(-np.log(np.maximum(of_label_SR, 1e-9)).mean(axis=0))
+    """How wrong each row is, the mean over seeds."""
+    outputs = answers.predicted_SR if answers.probabilities_SRC is None else answers.probabilities_SRC
+    return np.asarray(np.mean([row_losses(task, one, answers.labels_R) for one in outputs], axis=0))
