@@ -26,10 +26,11 @@ def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) 
     assert new == ["sst-quora", "sst-sts", "quora-sts"] and there == ["shared"]
     after = read_params(path)
     assert set(after.mixtures) == {"shared", *new}
-    others = {"tasks"}
+    others = {"tasks", "weights"}
     for name in new:
         assert after.mixtures[name].tasks == name.split("-")
         assert after.mixtures[name].model_dump(exclude=others) == after.mixtures["shared"].model_dump(exclude=others)
+        assert after.mixtures[name].weights == ({"sts": 20.0} if "sts" in name.split("-") else {})
         assert after.training(name) == before.training("shared")
     comments = [line for line in SHIPPED.read_text().splitlines() if line.lstrip().startswith("#")]
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
@@ -42,7 +43,7 @@ def test_without_names_all_tasks_are_combined(path: Path) -> None:
 
 
 def test_weights_follow_their_tasks(path: Path) -> None:
-    text = path.read_text().replace("    row_limit: 16000\n", "    weights:\n      sst: 2.0\n      sts: 0.5\n", 1)
+    text = path.read_text().replace("      sts: 20.0\n", "      sst: 2.0\n      sts: 0.5\n", 1)
     path.write_text(text)
     add_subsets(["sst", "quora"], "shared", path)
     assert read_params(path).mixtures["sst-quora"].weights == {"sst": 2.0}
@@ -64,6 +65,7 @@ def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str
 def test_a_mixture_that_would_be_refused_changes_nothing(path: Path) -> None:
     """A task may be called like the subset of two others."""
     text = path.read_text().replace("\n  sts:\n", "\n  sst-quora:\n", 1).replace("    - sts\n", "    - sst-quora\n", 1)
+    text = text.replace("      sts: 20.0\n", "      sst-quora: 20.0\n", 1)
     path.write_text(text)
     with pytest.raises(UserError, match="'sst-quora' is also the name of a task"):
         add_subsets(["sst", "quora"], None, path)
