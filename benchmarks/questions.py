@@ -143,7 +143,7 @@ QUESTIONS = {
     "together": Question(
         "The same with all rows, three epochs and R-Drop?",
         (
-            Way("sts once", {**APART, **STEADY, "epochs": 3, "row_limit": 0}),
+            Way("sts once", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {}}),
             Way("sts 20 times", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}),
         ),
     ),
