@@ -141,6 +141,7 @@ def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine,
     np.testing.assert_allclose(said, ours(folder, "sim", machine), **CLOSE)
 
 
+@pytest.mark.slow
 def test_in_eight_bits_it_is_smaller_and_says_almost_the_same(mean: Path, machine: Machine, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

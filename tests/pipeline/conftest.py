@@ -76,7 +76,7 @@ def small_params() -> dict[str, Any]:
     params["tasks"] = {name: {**params["tasks"][name], "lr": None, "epochs": None} for name in ("sst", "sts")}
     params["mixtures"] = {"shared": {"tasks": ["sst", "sts"], "sampling": "joint"}}
     params |= {"model": "random:1x32", "epochs": 1, "lr": 0.001, "threads": 1}
-    params["evaluate"] |= {"bootstrap": 100, "submission": {"sst": "Predicted_Sentiment"}}
+    params["evaluate"] |= {"bootstrap": 100, "explained": 1, "submission": {"sst": "Predicted_Sentiment"}}
     params["report"] |= {"permutations": 100}
     return params
 
