@@ -104,12 +104,12 @@ def _fetch(commit: str, revision: str, out: Path) -> None:
 
 def differences(before: Side, after: Side) -> list[Difference]:
     """One for each task of each model that both have. Raises UserError (C01) where none is, or rows differ."""
-    runs = runs_of(after.params)
+    known = runs_of(before.params)
     found = []
-    for run, tasks in runs.items():
+    for run, tasks in runs_of(after.params).items():
         seeds = [seed for seed in before.seeds(run) if seed in after.seeds(run)]
         for name in tasks:
-            if seeds and name in runs_of(before.params).get(run, ()):
+            if seeds and name in known.get(run, ()):
                 found.append(_difference(run, name, seeds, before, after))
     if not found:
         what = f"{before.revision} and {after.revision} have no model with the same name and seed"

@@ -144,7 +144,7 @@ def _answers(column: Column, pair: bool) -> tuple[str, dict[str, Any], str]:
     whole = column.numbers and all(float(value) == int(float(value)) for value in values)
     if column.numbers and pair and (not whole or len(values) > CLASSES):
         numbers = [float(value) for value in values]
-        low, high = min(0.0, numbers[0], *numbers), max(numbers)
+        low, high = min(0.0, *numbers), max(numbers)
         ends = [int(end) if end == int(end) else end for end in (low, high)]
         return "similarity", {"range": ends, "encoding": "bi"}, f"a similarity from {ends[0]} to {ends[1]}"
     if len(values) > CLASSES:

@@ -83,6 +83,11 @@ class Project:
         """Adds a small random encoder, as `download` would."""
         make_random_model("random:1x32", self.corpus, self.folder / "build" / "base")
 
+    def download(self) -> None:
+        """The encoder and the corpus, as the stage would place them."""
+        self.with_base()
+        (self.folder / "build" / "corpus").symlink_to(self.corpus, target_is_directory=True)
+
     def edit(self, old: str, new: str) -> None:
         """Changes params.yaml once, at the first place where `old` stands."""
         text = self.params.read_text()
@@ -140,10 +145,6 @@ class Fault:
     code: str
     says: str
     where: str = ""
-
-    @property
-    def __name__(self) -> str:
-        return self.case
 
 
 def assert_refused(project: Project, outcome: Outcome, fault: Fault) -> None:

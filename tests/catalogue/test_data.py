@@ -131,11 +131,6 @@ REFUSED = (
 )
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project")
-
-
 @pytest.mark.parametrize("fault", REFUSED, ids=lambda fault: fault.case)
 def test_check_names_it_and_touches_nothing(project: Project, fault: Fault) -> None:
     fault.change(project)
@@ -160,17 +155,9 @@ def tokens_of(project: Project, task: str = "sst") -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.npy"))}
 
 
-def downloaded(project: Project) -> None:
-    """What `download` would make of the corpus."""
-    place = project.folder / "build" / "corpus"
-    place.unlink(missing_ok=True)
-    place.symlink_to(project.corpus, target_is_directory=True)
-
-
 @pytest.fixture
 def ready(project: Project) -> Project:
-    project.with_base()
-    downloaded(project)
+    project.download()
     return project
 
 

@@ -175,10 +175,8 @@ def test_c12_a_folder_without_its_facts(saved: tuple[Model, Path]) -> None:  # n
             load_model(folder.parent / key, tiny.MACHINE)
 
 
-def test_tokens_cut_short_are_refused(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project")
-    project.with_base()
-    (project.folder / "build" / "corpus").symlink_to(project.corpus, target_is_directory=True)
+def test_tokens_cut_short_are_refused(project: Project) -> None:
+    project.download()
     assert project.attempt("tokenize", "sst").code == 0
     folder = project.folder / "build" / "tokens" / "sst"
     for path in sorted(folder.rglob("*.npy")):

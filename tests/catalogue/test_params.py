@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import resource
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -75,11 +74,6 @@ REFUSED = (
         "'cfimdb' is not one of the mixture's tasks",
     ),
 )
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project")
 
 
 @pytest.mark.parametrize("fault", REFUSED, ids=lambda fault: fault.case)

@@ -72,8 +72,7 @@ def made(folder: Path, texts: list[str], marks: list[str]) -> str:
                 "\t".join('"' + c.replace('"', '""') + '"' for c in [*cells, rows[number % 10].split("\t")[-1]])
             )
         path.write_text("\n".join(lines) + "\n")
-    project.with_base()
-    (project.folder / "build" / "corpus").symlink_to(project.corpus, target_is_directory=True)
+    project.download()
     stages = [
         ("tokenize", "sst"),
         ("tokenize", "sts"),

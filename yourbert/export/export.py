@@ -16,8 +16,6 @@ from yourbert.runtime import Machine
 from yourbert.storage import link_or_copy, read_json, write_json
 from yourbert.tasks import Task
 
-FORMS = ("transformers", "sentence-transformers", "onnx")
-
 
 def export(
     folder: Path,
