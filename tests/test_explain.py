@@ -70,7 +70,12 @@ def test_the_command(folder: Path, yourbert: Command) -> None:  # noqa: F811
 
 @pytest.mark.parametrize(
     ("texts", "task", "says"),
-    [(["a"], "sim", "I04.*reads two texts, not 1"), (["a", "b"], "mood", "I04.*one text"), ([" "], "mood", "I01")],
+    [
+        (["a"], "sim", "I04.*reads two texts, not 1"),
+        (["a", "b"], "mood", "I04.*one text"),
+        ([" "], "mood", "I01"),
+        (["\udcff"], "mood", "D08"),
+    ],
 )
 def test_what_cannot_be_explained(folder: Path, texts: list[str], task: str, says: str) -> None:
     with pytest.raises(UserError, match=says):

@@ -43,7 +43,7 @@ FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora
 TELL = [
     "bundled", "predictions", "significance", "explain", "evaluate", "charts", "report", "answers", "export",
     "edit", "propose", "subsets",
-    "doctor", "revisions", "compare", "reference", "skills", "skill_charts", "cli", "cluster",
+    "doctor", "revisions", "compare", "reference", "skills", "skill_charts", "serve", "commands", "cli", "cluster",
     "search",
 ]  # fmt: skip
 FLOORS = [*FACTS, *TEXT, *MODEL, *LEARN, *FETCH, *TELL]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -76,10 +76,10 @@ def answer(
         write = writer(file, task, out.suffix if out is not None else FORMATS[0])
         for window in chain([] if first is None else [first], windows):
             texts = [question.texts for question in window]
-            outputs, shortened = predict_texts(model, task, tokenizer, texts, machine)
+            outputs, cut_S = predict_texts(model, task, tokenizer, texts, machine)
             write([question.id for question in window], outputs)
             file.flush()
-            cut += shortened
+            cut += int(cut_S.sum())
             progress.advance(len(window))
     progress.close()
     shortened_too = f", {cut} texts cut at {task.max_length} tokens" if cut else ""
@@ -138,13 +138,18 @@ def _without_label(cells: list[str]) -> list[str]:
 
 
 def json_lines(task: Task, ids: Sequence[str], outputs: Numbers) -> Iterator[str]:
-    for row_id, _, prediction, *shares in prediction_rows(task, ids, outputs, None):
-        answer: dict[str, object] = {"id": row_id, "prediction": prediction}
+    for row_id, answer in zip(ids, as_json(task, outputs), strict=True):
+        yield json.dumps({"id": row_id, **answer}, ensure_ascii=False) + "\n"
+
+
+def as_json(task: Task, outputs: Numbers) -> Iterator[dict[str, Any]]:
+    """What stands in a prediction file about each row, as JSON will hold it."""
+    for _, _, prediction, *shares in prediction_rows(task, [""] * len(outputs), outputs, None):
         if task.kind == "similarity":
-            answer["prediction"] = float(prediction)
+            yield {"prediction": float(prediction)}
         else:
-            answer["probabilities"] = {label: float(p) for label, p in zip(task.labels, shares, strict=True)}
-        yield json.dumps(answer, ensure_ascii=False) + "\n"
+            probabilities = {label: float(p) for label, p in zip(task.labels, shares, strict=True)}
+            yield {"prediction": prediction, "probabilities": probabilities}
 
 
 def open_explainer(folder: Path, task_name: str | None, machine: Machine) -> Explainer:

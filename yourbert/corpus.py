@@ -262,6 +262,11 @@ def is_empty(text: str) -> bool:
     return not HIDDEN.sub("", text).strip()
 
 
+def is_text(words: str) -> bool:
+    """Whether these are characters alone: half of a surrogate pair, or a byte that was none of UTF-8, is not."""
+    return words.isascii() or not any("\ud800" <= c <= "\udfff" for c in words)
+
+
 def shape(row_id: str) -> tuple[bool, int]:
     """Ids of one table are alike: all digits, or all of one length."""
     digits = row_id.isdigit()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from yourbert.batching import Batch, gather
+from yourbert.corpus import is_empty, is_text
 from yourbert.errors import fail
 from yourbert.model import Model
 from yourbert.packing import PackedSplit, pack
@@ -78,7 +79,9 @@ class Explainer:
             wanted = "two texts" if task.pair else "one text"
             what = f"task '{task.name}' reads {wanted}, not {len(texts)}"
             fail("I04", what, where="command line", fix=f"give {wanted}")
-        if not all(text.strip() for text in texts):
+        if not all(map(is_text, texts)):
+            fail("D08", "a text is not UTF-8", where="command line", fix="check how the terminal encodes it")
+        if any(map(is_empty, texts)):
             fail("I01", "a text is empty", where="command line", fix="give it words")
         return self.explain_row(pack(self.tokenizer, task, [texts]), 0)
 

@@ -39,10 +39,10 @@ def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Nu
 
 def predict_texts(
     model: Model, task: Task, tokenizer: Tokenizer, texts: Sequence[Sequence[str]], machine: Machine
-) -> tuple[Numbers, int]:
-    """The same for rows of texts, at least one, and how many of the sequences were cut at the task's length."""
+) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+    """The same for rows of texts, at least one, and which sequences, [S], were cut at the task's length."""
     encoded = encode_rows(tokenizer, task, texts)
-    return predict(model, task.name, packed(task, encoded), machine), int((encoded.uncut_S > task.max_length).sum())
+    return predict(model, task.name, packed(task, encoded), machine), encoded.uncut_S > task.max_length
 
 
 def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:

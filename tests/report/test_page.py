@@ -6,8 +6,6 @@ import base64
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.browser import browser
 from tests.catalogue.project import Project
 from yourbert.report.page.page import SHOWN_CHARACTERS, visible
 from yourbert.report.page.rows import DevRows, badness, slice_scores, slices
@@ -208,27 +207,8 @@ def test_the_worst_rows_are_explained_word_by_word(plain_page: Path) -> None:
     assert parsed.text.count("which words") == 4 * 10 and "by chance" in parsed.text
 
 
-@contextmanager
-def browser(page: Path) -> Iterator[Any]:
-    """The page in a real browser, and what that complained of; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium here: install the system's package")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = opened.new_page()
-        tab.complaints = []
-        tab.on("console", lambda message: tab.complaints.append(message.text))
-        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.on("request", lambda request: request.url.startswith("file:") or tab.complaints.append(request.url))
-        tab.goto(page.as_uri())
-        yield tab
-        opened.close()
-
-
 def test_in_a_browser(plain_page: Path, hostile_page: Path) -> None:
-    with browser(plain_page) as tab:
+    with browser(plain_page.as_uri()) as tab:
         tab.locator("details").first.evaluate("one => one.open = true")
         count = tab.locator("#count-sst")
         assert count.inner_text() == "60 of 60 rows"
@@ -240,6 +220,6 @@ def test_in_a_browser(plain_page: Path, hostile_page: Path) -> None:
             tab.set_viewport_size({"width": width, "height": 900})
             assert tab.evaluate("document.documentElement.scrollWidth") <= width, "nothing makes the page wider"
         assert tab.complaints == []
-    with browser(hostile_page) as tab:
+    with browser(hostile_page.as_uri()) as tab:
         tab.locator("details").first.evaluate("one => one.open = true")
         assert tab.complaints == [] and "alert(1)" in tab.locator("#worst-sst").inner_text()

@@ -1,0 +1,81 @@
+"""A served model in a process of its own, on a free port of the loopback address."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.closure import ROOT
+
+PROGRAM = """
+import json, logging, sys
+from pathlib import Path
+from yourbert.errors import exit_cleanly
+from yourbert.runtime import prepare
+from yourbert.serve import model
+from yourbert.serve.limits import Limits
+from yourbert.serve.run import serve
+from yourbert.settings import Runtime
+logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+folder, limits, slow = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
+if slow:
+    import time
+    quick = model.Served.predict
+    def predict(self, name, rows):
+        time.sleep(slow)
+        return quick(self, name, rows)
+    model.Served.predict = predict
+machine = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+exit_cleanly(lambda: serve(Path(folder), "127.0.0.1", 0, machine, Limits(**limits)))
+"""
+
+
+@dataclass
+class Service:
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+    def ask(self, path: str, body: Any, **more: Any) -> requests.Response:
+        return requests.post(self.url(path), json=body, timeout=60, **more)
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url(path), timeout=60)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def resident(self) -> int:
+        """Bytes of memory that the process holds."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found is not None
+        return 1024 * int(found[1])
+
+
+@contextmanager
+def served(folder: Path, log: Path, slow: float = 0.0, **limits: float) -> Iterator[Service]:
+    """slow: seconds that each batch takes longer. limits: fields of `Limits`."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(limits), str(slow)]
+    with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
+        try:
+            port = None
+            while port is None:
+                assert process.poll() is None, log.read_text()
+                port = re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())
+            yield Service(int(port[1]), process, log)
+        finally:
+            process.kill()

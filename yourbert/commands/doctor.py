@@ -1,0 +1,23 @@
+"""`yourbert doctor`: find and mend what a kill left behind."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "find and mend what a kill left behind"
+DESCRIPTION = """Looks for what a kill, a full disk or another hand left behind: files of DVC that are broken, objects
+of its cache that were cut, model folders that are not as they were saved, unfinished files, folders of killed
+experiments, other versions of packages than locked. Exit code 0 when nothing is left to do."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fix", action="store_true", help="mend it; refused while somebody works in the project")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    from yourbert.doctor.run import doctor
+
+    sys.exit(doctor(Path.cwd(), options.fix))

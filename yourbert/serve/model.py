@@ -1,0 +1,69 @@
+"""The model folder that is served: loaded once, asked many times, and watched for becoming another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yourbert.answers import as_json
+from yourbert.errors import UserError
+from yourbert.explain import Explainer
+from yourbert.model_folder import load_model
+from yourbert.predict import predict_texts
+from yourbert.runtime import Machine
+from yourbert.serve.queue import Row
+from yourbert.storage import MANIFEST, check_manifest, sha256_of
+from yourbert.tasks import Task
+from yourbert.tokenizer import Tokenizer
+
+
+class Served:
+    """A model folder as it was when it was loaded. Raises UserError (C01, C12) where it is not whole.
+
+    id: the first digits of the sha256 of its manifest, by which answers say whose they are.
+    """
+
+    def __init__(self, folder: Path, machine: Machine) -> None:
+        self.folder, self.machine = folder, machine
+        self.model, self.tasks = load_model(folder, machine)
+        self.tokenizer = Tokenizer.load(folder)
+        self.id = self._id()
+        exact = replace(machine, dtype=torch.float32)
+        # Gradients are taken in fp32: where predictions are not, that is a second model.
+        model = self.model if machine.dtype == torch.float32 else load_model(folder, exact)[0]
+        self.explainers = {name: Explainer(model, task, self.tokenizer, exact) for name, task in self.tasks.items()}
+        self._seen = self._signature()
+
+    def predict(self, name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """For each row what `yourbert predict` says of it, and whether a text of it was cut at the task's length."""
+        task: Task = self.tasks[name]
+        outputs, cut_S = predict_texts(self.model, task, self.tokenizer, rows, self.machine)
+        cut_R: list[bool] = cut_S.reshape(len(rows), -1).max(axis=1).tolist()
+        return [{**said, "cut": cut} for said, cut in zip(as_json(task, outputs), cut_R, strict=True)]
+
+    def explain(self, name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """For each row what `yourbert explain --json` says of it."""
+        return [asdict(self.explainers[name].explain(row)) for row in rows]
+
+    def stale(self) -> str:
+        """Why the folder is not what is served any more, or "". Reads the files again only when they changed."""
+        try:
+            if (seen := self._signature()) != self._seen:
+                check_manifest(self.folder)
+                if self._id() != self.id:
+                    return "the folder holds another model now; start again to serve it"
+                self._seen = seen
+        except (UserError, OSError):
+            return "the folder is not whole any more; what is served was read before"
+        return ""
+
+    def _id(self) -> str:
+        return sha256_of(self.folder / MANIFEST)[:12]
+
+    def _signature(self) -> list[tuple[str, int, int, int]]:
+        stats = [(path.name, path.stat()) for path in sorted(self.folder.iterdir())]
+        return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
