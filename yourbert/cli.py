@@ -7,7 +7,19 @@ import os
 import sys
 from typing import NoReturn
 
-from yourbert.commands import compare, completion, doctor, explain, export, init, predict, serve, skills, subsets
+from yourbert.commands import (
+    compare,
+    completion,
+    doctor,
+    explain,
+    export,
+    init,
+    offline_plots,
+    predict,
+    serve,
+    skills,
+    subsets,
+)
 from yourbert.errors import CommandLine, exit_cleanly
 
 BROKEN_PIPE = 128 + 13  # what the shell says of a program that SIGPIPE ended
@@ -21,6 +33,7 @@ COMMANDS = {
     "compare": compare,
     "skills": skills,
     "doctor": doctor,
+    "offline-plots": offline_plots,
     "completion": completion,
 }
 

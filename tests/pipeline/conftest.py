@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,18 +71,19 @@ class Project:
         (self.root / "params.yaml").write_text(text)
 
 
-def small_params() -> dict[str, Any]:
-    """The shipped parameters for two tasks and one mixture, with a model that trains in a second."""
+def small_params(tasks: Sequence[str] = ("sst", "sts")) -> dict[str, Any]:
+    """The shipped parameters for some tasks and one mixture, with a model that trains in a second."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["tasks"] = {name: {**params["tasks"][name], "lr": None, "epochs": None} for name in ("sst", "sts")}
-    params["mixtures"] = {"shared": {"tasks": ["sst", "sts"], "sampling": "joint"}}
+    params["tasks"] = {name: {**params["tasks"][name], "lr": None, "epochs": None} for name in tasks}
+    shared = [name for name in params["mixtures"]["shared"]["tasks"] if name in tasks]
+    params["mixtures"] = {"shared": {"tasks": shared, "sampling": "joint"}}
     params |= {"model": "random:1x32", "epochs": 1, "lr": 0.001, "threads": 1}
     params["evaluate"] |= {"bootstrap": 100, "explained": 1, "submission": {"sst": "Predicted_Sentiment"}}
     params["report"] |= {"permutations": 100}
     return params
 
 
-def make_project(root: Path) -> Project:
+def make_project(root: Path, tasks: Sequence[str] = ("sst", "sts")) -> Project:
     root.mkdir(parents=True)
     for part in PARTS:
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
@@ -90,11 +92,12 @@ def make_project(root: Path) -> Project:
     project.git("init", "--quiet")
     project.dvc("init", "--quiet")
     shutil.copy(ROOT / ".dvc" / "config", root / ".dvc" / "config")
-    (root / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False))
+    (root / "params.yaml").write_text(yaml.safe_dump(small_params(tasks), sort_keys=False))
     write(root / "data")
+    files = tuple("ids-" * (task in ("sst", "cfimdb")) + f"{task}-" for task in tasks)
     for path in (root / "data").iterdir():
         lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(lines[: 1 + ROWS])) if path.name.startswith(("ids-sst", "sts")) else path.unlink()
+        path.write_text("".join(lines[: 1 + ROWS])) if path.name.startswith(files) else path.unlink()
     project.dvc("add", "--quiet", "data")
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "start")
