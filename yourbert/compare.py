@@ -22,6 +22,7 @@ from yourbert.params import PARAMS_FILE, read_params
 from yourbert.predictions import Predictions, read_predictions
 from yourbert.report.gather import runs_of
 from yourbert.report.tables import inert, number, p_value, plain
+from yourbert.report.transfer import flipped
 from yourbert.revisions import WORKSPACE, commit_of, git
 from yourbert.seeding import rng_for
 from yourbert.settings import Params
@@ -153,13 +154,9 @@ def _score(task: Task, predicted_SR: Array, labels_R: Array) -> float:
 
 
 def _flipped(task: Task, ids: Sequence[str], labels_R: Array, before_SR: Array, after_SR: Array) -> Iterator[Row]:
-    """Rows of a classification that most seeds answer rightly in one revision alone."""
-    if not task.labels:
-        return
-    was_R, is_R = ((part_SR == labels_R).mean(axis=0) > 0.5 for part_SR in (before_SR, after_SR))
-    for row in np.flatnonzero(was_R != is_R).tolist():
-        before, after = (task.labels[np.bincount(part_SR[:, row]).argmax()] for part_SR in (before_SR, after_SR))
-        yield Row(ids[row], task.labels[int(labels_R[row])], before, after, "mended" if is_R[row] else "spoilt")
+    """Rows of a classification whose answer by most seeds is right in one revision alone."""
+    for row, before, after, change in flipped(task, labels_R, before_SR, after_SR) if task.labels else ():
+        yield Row(ids[row], task.labels[int(labels_R[row])], before, after, change)
 
 
 def judged(found: Sequence[Difference], alpha: float) -> list[tuple[Difference, float, Verdict]]:

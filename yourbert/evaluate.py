@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from yourbert.explain import Explainer
 from yourbert.metrics import row_losses
-from yourbert.model_folder import load_model
+from yourbert.model_folder import in_fp32, load_model
 from yourbert.packing import open_tokens
 from yourbert.predict import predict
 from yourbert.predictions import (
@@ -42,7 +41,7 @@ def evaluate(
     """
     machine = prepare(runtime)
     tailored, tasks = load_model(model, machine)
-    exact, _ = load_model(model, replace(machine, dtype=torch.float32))
+    explaining = in_fp32(model, machine, tailored) if settings.explained else (tailored, machine)
     tokenizer = Tokenizer.load(model)
     found: dict[str, Any] = {name: {} for name in tasks}
     rows: list[tuple[str, str, str]] = []
@@ -65,7 +64,7 @@ def evaluate(
             if split == "dev":
                 rows += confusion_rows(task, outputs, packed.labels)
                 worst = np.argsort(-row_losses(task, outputs, packed.labels), kind="stable")[: settings.explained]
-                explainer = Explainer(exact, task, tokenizer, machine, POINTS)
+                explainer = Explainer(explaining[0], task, tokenizer, explaining[1], POINTS)
                 told = {ids[row]: asdict(explainer.explain_row(packed, row)) for row in worst.tolist()}
                 write_json(predictions / f"{name}-explained.json", told)
     outcome = read_json(model / "model.json")["outcome"]

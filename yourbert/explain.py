@@ -22,6 +22,7 @@ from torch import Tensor
 from yourbert.batching import Batch, gather
 from yourbert.corpus import is_empty, is_text
 from yourbert.errors import fail
+from yourbert.metrics import Floats
 from yourbert.model import Model
 from yourbert.packing import PackedSplit, pack
 from yourbert.predict import to_device
@@ -33,7 +34,6 @@ from yourbert.tokenizer import CONTINUES, Tokenizer
 POINTS = 64
 LEFT_OUT = 0.2  # the share of words that the check leaves out
 DRAWS = 20  # of as many words by chance
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

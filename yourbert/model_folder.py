@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
     model.heads.load_state_dict(loaded.heads)
     return settle(model, machine).eval(), tasks
+
+
+def in_fp32(folder: Path, machine: Machine, model: Model) -> tuple[Model, Machine]:
+    """The model loaded from the folder, as gradients of its answers need it: in fp32, loaded once more if it is not."""
+    exact = replace(machine, dtype=torch.float32)
+    return (model if machine.dtype == torch.float32 else load_model(folder, exact)[0]), exact
 
 
 def settle(model: Model, machine: Machine) -> Model:

@@ -32,9 +32,13 @@ def to_device(batch: Batch, machine: Machine) -> Packed:
 def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Numbers:
     """What the model answers for every row: probabilities_RC of a classification, values_R of a similarity."""
     head = model.heads[task]
-    return _over_rows(
-        split, lambda batch: head.predict(model(task, to_device(batch, machine), None)), model, machine.ranks
-    )
+
+    def answer(batch: Batch) -> Numbers:
+        return _numbers(head.predict(model(task, to_device(batch, machine), None)))
+
+    assert not model.training, "prediction needs a model in evaluation mode"
+    with torch.inference_mode():
+        return over_rows(split, answer, machine.ranks)
 
 
 def predict_texts(
@@ -49,31 +53,37 @@ def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbe
     """The same from features that `features_of` made once."""
     with torch.inference_mode():
         scores = model.scores_of_features(task, features_SE, None)
-        return model.heads[task].predict(scores).float().cpu().numpy()
+        return _numbers(model.heads[task].predict(scores))
 
 
 def features_of(model: Model, split: PackedSplit, machine: Machine) -> Tensor:
     """The frozen encoder's vector of every sequence, in the order of the split: features_SE."""
     width = split.sequences_per_row
-    rows_features = _over_rows(
-        split,
-        lambda batch: model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1),
-        model,
-        machine.ranks,
-    )
+
+    def features(batch: Batch) -> Numbers:
+        return _numbers(model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1))
+
+    assert not model.training, "features need a model in evaluation mode"
+    with torch.inference_mode():
+        rows_features = over_rows(split, features, machine.ranks)
     return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)
 
 
-def _over_rows(split: PackedSplit, answer: Callable[[Batch], Tensor], model: Model, ranks: Ranks) -> Numbers:
-    """Each rank answers every `world`-th batch, and all get all answers. The first tells each how many columns."""
-    assert not model.training, "prediction needs a model in evaluation mode"
+def over_rows(split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
+    """A line of numbers for each row, in their order. Each rank answers every `world`-th batch, and all get all.
+
+    The first batch tells each how many numbers a row has.
+    """
     answers: Numbers | None = None
-    with torch.inference_mode():
-        for turn, batch in enumerate(in_order_of_length(split, TOKENS_PER_BATCH)):
-            mine = turn % ranks.world == ranks.rank
-            if mine or answers is None:
-                found = answer(batch).float().cpu().numpy()
-                answers = np.zeros((len(split), *found.shape[1:]), np.float32) if answers is None else answers
-                answers[batch.rows_B] = found if mine else 0
+    for turn, batch in enumerate(in_order_of_length(split, TOKENS_PER_BATCH)):
+        mine = turn % ranks.world == ranks.rank
+        if mine or answers is None:
+            found = answer(batch)
+            answers = np.zeros((len(split), *found.shape[1:]), np.float32) if answers is None else answers
+            answers[batch.rows_B] = found if mine else 0
     assert answers is not None, "a split has rows"
     return ranks.sum(answers)
+
+
+def _numbers(scores: Tensor) -> Numbers:
+    return scores.float().cpu().numpy()

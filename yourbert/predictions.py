@@ -31,11 +31,10 @@ from yourbert.metrics import (
     undefined,
 )
 from yourbert.storage import write_csv, write_text
-from yourbert.tasks import Split, Task
+from yourbert.tasks import REPRO, Split, Task
 
 FIRST_COLUMNS = ("id", "label", "prediction")
 CONFUSION_COLUMNS = ("task", "actual", "predicted")
-REPRO = "remove it and run `dvc repro`"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from yourbert.errors import fail
 
@@ -55,23 +56,13 @@ def scratch(folder: Path) -> Iterator[Path]:
     """A folder inside `folder` for files that nobody needs after the block. Removes first what kills left of such."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".scratch-*.part"):
-        if not _lives(int(left.name.split(".")[-2])):
+        if not psutil.pid_exists(int(left.name.split(".")[-2])):
             shutil.rmtree(left, ignore_errors=True)
     place = Path(tempfile.mkdtemp(f".{os.getpid()}.part", ".scratch-", folder))
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _flush(path: Path) -> None:

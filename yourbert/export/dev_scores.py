@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from yourbert.batching import Batch, in_order_of_length
+from yourbert.batching import Batch
+from yourbert.distributed import ALONE
 from yourbert.export.onnx_graphs import GRAPH, INPUTS, output_of
 from yourbert.metrics import score
-from yourbert.packing import PackedSplit, open_tokens
+from yourbert.packing import open_tokens
+from yourbert.predict import Numbers, over_rows
 from yourbert.tasks import Task
-
-TOKENS_PER_BATCH = 4096
 
 
 def dev_scores(folder: Path, tasks: Mapping[str, Task], tokens: Path) -> dict[str, float]:
@@ -26,19 +27,15 @@ def dev_scores(folder: Path, tasks: Mapping[str, Task], tokens: Path) -> dict[st
     for name, task in tasks.items():
         if task.sequences_per_row == 1 and (tokens / name / "task.json").is_file():
             split = open_tokens(tokens / name).splits["dev"]
-            answers = _answers(session, output_of(name), split)
+            answers = over_rows(split, partial(_answer, session, output_of(name)), ALONE)
             assert split.labels is not None, "a dev split has labels"
             found[name] = score(task, answers, split.labels)[task.metric]
     return found
 
 
-def _answers(session: Any, output: str, split: PackedSplit) -> Any:
-    answers: Any = None
-    for batch in in_order_of_length(split, TOKENS_PER_BATCH):
-        (said,) = session.run([output], padded(batch))
-        answers = np.zeros((len(split), *said.shape[1:]), said.dtype) if answers is None else answers
-        answers[batch.rows_B] = said
-    return answers
+def _answer(session: Any, output: str, batch: Batch) -> Numbers:
+    (said,) = session.run([output], padded(batch))
+    return np.asarray(said)
 
 
 def padded(batch: Batch) -> dict[str, Any]:

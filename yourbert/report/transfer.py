@@ -13,7 +13,7 @@ import numpy as np
 
 from yourbert.metrics import Array
 from yourbert.report.figures import Figures
-from yourbert.report.gather import Answers, Gathered
+from yourbert.report.gather import Gathered
 from yourbert.report.tables import NOTHING, Row, inert, number, p_value, plain, table
 from yourbert.tasks import Task
 
@@ -58,6 +58,9 @@ def _gain(gathered: Gathered, figures: Figures, task: str, mixture: str) -> Row:
     return [*gain, *changed, *(f"{ratio:.1f}x" for ratio in ratios)]
 
 
+Turned = tuple[int, str, str, str]  # row, answer before, answer after, what that is
+
+
 class Change(NamedTuple):
     """A dev row that most seeds answer otherwise once others join."""
 
@@ -74,8 +77,8 @@ def changed_rows(gathered: Gathered) -> Iterator[Change]:
     for task, facts in gathered.tasks.items():
         for mixture in gathered.mixtures_of(task):
             own, joined = gathered.answers[task, "dev", task], gathered.answers[task, "dev", mixture]
-            find = _flipped if facts.labels else _moved
-            for row, before, after, change in find(facts, own, joined):
+            find = flipped if facts.labels else _moved
+            for row, before, after, change in find(facts, own.labels_R, own.predicted_SR, joined.predicted_SR):
                 label = facts.labels[int(own.labels_R[row])] if facts.labels else f"{own.labels_R[row]:.3f}"
                 yield Change(task, mixture, row, label, before, after, change)
 
@@ -87,19 +90,19 @@ def changes(gathered: Gathered) -> Iterator[tuple[object, ...]]:
         yield one.task, one.mixture, *map(inert, (row_id, one.label, one.own, one.joined)), one.change
 
 
-def _flipped(facts: Task, own: Answers, joined: Answers) -> Iterator[tuple[int, str, str, str]]:
-    """Where the answer of most seeds turned from wrong to right or back."""
-    before_R, after_R = (_most_said(one.predicted_SR, len(facts.labels)) for one in (own, joined))
-    right_R, still_R = before_R == own.labels_R, after_R == own.labels_R
+def flipped(facts: Task, labels_R: Array, before_SR: Array, after_SR: Array) -> Iterator[Turned]:
+    """Where the answer of most seeds to a row of a classification turned from wrong to right or back."""
+    before_R, after_R = (_most_said(predicted_SR, len(facts.labels)) for predicted_SR in (before_SR, after_SR))
+    right_R, still_R = before_R == labels_R, after_R == labels_R
     for row in np.flatnonzero(right_R != still_R):
         change = "mended" if still_R[row] else "spoilt"
         yield int(row), facts.labels[before_R[row]], facts.labels[after_R[row]], change
 
 
-def _moved(facts: Task, own: Answers, joined: Answers) -> Iterator[tuple[int, str, str, str]]:
+def _moved(facts: Task, labels_R: Array, before_SR: Array, after_SR: Array) -> Iterator[Turned]:
     """The rows whose error moved most, the mean over seeds."""
-    before_R, after_R = own.predicted_SR.mean(axis=0), joined.predicted_SR.mean(axis=0)
-    less_R = np.abs(before_R - own.labels_R) - np.abs(after_R - own.labels_R)
+    before_R, after_R = before_SR.mean(axis=0), after_SR.mean(axis=0)
+    less_R = np.abs(before_R - labels_R) - np.abs(after_R - labels_R)
     for row in np.argsort(-np.abs(less_R), kind="stable")[:MOST_MOVED]:
         yield int(row), f"{before_R[row]:.3f}", f"{after_R[row]:.3f}", "nearer" if less_R[row] > 0 else "farther"
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from yourbert.answers import as_json
 from yourbert.errors import UserError
 from yourbert.explain import Explainer
-from yourbert.model_folder import load_model
+from yourbert.model_folder import in_fp32, load_model
 from yourbert.predict import predict_texts
 from yourbert.runtime import Machine
 from yourbert.serve.queue import Row
@@ -32,9 +30,7 @@ class Served:
         self.model, self.tasks = load_model(folder, machine)
         self.tokenizer = Tokenizer.load(folder)
         self.id = self._id()
-        exact = replace(machine, dtype=torch.float32)
-        # Gradients are taken in fp32: where predictions are not, that is a second model.
-        model = self.model if machine.dtype == torch.float32 else load_model(folder, exact)[0]
+        model, exact = in_fp32(folder, machine, self.model)
         self.explainers = {name: Explainer(model, task, self.tokenizer, exact) for name, task in self.tasks.items()}
         self._seen = self._signature()
 
