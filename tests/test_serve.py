@@ -18,14 +18,16 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given
+from fastapi.testclient import TestClient
 from hypothesis import strategies as st
 
 from benchmarks import serve as load
 from tests.browser import browser
+from tests.catalogue.test_fuzz import COUNTS, holds
 from tests.serve_process import Service, served
 from tests.test_answers import TASKS, saved, sentence
 from yourbert.answers import answer
+from yourbert.serve.app import build
 from yourbert.serve.asked import Predict, read, strict_json
 from yourbert.serve.limits import Limits, Refused
 from yourbert.serve.queue import Queue
@@ -127,18 +129,60 @@ def test_s02_a_body_that_is_none(service: Service, body: str) -> None:
     assert service.get("health").ok
 
 
-@given(
-    st.binary(max_size=200)
-    | st.recursive(st.none() | st.booleans() | st.text() | st.integers(), st.lists).map(
-        lambda x: json.dumps(x).encode()
-    )
+METHODS = st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "X"])
+PATHS = st.sampled_from(["/predict", "/explain", "/tasks", "/", "/metrics"]) | st.text(max_size=20).map("/{}".format)
+NAMES = st.sampled_from([b"content-type", b"content-length", b"x-request-id", b"host", b"accept"]) | st.binary(
+    max_size=9
 )
-def test_s02_any_bytes(body: bytes) -> None:
-    """They are a body or refused, and nothing else happens."""
-    try:
-        assert read(Predict, body).texts
-    except Refused as refused:
-        assert refused.status == 400
+TYPES = st.just((b"content-type", b"application/json"))
+WORDS = st.sampled_from(["task", "texts", "text", "mood", "sim", "good film", ""]) | st.text(max_size=9)
+VALUES = st.recursive(WORDS | st.none() | st.integers(), lambda x: st.lists(x, max_size=3) | st.dictionaries(WORDS, x))
+BODIES_DRAWN = st.binary(max_size=99) | VALUES.map(json.dumps).map(str.encode)
+REQUESTS = st.tuples(
+    METHODS, PATHS, st.lists(TYPES | st.tuples(NAMES, st.binary(max_size=30)), max_size=4), BODIES_DRAWN
+)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_s02_any_request(count: int) -> None:
+    """It is answered, or refused as a client's mistake, and nothing else happens."""
+    app = build(Echo(), Limits(), None)  # type: ignore[arg-type]
+
+    async def status(method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Any:
+            return next(parts, {"type": "http.disconnect"})
+
+        facts = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
+        await app(
+            {**facts, "raw_path": path.encode(errors="replace"), "root_path": "", "scheme": "http"}, receive, send
+        )
+        return int(sent[0]["status"])
+
+    with asyncio.Runner() as runner:
+        seen: set[int] = set()
+        holds(count, REQUESTS, lambda one: seen.add(runner.run(status(*one))))
+    assert all(200 <= status < 500 for status in seen) and {200, 400, 404, 405, 415} <= seen
+
+
+class Echo:
+    """A model that says what it was asked."""
+
+    id, tasks = "0" * 12, TASKS
+
+    def predict(self, name: str, rows: Sequence[Sequence[str]]) -> list[Any]:
+        return [{"prediction": row[0]} for row in rows]
+
+    explain = predict
+
+    def stale(self) -> str:
+        return ""
 
 
 def test_s02_a_near_name_is_named() -> None:
@@ -289,17 +333,10 @@ def test_s10_errors_tell_nothing(folder: Path, tmp_path: Path) -> None:
 
 def test_s10_a_failure_inside(folder: Path) -> None:
     """The client is told an id, the log the kind of error and the id."""
-    from fastapi.testclient import TestClient
 
-    from yourbert.serve.app import build
-
-    class Broken:
-        id, tasks = "0" * 12, TASKS
-
+    class Broken(Echo):
         def predict(self, name: str, rows: Sequence[Sequence[str]]) -> list[Any]:
             raise RuntimeError(f"{rows} of {folder}")
-
-        explain = predict
 
     with TestClient(build(Broken(), Limits(), None), raise_server_exceptions=False) as client:  # type: ignore[arg-type]
         response = client.post("/predict", json=mood([SECRET]))

@@ -28,6 +28,17 @@ PAYLOADS = [
     "<details open ontoggle=a>",
     "<math><mtext></mtext>", "<td></td></tr></table>", "</textarea>", "</title>", "</style>", "<plaintext>", "<xmp>",
     "`${alert(1)}`", "[x](javascript:alert(1))", "![x](http://x.example/a.png)", "|a|b|", "**bold**", "<b>bold</b>",
+    "<body onload=alert(1)>", "<input autofocus onfocus=alert(1)>", "<video><source onerror=alert(1)></video>",
+    "<audio src=x onerror=alert(1)>", "<object data=javascript:alert(1)>", "<embed src=javascript:alert(1)>",
+    "<link rel=stylesheet href=//x.example>", "<marquee onstart=alert(1)>", "<keygen autofocus onfocus=alert(1)>",
+    "<isindex type=image src=1 onerror=alert(1)>", "<svg><animate onbegin=alert(1)>", "<svg/onload=alert(1)>",
+    "<svg><script>alert(1)</script></svg>", "<a xlink:href=javascript:alert(1)>", "<template><script>1</script>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>", "<select><option></select>",
+    "<table background=x>",
+    "<img src=`x`onerror=alert(1)>", "<img/src/onerror=alert(1)>", "<<script>alert(1)//<</script>", "%3Cscript%3E",
+    "&#60;script&#62;", "\\x3cscript\\x3e", "\\u003cscript\\u003e", "data:text/html,<script>alert(1)</script>",
+    "vbscript:msgbox(1)", "<!ENTITY x SYSTEM 'file:///etc/passwd'>", "<?xml version='1.0'?>", "]]><script>1</script>",
+    "{{constructor.constructor('alert(1)')()}}", "${7*7}", "#{7*7}", "<%= 7*7 %>",
 ]  # fmt: skip
 
 
@@ -97,7 +108,9 @@ def plain_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("hostile")
-    made(place / "project", PAYLOADS, ["<i>", '" onclick="x', "&amp;", "=1+1"])
+    half = len(PAYLOADS) // 2  # two in a text, so that each is among the rows shown
+    texts = [" ".join(PAYLOADS[number::half]) for number in range(half)]
+    made(place / "project", texts, ["<i>", '" onclick="x', "&amp;", "=1+1"])
     return place / "project" / "report" / "index.html"
 
 
