@@ -32,6 +32,7 @@ from yourbert.tasks import Task
 from yourbert.tokenizer import CONTINUES, Tokenizer
 
 POINTS = 64
+TOKENS_AT_ONCE = 2048
 LEFT_OUT = 0.2  # the share of words that the check leaves out
 DRAWS = 20  # of as many words by chance
 
@@ -140,17 +141,23 @@ class Explainer:
         with torch.no_grad():
             whole_TE, empty_TE = (self._embedded(one)[:size] for one in (batch, real))
             ends = [float(self._score(self._scores(one), chosen)[0]) for one in (batch, real)]
-        points = self.points
-        copies = _copies(batch, points)
-        way_N = (torch.arange(points, device=whole_TE.device) + 0.5) / points
-        step_TE = whole_TE - empty_TE
-        path_NTE = (empty_TE + way_N[:, None, None] * step_TE).requires_grad_()
-        rows = len(to_device(copies, self.machine).tokens_T)
-        filler_FE = whole_TE.new_zeros(rows - points * size, whole_TE.shape[1])
+        step_TE, slopes_TE = whole_TE - empty_TE, torch.zeros_like(whole_TE)
+        way_N = (torch.arange(self.points, device=whole_TE.device) + 0.5) / self.points
+        # Of a long text not all points at once: their activations would fill the memory.
+        for part_N in torch.split(way_N, max(1, TOKENS_AT_ONCE // size)):
+            path_NTE = (empty_TE + part_N[:, None, None] * step_TE).requires_grad_()
+            slopes_TE += self._slopes(batch, path_NTE, chosen)
+        weights_T = (slopes_TE / self.points * step_TE).sum(-1)
+        return weights_T.double().cpu().numpy(), ends[0], ends[1]
+
+    def _slopes(self, batch: Batch, path_NTE: Tensor, chosen: int) -> Tensor:
+        """[T, E]: the gradients of the score at some points, added up."""
+        copies = _copies(batch, len(path_NTE))
+        packed = to_device(copies, self.machine)
+        filler_FE = path_NTE.new_zeros(len(packed.tokens_T) - path_NTE.shape[:2].numel(), path_NTE.shape[2])
         scores_BC = self._scores(copies, torch.cat([path_NTE.flatten(0, 1), filler_FE]))
         (slopes_NTE,) = torch.autograd.grad(self._score(scores_BC, chosen).sum(), path_NTE)
-        weights_T = (slopes_NTE.mean(0) * step_TE).sum(-1)
-        return weights_T.double().cpu().numpy(), ends[0], ends[1]
+        return slopes_NTE.sum(0)
 
     def _embedded(self, batch: Batch) -> Tensor:
         return self.model.encoder.embed(to_device(batch, self.machine), None)
