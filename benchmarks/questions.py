@@ -51,8 +51,9 @@ def r_drop(weight: float) -> Way:
     return Way(f"R-Drop, {weight:g} times", {"consistency": "dropout", "consistency_weight": weight})
 
 
-# Pairs read apart, every row once an epoch: what a shared model of all rows is tried with.
-APART = {"encoding": "bi", "batch_size": 32, "sampling": "proportional"}
+# Every row once an epoch: what a shared model of all rows is tried with; and with all pairs as two inputs.
+FLAT = {"batch_size": 32, "sampling": "proportional"}
+APART = {"encoding": "bi", **FLAT}
 STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
 
 QUESTIONS = {
@@ -138,6 +139,16 @@ QUESTIONS = {
                 {**APART, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": weight}},
             )
             for weight in (1.0, 20.0)
+        ),
+    ),
+    "inputs": Question(
+        "Should a shared model read all pairs as two inputs, or quora's as one?",
+        (
+            Way("both as two", {**APART, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}),
+            Way(
+                "quora's as one",
+                {**FLAT, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}},
+            ),
         ),
     ),
     "together": Question(
