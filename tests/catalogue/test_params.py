@@ -67,6 +67,7 @@ REFUSED = (
     Fault("P15", edit("train: ids-sst-train.csv", "train: ~/sst.csv"), "P15", "does not name a file of the corpus"),
     Fault("P16", edit("sts: 20.0", "sts: -1"), "P04", "weights"),
     Fault("P16", edit("sts: 20.0", "sts: 0"), "P04", "weights"),
+    Fault("P16", edit("row_limit: 16000", "repeats: {sts: 2}"), "P05", "sampling: late"),
     Fault(
         "P16",
         edit("sts: 20.0", "cfimdb: 2"),
