@@ -25,7 +25,7 @@ endif
 	$(BIN)/dvc repro
 
 test: $(VENV)/ready-dev data
-	$(BIN)/python -m pytest -m "not slow and not cuda"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cuda"
 
 test-slow: $(VENV)/ready-dev data
 	$(BIN)/python -m pytest -m slow

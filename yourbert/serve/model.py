@@ -11,9 +11,9 @@ from yourbert.answers import as_json
 from yourbert.errors import UserError
 from yourbert.explain import Explainer
 from yourbert.model_folder import in_fp32, load_model
-from yourbert.predict import predict_texts
+from yourbert.predict import TOKENS_PER_BATCH, predict_texts
 from yourbert.runtime import Machine
-from yourbert.serve.queue import Row
+from yourbert.serve.queue import ROWS_AT_ONCE, Row
 from yourbert.storage import MANIFEST, check_manifest, sha256_of
 from yourbert.tasks import Task
 from yourbert.tokenizer import Tokenizer
@@ -33,6 +33,7 @@ class Served:
         model, exact = in_fp32(folder, machine, self.model)
         self.explainers = {name: Explainer(model, task, self.tokenizer, exact) for name, task in self.tasks.items()}
         self._seen = self._signature()
+        self._warm()
 
     def predict(self, name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """For each row what `yourbert predict` says of it, and whether a text of it was cut at the task's length."""
@@ -56,6 +57,16 @@ class Served:
         except (UserError, OSError):
             return "the folder is not whole any more; what is served was read before"
         return ""
+
+    def _warm(self) -> None:
+        """Answers what fills a batch, so that the memory it takes is there from the start, and kernels are made.
+
+        Else it would grow whenever more rows than ever before meet in one batch, for minutes of load.
+        """
+        name, task = max(self.tasks.items(), key=lambda one: one[1].max_length)
+        for words in (1, 12, task.max_length):
+            row = ["a " * words] * (1 + task.pair)
+            self.predict(name, [row] * min(ROWS_AT_ONCE, 4 * TOKENS_PER_BATCH // words))
 
     def _id(self) -> str:
         return sha256_of(self.folder / MANIFEST)[:12]
