@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# Side by side with other workers of pytest-xdist a thread waits for its neighbours: one for each, and for what it starts.
+# Beside other workers of pytest-xdist threads wait for each other: so one for each, and for what it starts.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
