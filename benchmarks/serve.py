@@ -36,6 +36,7 @@ from yourbert.errors import exit_cleanly
 from yourbert.storage import write_json
 
 OUT = RESULTS / "serve.json"
+ROOT = Path(__file__).parents[1]
 TEXTS = 200
 HEADERS = {"Content-Type": "application/json"}
 ODD = ('{"texts": ["' + "x" * (2 << 20) + '"]}', "[" * 10_000, '{"texts": [3]}', '{"txt": ["a"]}')
@@ -67,20 +68,23 @@ def good(found: dict[str, Any]) -> bool:
 @contextmanager
 def server(model: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A running server of the model: its port and its process."""
-    with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "yourbert.cli", "serve", str(model), "--port", "0"]
-        with subprocess.Popen(command, stderr=log) as process:
-            try:
-                port = None
-                while port is None:
-                    time.sleep(0.1)
-                    log.seek(0)
-                    told = log.read()
-                    assert process.poll() is None, told
-                    port = re.search(r"http://127\.0\.0\.1:(\d+)", told)
-                yield int(port[1]), process
-            finally:
-                process.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "yourbert.cli", "serve", str(model.resolve()), "--port", "0"]
+        with started(command, Path(folder) / "log") as (port, process):
+            yield port, process
+
+
+@contextmanager
+def started(command: list[str], log: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A command that serves, from the moment when its log names the port."""
+    with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
+        try:
+            while not (port := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+            yield int(port[1]), process
+        finally:
+            process.kill()
 
 
 def load(port: int, pid: int, task: str | None, clients: int, seconds: float) -> dict[str, Any]:
@@ -117,22 +121,8 @@ def texts(pair: bool) -> list[Any]:
     """Made-up texts of 1 to 60 words, the same in each run."""
     drawn = random.Random(1)
     words = [
-        "the",
-        "a",
-        "film",
-        "was",
-        "is",
-        "not",
-        "very",
-        "good",
-        "bad",
-        "slow",
-        "funny",
-        "and",
-        "but",
-        "why",
-        "never",
-    ]
+        "the", "a", "film", "was", "is", "not", "very", "good", "bad", "slow", "funny", "and", "but", "why", "never",
+    ]  # fmt: skip
     made = [" ".join(drawn.choices(words, k=drawn.randint(1, 60))) for _ in range(TEXTS * (1 + pair))]
     return [made[2 * n : 2 * n + 2] for n in range(TEXTS)] if pair else list(made)
 

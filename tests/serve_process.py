@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import requests
 
-from tests.closure import ROOT
+from benchmarks import serve as load
 
 PROGRAM = """
 import json, logging, sys
@@ -59,23 +58,12 @@ class Service:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def resident(self) -> int:
-        """Bytes of memory that the process holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found is not None
-        return 1024 * int(found[1])
+        return load.resident(self.process.pid)
 
 
 @contextmanager
 def served(folder: Path, log: Path, slow: float = 0.0, **limits: float) -> Iterator[Service]:
     """slow: seconds that each batch takes longer. limits: fields of `Limits`."""
     command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(limits), str(slow)]
-    with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
-        try:
-            port = None
-            while port is None:
-                assert process.poll() is None, log.read_text()
-                port = re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())
-            yield Service(int(port[1]), process, log)
-        finally:
-            process.kill()
+    with load.started(command, log) as (port, process):
+        yield Service(port, process, log)

@@ -62,8 +62,8 @@ def known_key(key: str) -> bool:
 def known_target(target: str) -> bool:
     stage, _, item = target.partition("@")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    if (ROOT / target).exists() or target.startswith("build/") or not item:
-        return stage in stages or not item
+    if not item:
+        return stage in stages or (ROOT / target).exists() or target.startswith("build/")
     run, _, seed = item.rpartition("-")
     names = [*PARAMS["tasks"], *PARAMS["mixtures"]]
     return stage in stages and seed.isdigit() and (run in names or run.startswith(MADE_UP))
@@ -97,6 +97,11 @@ CHECKS = {
 def test_commands_are_found() -> None:
     """And wrong ones would be: the checks can fail."""
     assert len(COMMANDS) > 80
-    for words in (["dvc", "exp", "run", "-S", "lrr=1"], ["dvc", "repro", "evaluate@nothing-1"], ["make", "nothing"]):
+    for words in (
+        ["dvc", "exp", "run", "-S", "lrr=1"],
+        ["dvc", "repro", "evaluate@nothing-1"],
+        ["dvc", "repro", "x"],
+        ["make", "nothing"],
+    ):
         with pytest.raises((AssertionError, KeyError)):
             CHECKS[words[0]](words[1:], True)

@@ -73,7 +73,6 @@ def test_it_answers_as_predict_does(service: Service, folder: Path, tmp_path: Pa
     for one, other in zip(found["answers"], expected, strict=True):
         assert one["prediction"] == other["prediction"]
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
-
     assert any(a["cut"] for a in found["answers"]) and not all(a["cut"] for a in found["answers"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.closure import ROOT
 from tests.commands import Shown, shown
 from tests.pipeline.conftest import Project, make_project
 
@@ -41,8 +42,7 @@ SKIPPED = {
 }
 PAGES_APART = {"docs/own-task.md": "tests/test_own_task.py", "docs/reliability.md": "names commands alone"}
 # What a page takes for granted.
-FILES = {"texts.txt": "a good film\nnot bad at all\n", "mine.csv": ""}
-
+FILES = {"texts.txt": "a good film\nnot bad at all\n"}
 SEEDS = {"docs/skills.md": [11711, 2]}
 
 
@@ -85,7 +85,7 @@ def test_the_commands_of_a_page(page: str, whole: Project, tmp_path: Path) -> No
     if page in SEEDS:
         project.set_params(seeds=SEEDS[page])
         project.dvc("repro", "evaluate")
-    script = "set -uo pipefail\nshopt -s expand_aliases\n"
+    script = "set -uo pipefail\n"
     for number, one in enumerate(PAGES[page]):
         # A page's shell functions hold for the commands after it, so a page is one shell. The README's are no story:
         # what an experiment left in params.yaml is not what the next command is for.
@@ -98,7 +98,7 @@ def test_the_commands_of_a_page(page: str, whole: Project, tmp_path: Path) -> No
     parts = done.stdout.split("=== ")[1:]
     assert len(parts) == len(PAGES[page])
     # Commands that show a mistake are followed by its line.
-    text = (Path(__file__).parents[2] / page).read_text()
+    text = (ROOT / page).read_text()
     for one, told in zip(PAGES[page], parts, strict=True):
         status = told.rpartition("--- ")[2].strip()
         mistake = f"$ {one.text}\nYB-" in text

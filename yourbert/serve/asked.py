@@ -42,11 +42,10 @@ def read(kind: type[Told], body: bytes) -> Told:
         # A row is one text or two, and each alternative adds a step of its own to the place.
         place = [str(part) for part in first["loc"] if part not in ("str", "constrained-str") and "[" not in str(part)]
         known = list(kind.model_fields)
-        hint = nearest(place[-1], known) if first["type"] == "extra_forbidden" else ""
-        message = (
-            f"no such field, but {' and '.join(known)}" if hint or first["type"] == "extra_forbidden" else first["msg"]
-        )
-        raise Refused(400, "S02", message + hint, field=quoted(".".join(place))[1:-1]) from None
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            message = f"no such field, but {' and '.join(known)}{nearest(place[-1], known)}"
+        raise Refused(400, "S02", message, field=quoted(".".join(place))[1:-1]) from None
 
 
 def strict_json(body: bytes) -> Any:

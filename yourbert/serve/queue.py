@@ -48,14 +48,14 @@ class Lane:
     def take(self) -> list[Job]:
         """The oldest job, and those of its task that are computed with it; what nobody waits for is dropped."""
         waiting = [job for job in self.jobs if not job.answer.done()]
-        taken, rows, characters = waiting[:1], 0, 0
-        for job in waiting:
-            if job.task == waiting[0].task:
+        taken = waiting[:1]
+        rows, characters = sum(len(job.rows) for job in taken), sum(job.characters for job in taken)
+        for job in [] if self.alone else waiting[1:]:
+            if job.task == taken[0].task:
                 rows, characters = rows + len(job.rows), characters + job.characters
-                if job is not waiting[0]:
-                    if self.alone or rows > ROWS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
-                        break
-                    taken.append(job)
+                if rows > ROWS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
+                    break
+                taken.append(job)
         self.jobs = [job for job in waiting if job not in taken]
         return taken
 
