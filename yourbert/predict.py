@@ -36,9 +36,7 @@ def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Nu
     def answer(batch: Batch) -> Numbers:
         return _numbers(head.predict(model(task, to_device(batch, machine), None)))
 
-    assert not model.training, "prediction needs a model in evaluation mode"
-    with torch.inference_mode():
-        return over_rows(split, answer, machine.ranks)
+    return _evaluated(model, split, answer, machine.ranks)
 
 
 def predict_texts(
@@ -63,10 +61,14 @@ def features_of(model: Model, split: PackedSplit, machine: Machine) -> Tensor:
     def features(batch: Batch) -> Numbers:
         return _numbers(model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1))
 
-    assert not model.training, "features need a model in evaluation mode"
-    with torch.inference_mode():
-        rows_features = over_rows(split, features, machine.ranks)
+    rows_features = _evaluated(model, split, features, machine.ranks)
     return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)
+
+
+@torch.inference_mode()
+def _evaluated(model: Model, split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
+    assert not model.training, "rows are answered by a model in evaluation mode"
+    return over_rows(split, answer, ranks)
 
 
 def over_rows(split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
