@@ -39,7 +39,7 @@ def params(tasks: list[str], mixtures: dict[str, list[str]], **changes: Any) -> 
         name: {"data": {**one, "labels": CLASSES[name]} if name in CLASSES else similarity(facts)} for name in tasks
     }
     values["mixtures"] = {name: {"tasks": of, "sampling": "joint"} for name, of in mixtures.items()}
-    values |= {"seeds": [1, 2], "corpus": "bundled"} | changes
+    values |= {"chains": [], "seeds": [1, 2], "corpus": "bundled"} | changes
     values["evaluate"] = {**values["evaluate"], "bootstrap": 200}
     values["report"] = {"permutations": 500, "alpha": 0.05}
     return Params.model_validate(values)
@@ -59,7 +59,7 @@ class Tree:
         for name, task in self.tasks.items():
             write_json(root / "tokens" / name / "task.json", {**task.to_json(), "lower_case": True})
             write_json(root / "metrics" / "data" / f"{name}.json", account(name))
-        runs = {name: [name] for name in settings.tasks} | {m: x.tasks for m, x in settings.mixtures.items()}
+        runs = {name: [name] for name in settings.tasks} | {m: x.tasks for m, x in settings.shared.items()}
         for run, names in runs.items():
             for seed in settings.seeds:
                 self.evaluate(run, names, seed)
@@ -255,6 +255,14 @@ def test_cost_stands_beside_what_it_bought(full: Tree) -> None:
     assert together[2:5] == ["300", "450", "4.500"] and float(together[5]) == pytest.approx(sum(points), abs=0.11)
     assert cells(page, "shared")[2] == "300"
     assert "kwh_estimated" in page and "kwh_measured" in page and "pretraining" not in page
+
+
+def test_a_chain_costs_what_it_goes_on_from_as_well(tmp_path: Path) -> None:
+    chain = {"name": "last", "init": "pairs", "tasks": ["sts"], "sampling": "joint"}
+    first = {"name": "pairs", "init": "sst", "tasks": ["quora", "sts"], "sampling": "joint"}
+    settings = params(THREE, {}, chains=[chain, first])
+    page = Tree(tmp_path, settings, QUALITY | {"pairs": 0.6, "last": 0.6}).cost()
+    assert [cells(page, run)[2] for run in ("sst", "pairs", "last")] == ["100", "300", "400"]
 
 
 def test_what_joining_brings_and_which_answers_it_changes(full: Tree) -> None:

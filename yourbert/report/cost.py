@@ -77,7 +77,7 @@ def constant_score(gathered: Gathered, task: str) -> float:
 
 
 def _legend(gathered: Gathered) -> Iterator[str]:
-    yield "Means over seeds, of training with its evaluations; what a chain goes on from is not counted in."
+    yield "Means over seeds, of training with its evaluations; a chain counts with what it goes on from."
     yield "They differ a little each time a model is trained."
     every = [cost for costs in gathered.costs.values() for cost in costs]
     if not all(cost.measured for cost in every):

@@ -45,7 +45,10 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gathered:
-    """All that the report reads. runs: the tasks of each, own models first. training, costs: one per seed."""
+    """All that the report reads. runs: the tasks of each, own models first. training, costs: one per seed.
+
+    The costs of a chain are with those of what it goes on from.
+    """
 
     tasks: Mapping[str, Task]
     runs: Mapping[str, tuple[str, ...]]
@@ -92,11 +95,17 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
         runs=runs,
         answers=answers,
         training=training,
-        costs=costs,
+        costs={run: _whole_costs(run, costs, {chain.name: chain.init for chain in params.chains}) for run in runs},
         accounts={name: read_json(metrics / "data" / f"{name}.json") for name in params.tasks},
         pretrain=read_json(pretrained) if pretrained.is_file() else {},
         pretrain_cost=Cost.from_json(read_json(pretrain_cost)) if pretrain_cost.is_file() else Cost(),
     )
+
+
+def _whole_costs(run: str, costs: Mapping[str, list[Cost]], after: Mapping[str, str]) -> list[Cost]:
+    if run not in after:
+        return costs[run]
+    return [one + before for one, before in zip(costs[run], _whole_costs(after[run], costs, after), strict=True)]
 
 
 def _needed(
