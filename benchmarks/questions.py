@@ -2,10 +2,10 @@
 
     python -m benchmarks.questions pooling average --runs sst sts --seeds 1 2 3 4 5 --jobs 2
 
-Each question of `QUESTIONS` is a few ways to train, the first of which the others are set against. A run is a task or
-mixture of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of one thread; what has
-a record in benchmarks/results/trials is not trained again, whatever question asks for it. Prints a table, keeps the
-answers in benchmarks/results/questions.json and puts all of them into docs/findings.md (--page).
+Each question is a few ways to train (benchmarks/asked.py), the first of which the others are set against. A run is a
+task, mixture or chain of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of one
+thread; what has a record in benchmarks/results/trials is not trained again, whatever question asks for it. Prints a
+table, keeps the answers in benchmarks/results/questions.json and puts all of them into docs/findings.md (--page).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from benchmarks import machine
+from benchmarks.asked import QUESTIONS
 from benchmarks.pages import fill
 from benchmarks.results import RESULTS
 from benchmarks.trials import PURPOSE, Setup, Trial, Way, train, trial
@@ -35,134 +35,6 @@ from yourbert.settings import Params, TaskData
 from yourbert.storage import read_json, write_json
 
 OUT = RESULTS / "questions.json"
-
-
-@dataclass(frozen=True)
-class Question:
-    asks: str
-    ways: tuple[Way, ...]
-
-
-# The weight counts only where something is weighed, but names a trial; so it is told, too.
-PLAIN = Way("plain", {"consistency": "none", "consistency_weight": 1.0})
-
-
-def r_drop(weight: float) -> Way:
-    return Way(f"R-Drop, {weight:g} times", {"consistency": "dropout", "consistency_weight": weight})
-
-
-# Every row once an epoch: what a shared model of all rows is tried with; and with all pairs as two inputs.
-FLAT = {"batch_size": 32, "sampling": "proportional"}
-APART = {"encoding": "bi", **FLAT}
-STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
-
-QUESTIONS = {
-    "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
-    "shared": Question(
-        "Does a shared model lose against a model for each task?",
-        (Way("a model for each task", {}, alone=True), Way("one shared model", {})),
-    ),
-    "tricks": Question(
-        "Do the tricks that make training fast change what is learnt?",
-        (Way("all on", {}), Way("all off, fp32", {}, plain=True)),
-    ),
-    "pooling": Question(
-        "Which vector should a head read: the pooled first token or the mean of all?",
-        (Way("first token", {"pooling": "cls"}), Way("mean", {"pooling": "mean"})),
-    ),
-    "encoding": Question(
-        "Should a pair be read in one input, or each text by itself?",
-        # Each at the rate that suited it in scratch runs.
-        (
-            Way("one input", {"encoding": "cross", "lr": 1e-4}),
-            Way("two inputs, compared", {"encoding": "bi", "lr": 5e-5}),
-        ),
-    ),
-    "average": Question(
-        "Does averaging the weights of the last steps help?",
-        (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
-    ),
-    "consistency": Question(
-        "Does it help when two draws of dropout must agree (R-Drop)?",
-        (PLAIN, r_drop(4.0)),
-    ),
-    "consistency_weight": Question(
-        "How heavily should their disagreement weigh?",
-        (r_drop(1.5), r_drop(4.0), r_drop(8.0)),
-    ),
-    "adversarial": Question(
-        "Does adversarial regularisation (SMART) help?",
-        (PLAIN, Way("SMART", {"consistency": "adversarial", "consistency_weight": 1.0})),
-    ),
-    "order": Question(
-        "Does a curriculum help?",
-        (
-            Way("shuffled", {"order": "shuffled"}),
-            Way("short rows first", {"order": "short_first"}),
-            Way("easy rows first", {"order": "easy_first"}),
-        ),
-    ),
-    "sampling": Question(
-        "By which rule should a shared model meet its tasks?",
-        tuple(
-            Way(name, {"sampling": name})
-            for name in ("annealed", "proportional", "temperature", "round_robin", "joint")
-        ),
-    ),
-    "own_text": Question(
-        "Does it pay to pretrain on the task's own text?",
-        (
-            Way("as it comes", {}),
-            Way("10 epochs of it", {}, pretrain={"epochs": 10}),
-            Way("10 epochs, whole words masked", {}, pretrain={"epochs": 10, "whole_words": True}),
-        ),
-    ),
-    "further_text": Question(
-        "Does it pay to pretrain on further text of the domain?",
-        (
-            Way("as it comes", {}),
-            Way("one epoch of it", {}, pretrain={"epochs": 1}, further_text=True),
-        ),
-    ),
-    "paraphrase": Question(
-        "What serves paraphrase?",
-        (
-            Way("one input", {"encoding": "cross"}),
-            Way("two inputs, R-Drop, four epochs", {"encoding": "bi", "batch_size": 32, "epochs": 4, **STEADY}),
-        ),
-    ),
-    "balance": Question(
-        "Must a task with a small loss weigh more in a shared model?",
-        tuple(
-            Way(
-                f"sts {weight:g} times",
-                {**APART, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": weight}},
-            )
-            for weight in (1.0, 20.0)
-        ),
-    ),
-    "inputs": Question(
-        "Should a shared model read all pairs as two inputs, or quora's as one?",
-        (
-            Way("both as two", {**APART, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}),
-            Way(
-                "quora's as one",
-                {**FLAT, **PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}},
-            ),
-        ),
-    ),
-    "together": Question(
-        "The same with all rows, three epochs and R-Drop?",
-        (
-            Way("sts once", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {}}),
-            Way("sts 20 times", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}),
-        ),
-    ),
-    "tuning": Question(
-        "Whole model or last layer?",
-        (Way("whole model", {"tuning": "full"}), Way("last layer", {"tuning": "head", "lr": 1e-3})),
-    ),
-}
 
 
 def main() -> None:
@@ -175,14 +47,14 @@ def main() -> None:
         for run in given.runs
     }
     trials = [one for ways in asked.values() for of in ways.values() for one in _each(of)]
-    missing = [one for one in trials if not one.known]
-    before = [one.after for one in missing if one.after and not one.after.trained]
+    waves = _waves(trials)
     if given.child:
-        train(next(one for one in before + missing if one.place.name == given.child), params, setup)
+        train(next(one for wave in waves for one in wave if one.place.name == given.child), params, setup)
         return
     with ThreadPoolExecutor(given.jobs) as pool:
-        for wave in (before, missing):
-            for one in pool.map(_in_a_process, {one.place: one for one in wave}.values()):
+        for wave in waves:
+            missing = {one.place: one for one in wave if not (one.known and one.trained)}
+            for one in pool.map(_in_a_process, missing.values()):
                 print(one.run, one.seed, one.way.name, one.place, file=sys.stderr, flush=True)
     known = read_json(given.out) if given.out.exists() else {}
     for name in given.questions:
@@ -194,9 +66,17 @@ def main() -> None:
     fill(given.page, [section(name, known[name]) for name in QUESTIONS if name in known])
 
 
+def _waves(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """What is still to be trained; what others go on from is in an earlier list."""
+    waves = [[one for one in trials if not one.known]]
+    while before := [one.after for one in waves[0] if one.after and not one.after.trained]:
+        waves.insert(0, before)
+    return waves
+
+
 def _trials(run: str, way: Way, seeds: Sequence[int], params: Params, setup: Setup) -> dict[str, list[Trial]]:
     """For each task of a run, who answers it: one trial a seed."""
-    tasks = params.mixtures[run].tasks if run in params.mixtures else [run]
+    tasks = params.shared[run].tasks if run in params.shared else [run]
     together = {} if way.alone else {seed: trial(run, seed, way, params, setup) for seed in seeds}
     return {task: [together.get(s) or trial(task, s, way, params, setup) for s in seeds] for task in tasks}
 
@@ -225,7 +105,7 @@ def section(name: str, answered: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="+", choices=QUESTIONS, metavar="QUESTION", help=", ".join(QUESTIONS))
-    parser.add_argument("--runs", nargs="+", default=["sst", "sts"], help="tasks and mixtures of params.yaml")
+    parser.add_argument("--runs", nargs="+", default=["sst", "sts"], help="tasks, mixtures and chains of params.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--epochs", type=int, help="instead of those of params.yaml")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, a thread each")

@@ -1,9 +1,9 @@
 """One training of a question: what it is told, what must be there before it, where it is kept.
 
-A trial is a task or mixture of params.yaml, one seed and a way to train it. Its name follows from what decides its
-result, so that questions share what they have in common and nothing is trained twice. What it goes on from, an encoder
-trained on text or another run's model of the same seed, is a trial of its own. What a trial answered on dev is kept as
-a small record in the repository, so that a question can be answered over several days and machines.
+A trial is a task, mixture or chain of params.yaml, one seed and a way to train it. Its name follows from what decides
+its result, so that questions share what they have in common and nothing is trained twice. What it goes on from, an
+encoder trained on text or another run's model of the same seed, is a trial of its own. What a trial answered on dev is
+kept as a small record in the repository, so that a question can be answered over several days and machines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from benchmarks import machine
 from yourbert.errors import fail, nearest
-from yourbert.settings import Mixture, Params, Pretrain, Runtime, TaskData, Training
+from yourbert.settings import Chain, Mixture, Params, Pretrain, Runtime, TaskData, Training
 from yourbert.storage import read_json, sha256_of, write_json
 
 PURPOSE = "questions"
@@ -31,8 +31,9 @@ class Way:
     """What differs from params.yaml: keys of `Training`, of `Mixture`, and of `TaskData` for every pair of texts.
 
     plain: in fp32 without any speed trick. pretrain: keys of `Pretrain` for a pretraining on the run's own text before.
-    further_text: and on the text of --text. init: the task or mixture whose model with the same seed it goes on from.
-    alone: for a mixture, each task's own model instead.
+    further_text: and on the text of --text. alone: for a mixture or chain, each task's own model instead.
+    fresh: a chain's tasks from the weights that a mixture starts from. What it goes on from is else trained as
+    params.yaml has it.
     """
 
     name: str
@@ -40,8 +41,8 @@ class Way:
     plain: bool = False
     pretrain: Mapping[str, Any] | None = None
     further_text: bool = False
-    init: str | None = None
     alone: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,16 @@ class Trial:
 
 def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     """A trial and those before it. Raises UserError (P05, P07) for an unknown run, or where a text is missing."""
-    if run not in params.tasks and run not in params.mixtures:
-        known = [*params.tasks, *params.mixtures]
-        fail("P05", f"no task or mixture '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
+    known = [*params.tasks, *params.shared]
+    if run not in known:
+        fail("P05", f"no task, mixture or chain '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
     if way.further_text and setup.text is None:
         fail("P07", f"the way '{way.name}' needs further text", where="--text", fix="name a .txt or .txt.gz file")
     mixture, settings, data = _told(run, way, params, setup.epochs)
     runtime = params.runtime().model_copy(update={"threads": 1} | ({"precision": "fp32"} if way.plain else {}))
     after = None
-    if way.init is not None:
-        after = trial(way.init, seed, Way(way.init, {}), params, setup)
+    if isinstance(mixture, Chain) and not way.fresh:
+        after = trial(mixture.init, seed, Way(mixture.init, {}), params, setup)
     elif way.pretrain is not None:
         after = _pretraining(run, way, params, setup, data)
     facts = {
@@ -125,7 +126,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
 def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
     """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
     changes = dict(way.changes) | ({"epochs": epochs} if epochs else {})
-    mixture = params.mixtures.get(run) or Mixture(tasks=[run], sampling="proportional")
+    mixture = params.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
     own, settings, data = (
         {key: value for key, value in changes.items() if key in block.model_fields}
         for block in (Mixture, Training, TaskData)
@@ -153,8 +154,8 @@ def _pretraining(run: str, way: Way, params: Params, setup: Setup, data: dict[st
 
 
 def _facts(block: Mixture | TaskData) -> dict[str, Any]:
-    """Without what has its default, so that a key that is added later changes no name."""
-    return block.model_dump(exclude_defaults=True)
+    """What stands in no other facts, without defaults, so that a key that is added later changes no name."""
+    return block.model_dump(exclude_defaults=True, exclude={"name", "init", *Training.model_fields})
 
 
 def _places(setup: Setup, run: str, seed: int | str, facts: dict[str, Any]) -> tuple[Path, Path]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.asked import QUESTIONS
 from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
-from benchmarks.questions import QUESTIONS, section, table
+from benchmarks.questions import section, table
 from benchmarks.trials import Setup, Way, trial
 from yourbert.errors import UserError
 from yourbert.params import read_params
@@ -34,10 +35,9 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         assert settings.keys() | mixed.keys() | data.keys() == way.changes.keys()
         TaskData.model_validate(params.tasks["sts"].data.model_dump() | data)
         Training.model_validate(params.training("sst").model_dump() | settings)
-        Mixture.model_validate(params.mixtures["shared"].model_dump() | mixed)
+        Mixture.model_validate(params.shared["shared"].model_dump() | mixed)
         Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
-        assert way.init is None or way.init in {**params.tasks, **params.mixtures}
-        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.init, way.alone)))
+        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.alone, way.fresh)))
     assert len(set(seen)) == len(seen)
 
 

@@ -1,0 +1,138 @@
+"""What is asked: questions about tailoring, and for each the ways to train that answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.trials import Way
+
+
+@dataclass(frozen=True)
+class Question:
+    asks: str
+    ways: tuple[Way, ...]
+
+
+# The weight counts only where something is weighed, but names a trial; so it is told, too.
+PLAIN = Way("plain", {"consistency": "none", "consistency_weight": 1.0})
+
+
+def r_drop(weight: float) -> Way:
+    return Way(f"R-Drop, {weight:g} times", {"consistency": "dropout", "consistency_weight": weight})
+
+
+# All tasks at once from the start, every row once an epoch; and with all pairs as two inputs.
+FLAT = {"batch_size": 32, "sampling": "proportional"}
+APART = {"encoding": "bi", **FLAT}
+STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
+# Few rows of each task, of quora as many as sts has.
+SMALL = {**PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}
+
+QUESTIONS = {
+    "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
+    "shared": Question(
+        "Does a shared model lose against a model for each task?",
+        (Way("a model for each task", {}, alone=True), Way("one shared model", {})),
+    ),
+    "tricks": Question(
+        "Do the tricks that make training fast change what is learnt?",
+        (Way("all on", {}), Way("all off, fp32", {}, plain=True)),
+    ),
+    "pooling": Question(
+        "Which vector should a head read: the pooled first token or the mean of all?",
+        (Way("first token", {"pooling": "cls"}), Way("mean", {"pooling": "mean"})),
+    ),
+    "encoding": Question(
+        "Should a pair be read in one input, or each text by itself?",
+        # Each at the rate that suited it in scratch runs.
+        (
+            Way("one input", {"encoding": "cross", "lr": 1e-4}),
+            Way("two inputs, compared", {"encoding": "bi", "lr": 5e-5}),
+        ),
+    ),
+    "average": Question(
+        "Does averaging the weights of the last steps help?",
+        (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
+    ),
+    "consistency": Question(
+        "Does it help when two draws of dropout must agree (R-Drop)?",
+        (PLAIN, r_drop(4.0)),
+    ),
+    "consistency_weight": Question(
+        "How heavily should their disagreement weigh?",
+        (r_drop(1.5), r_drop(4.0), r_drop(8.0)),
+    ),
+    "adversarial": Question(
+        "Does adversarial regularisation (SMART) help?",
+        (PLAIN, Way("SMART", {"consistency": "adversarial", "consistency_weight": 1.0})),
+    ),
+    "order": Question(
+        "Does a curriculum help?",
+        (
+            Way("shuffled", {"order": "shuffled"}),
+            Way("short rows first", {"order": "short_first"}),
+            Way("easy rows first", {"order": "easy_first"}),
+        ),
+    ),
+    "sampling": Question(
+        "By which rule should a shared model meet its tasks?",
+        tuple(
+            Way(name, {**FLAT, **SMALL, "sampling": name}, fresh=True)
+            for name in ("annealed", "proportional", "temperature", "round_robin", "joint")
+        ),
+    ),
+    "own_text": Question(
+        "Does it pay to pretrain on the task's own text?",
+        (
+            Way("as it comes", {}),
+            Way("10 epochs of it", {}, pretrain={"epochs": 10}),
+            Way("10 epochs, whole words masked", {}, pretrain={"epochs": 10, "whole_words": True}),
+        ),
+    ),
+    "further_text": Question(
+        "Does it pay to pretrain on further text of the domain?",
+        (
+            Way("as it comes", {}),
+            Way("one epoch of it", {}, pretrain={"epochs": 1}, further_text=True),
+        ),
+    ),
+    "paraphrase": Question(
+        "What serves paraphrase?",
+        (
+            Way("one input", {"encoding": "cross"}),
+            Way("two inputs, R-Drop, four epochs", {"encoding": "bi", "batch_size": 32, "epochs": 4, **STEADY}),
+        ),
+    ),
+    "balance": Question(
+        "Must a task with a small loss weigh more in a shared model?",
+        tuple(
+            Way(f"sts {weight:g} times", {**APART, **SMALL, "weights": {"sts": weight}}, fresh=True)
+            for weight in (1.0, 20.0)
+        ),
+    ),
+    "inputs": Question(
+        "Should a shared model read all pairs as two inputs, or quora's as one?",
+        (
+            Way("both as two", {**APART, **SMALL}, fresh=True),
+            Way("quora's as one", {**FLAT, **SMALL}, fresh=True),
+        ),
+    ),
+    "together": Question(
+        "The same with all rows, three epochs and R-Drop?",
+        (
+            Way("sts once", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {}}, fresh=True),
+            Way("sts 20 times", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}, fresh=True),
+        ),
+    ),
+    "steps": Question(
+        "Should a shared model learn all its tasks from the start, or the pairs before the single texts?",
+        (
+            Way("all from the start", {"sampling": "annealed", "row_limit": 0}, fresh=True),
+            Way("pairs first", {}),
+        ),
+    ),
+    "tuning": Question(
+        "Whole model or last layer?",
+        (Way("whole model", {"tuning": "full"}), Way("last layer", {"tuning": "head", "lr": 1e-3})),
+    ),
+}
