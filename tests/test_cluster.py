@@ -117,7 +117,7 @@ def test_threads_left_open_follow_the_processors(project: Path) -> None:
         ("epoch=1", "YB-P01 --set epoch=1: unknown key 'epoch'; did you mean 'epochs'?"),
         ("tasks.sst.epoch=1", "unknown key 'tasks.sst.epoch'; did you mean 'epochs'?"),
         ("tasks.ssst.epochs=1", "params.yaml has no 'tasks.ssst'; did you mean 'sst'?"),
-        ("mixtures.share.epochs=1", "params.yaml has no 'mixtures.share'; did you mean 'shared'?"),
+        ("mixtures.pair.epochs=1", "params.yaml has no 'mixtures.pair'; did you mean 'pairs'?"),
         ("lr", "YB-P18 --set lr: expected key=value"),
         ("lr=[", "YB-P18 --set lr=["),
         ("~lr=1", "YB-P18"),
@@ -248,7 +248,7 @@ def test_the_guard_ends_as_its_command(ends: str, code: int) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray.exceptions", reason="needs the extra: yourbert[cluster]")
+    pytest.importorskip("ray.exceptions", reason="needs the extra cluster")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     for given in (address, "127.0.0.1:port", "no.such.host.invalid:6379"):
@@ -258,5 +258,5 @@ def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch:
 
 def test_without_ray_it_says_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"YB-X22 .*yourbert\[cluster\]"):
+    with pytest.raises(UserError, match=r"YB-X22 .*ray.*\[cluster\]"):
         next(sweep([], b"", address="local", cpus=1, gpus=0, tries=1))

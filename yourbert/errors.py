@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -73,6 +73,15 @@ class UserError(Exception):
 def fail(code: str, what: str, *, where: str = "", fix: str = "") -> NoReturn:
     """Raises a `UserError` of one problem."""
     raise UserError([Problem(code, what, where, fix)])
+
+
+@contextlib.contextmanager
+def extra(name: str, code: str = "P05", where: str = "command line") -> Iterator[None]:
+    """Around the imports of what an extra brings. Raises UserError (`code`) that names what is not there."""
+    try:
+        yield
+    except ImportError as error:
+        fail(code, f"this needs the package {error.name}", where=where, fix=f"python -m pip install -e '.[{name}]'")
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

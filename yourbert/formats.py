@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yourbert.delimited import Cells, Delimited, LikeRows, find_delimiter
-from yourbert.errors import Problem, UserError, fail, nearest, quoted
+from yourbert.errors import Problem, UserError, extra, fail, nearest, quoted
 from yourbert.sources import Lines, check_plain, check_unchanged, opened
 
 Record = tuple[int, Cells | Problem]
@@ -175,12 +175,9 @@ class ParquetTable(Table):
 
     @staticmethod
     def _file(path: Path) -> Any:
-        try:
+        with extra("parquet", "D29", str(path)):
             import pyarrow as pa
             import pyarrow.parquet as pq
-        except ImportError:
-            fail("D29", "reading parquet needs the package pyarrow", where=str(path),
-                 fix="`pip install pyarrow`, or save the table as .csv")  # fmt: skip
         try:
             return pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:

@@ -17,8 +17,7 @@ from tests.pipeline.conftest import Project, make_project
 SKIPPED = {
     "make": ".ci/run makes these",
     "less": "a person reads there",
-    "pip install": "packages are installed by the Makefile, from the lock files",
-    "python -m pip install": "the same",
+    "python -m pip install": "packages are installed by the Makefile, from the lock files",
     "dvc exp run -S corpus=": "a corpus that is fetched, or the reader's own: tests/test_corpora.py",
     "dvc plots show": "opens a browser where there is one; tests/test_offline_plots.py",
     "python -m benchmarks.": "minutes to hours; each is run by hand when its page is written",

@@ -23,7 +23,7 @@ from tests.pipeline.conftest import Project
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra: yourbert[cluster]"),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra cluster"),
 ]
 SECONDS = 600
 RATES = "lr=3e-3,1e-2,1e-4"

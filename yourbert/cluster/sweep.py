@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from yourbert.cluster.node import Job, Outcome, TryAgain, run
-from yourbert.errors import fail
+from yourbert.errors import extra, fail
 
 LOGGER = logging.getLogger("yourbert")
 LOCAL = "local"
@@ -49,10 +49,8 @@ def _connect(address: str) -> Any:
     if address == LOCAL:
         # Ray's switch for laptops: without it "localhost" is replaced by an address that others can reach.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    try:
+    with extra("cluster", "X22"):
         ray = importlib.import_module("ray")
-    except ModuleNotFoundError:
-        fail("X22", "Ray is not installed", fix="python -m pip install 'yourbert[cluster]'")
     try:
         _knock(address)
         own = {"include_dashboard": False} if address == LOCAL else {}

@@ -36,16 +36,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from yourbert.errors import fail
+    from yourbert.errors import extra, fail
     from yourbert.storage import write_text
 
     folder = Path(".dvc")
     if not folder.is_dir():
         fail("P05", "no folder .dvc here", where="command line", fix="go to the project's folder")
-    try:
+    with extra("plots"):
         import vl_convert
-    except ModuleNotFoundError:
-        fail("P05", "this needs vl-convert-python", where="command line", fix='pip install "yourbert[plots]"')
     # DVC's plots are written for the fifth Vega-Lite.
     fifth = [version for version in vl_convert.get_vegalite_versions() if version.startswith("5.")]
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", max(fifth, key=_minor))

@@ -21,15 +21,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from yourbert.errors import fail
+    from yourbert.answers import prepared
+    from yourbert.errors import extra
 
-    try:
+    with extra("serve"):
         from yourbert.serve.limits import Limits
         from yourbert.serve.run import serve
-    except ModuleNotFoundError as error:
-        fail(
-            "P05", f"serving needs the package {error.name}", where="command line", fix='pip install "yourbert[serve]"'
-        )
-    from yourbert.answers import prepared
 
     serve(options.model, options.host, options.port, prepared(runtime_of(options)), Limits())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yourbert.errors import fail
+from yourbert.errors import extra
 from yourbert.export.padded import OfPairs, Padded
 from yourbert.model import Model
 from yourbert.storage import write_json
@@ -62,15 +62,8 @@ def _write(
     free: tuple[str, ...],
 ) -> None:
     """free: the names of the leading dimensions that may be of any size."""
-    try:
+    with extra("onnx", "P17", "--to onnx"):
         import onnxscript  # noqa: F401 - torch.onnx writes with it
-    except ImportError:
-        fail(
-            "P17",
-            "writing ONNX needs the packages of the extra `onnx`",
-            where="--to onnx",
-            fix="`pip install -e .[onnx]`",
-        )
     sizes = {place: torch.export.Dim.DYNAMIC for place, _ in enumerate(free)}
     with quiet():
         program: Any = torch.onnx.export(
