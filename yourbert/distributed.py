@@ -29,8 +29,9 @@ from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[att
 
 from yourbert.errors import fail
 
-# How long a rank waits for the others. The longest that one works alone is the saving of the resume state.
-SECONDS_TO_ANSWER = 120.0
+# How long a rank waits for the others, so that all have ended two minutes after one hung. The longest that one works
+# alone is the saving of the resume state.
+SECONDS_TO_ANSWER = 100.0
 # After a collective failed: how long the others have to show that it was not they who stopped.
 SECONDS_OF_ROLL_CALL = 3.0
 BUCKET_BYTES = 8 << 20

@@ -234,6 +234,34 @@ def test_a_stage_whose_dvc_ends_saves_ends_and_goes_on_later(project: Project, n
     assert int(re.search(r"step (\d+) of", line)[1]) > 1  # type: ignore[index]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("blow", "seconds"), [(signal.SIGKILL, 30), (signal.SIGSTOP, 120)])
+def test_a_lost_rank_ends_the_stage_in_time_and_costs_nothing(project: Project, blow: int, seconds: float) -> None:
+    """With the time to answer that users have: the rank is named, and the same command ends in the same bytes."""
+    project.set_params(epochs=20, ranks=2)
+    stage, folder = (sys.executable, "-m", "stages.finetune", "sst", "11711"), project.root / "build/models/sst/11711"
+    assert project(*stage).returncode == 0
+    whole = (folder / "model.safetensors").read_bytes()
+    shutil.rmtree(folder)
+    run = project.start(*stage)
+    assert run.stderr is not None
+    assert any("epoch 2," in line for line in run.stderr), "it trains"
+    ranks = {
+        process.environ()["RANK"]: process
+        for process in psutil.Process(run.pid).children(recursive=True)
+        if "RANK" in process.environ()
+    }
+    began = time.monotonic()
+    ranks["1"].send_signal(blow)
+    said = run.stderr.read()
+    run.wait()
+    took = time.monotonic() - began
+    print(f"rank 1 met {signal.Signals(blow).name}; all ended after {took:.1f} s")
+    assert run.returncode == 9 and re.search(r"YB-X.*rank 1\b", said.splitlines()[-1]), said
+    assert took < seconds and not any(process.is_running() for process in ranks.values())
+    assert project(*stage).returncode == 0 and (folder / "model.safetensors").read_bytes() == whole
+
+
 def training(above: int) -> int | None:
     """The process below another one that trains."""
     below = psutil.Process(above).children(recursive=True)
