@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # The stages whose names match, each by a DVC of its own, $(JOBS) at a time.
-each = $(BIN)/dvc stage list --name-only | grep '$(1)' | \
+each = $(BIN)/dvc stage list --name-only | grep "$(1)" | \
     OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
     xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro --single-item
 
@@ -20,6 +20,8 @@ repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
 	$(call each,^finetune@\|^multitask@)
+	for chain in $$($(BIN)/dvc stage list --name-only | sed -n 's/^chain@\(chain[0-9]*\)-.*/\1/p' | sort -uV); do \
+	    $(call each,^chain@$$chain-) || exit 1; done
 	$(call each,^evaluate)
 endif
 	$(BIN)/dvc repro

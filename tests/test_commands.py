@@ -53,7 +53,11 @@ def known_key(key: str) -> bool:
     found: Any = PARAMS
     *parents, last = key.removeprefix("+").split(".")
     for part in parents:
-        found = found.get(part, found.get("sst") if part in MADE_UP else None)
+        found = (
+            found[int(part)]
+            if isinstance(found, list)
+            else found.get(part, found.get("sst") if part in MADE_UP else None)
+        )
         if found is None:
             return False
     return last in found or (key.startswith("+") and last in PARAMS)
@@ -65,7 +69,7 @@ def known_target(target: str) -> bool:
     if not item:
         return stage in stages or (ROOT / target).exists() or target.startswith("build/")
     run, _, seed = item.rpartition("-")
-    names = [*PARAMS["tasks"], *PARAMS["mixtures"]]
+    names = [*PARAMS["tasks"], *PARAMS["mixtures"], *(f"chain{n}" for n in range(len(PARAMS["chains"])))]
     return stage in stages and seed.isdigit() and (run in names or run.startswith(MADE_UP))
 
 

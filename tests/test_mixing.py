@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yourbert.mixing import Sampling, counted, exponent, late, plan_epoch, quotas
+from yourbert.mixing import Sampling, counted, exponent, plan_epoch, quotas
 
-RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "annealed")  # "late" plans whole runs
+RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "annealed")
 SIZES = (800, 4800, 600)
 
 
@@ -55,26 +55,12 @@ def test_a_limit_keeps_a_large_task_from_drowning_the_others() -> None:
     assert taken == {0: 50, 1: 63, 2: 38}
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 5000), st.floats(0.1, 5)), min_size=1, max_size=5),
-    st.integers(1, 6),
-)
-def test_late_reads_a_task_as_often_as_it_is_told(tasks: list[tuple[int, float]], epochs: int) -> None:
-    batches, repeats = zip(*tasks, strict=True)
-    plans = np.stack([late(batches, repeats, epoch, epochs) for epoch in range(epochs)])
-    np.testing.assert_array_equal(plans.sum(axis=0), np.rint(np.multiply(batches, repeats) * epochs))
-    assert (plans >= 0).all()
-    shares = plans / np.multiply(batches, repeats)
-    largest, smallest = np.argmax(batches), np.argmin(batches)
-    assert shares[0, largest] >= shares[0, smallest] - 1 / min(np.multiply(batches, repeats)), "small tasks come later"
-
-
 def test_temperature_lies_between_proportional_and_equal() -> None:
     assert plan("round_robin")[1] < plan("temperature")[1] < plan("proportional")[1]
 
 
 def test_one_task_is_the_same_under_every_rule() -> None:
-    for rule in (*RULES, "joint", "late"):
+    for rule in (*RULES, "joint"):
         assert plan_epoch((100,), 16, rule, 2.0, 0, 3, 5) == [(0,)] * 7
 
 

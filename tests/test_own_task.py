@@ -35,7 +35,10 @@ SETTINGS = "Other settings for one task"
 MISTAKES = "When a row is wrong"
 URLS = "Files by URL"
 # The page's models and their tasks.
-RUNS = {"trec": ["trec"], "sick-rel": ["sick-rel"], "sick-ent": ["sick-ent"], "sick": ["sick-rel", "sick-ent"]}
+RUNS = {
+    "trec": ["trec"], "sick-rel": ["sick-rel"], "sick-ent": ["sick-ent"], "sick": ["sick-rel", "sick-ent"],
+    "sick-ent-next": ["sick-ent"],
+}  # fmt: skip
 
 
 def blocks(language: str, *sections: str) -> list[str]:

@@ -84,7 +84,12 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
         ("\nlr: 0.0001", "\nlr: !!python/object/apply:os.system ['true']", "P14", "not allowed"),
         ("\nlr: 0.0001", "\nlr: &a 0.0001\nwarmup: *a", "P14", "aliases"),
         ("    - sts\n", "    - stss\n", "P05", "did you mean 'sts'"),
-        ("    sampling: annealed\n", "    sampling: annealed\n    select: quor\n", "P05", "did you mean 'quora'"),
+        (
+            "    sampling: proportional\n",
+            "    sampling: proportional\n    select: quor\n",
+            "P05",
+            "did you mean 'quora'",
+        ),
         ("kind: similarity", "kind: similarty", "P05", "did you mean 'similarity'"),
         ("      - 0\n      - 5\n", "      - 5\n      - 0\n", "P05", "range"),
     ],
@@ -150,20 +155,20 @@ def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:
     assert places["b.c.1"] == (5, 5)
 
 
-CHAIN = "chains:\n- name: next\n  init: shared\n  tasks:\n  - sts\n  sampling: proportional\n"
+CHAIN = "chains:\n- name: next\n  init: pairs\n  tasks:\n  - sts\n  sampling: proportional\n"
 
 
 def test_a_chain_is_trained_like_any_other_model(tmp_path: Path) -> None:
-    params = read_params(changed(tmp_path, "chains: []\n", CHAIN + "  lr: 0.00003\n"))
-    assert [*params.shared] == [*params.mixtures, "next"]
+    params = read_params(changed(tmp_path, "chains:\n", CHAIN + "  lr: 0.00003\n"))
+    assert [*params.shared] == [*params.mixtures, "next", "shared"]
     assert params.training("next").lr == 3e-5 and params.training("next").epochs == params.epochs
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("init: shared", "init: shard", "no model 'shard'.*shared"),
-        ("init: shared", "init: next", "'next' would start from itself"),
+        ("init: pairs", "init: pair", "no model 'pair'.*pairs"),
+        ("init: pairs", "init: next", "'next' is not above 'next'"),
         ("name: next", "name: sts", "'sts' is also the name of a task"),
         ("name: next", "name: shared", "'shared' is also the name of another"),
         ("name: next", "name: overall", "a meaning of its own"),
@@ -173,11 +178,12 @@ def test_a_chain_is_trained_like_any_other_model(tmp_path: Path) -> None:
 )
 def test_a_chain_that_cannot_be_is_refused_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in CHAIN
-    error = refusal(changed(tmp_path, "chains: []\n", CHAIN.replace(old, new)))
+    error = refusal(changed(tmp_path, "chains:\n", CHAIN.replace(old, new)))
     assert re.search(said, str(error)) and re.search(r"params.yaml:\d+:\d+", str(error))
 
 
-def test_chains_that_go_in_a_circle_are_refused(tmp_path: Path) -> None:
-    second = CHAIN.replace("chains:\n", "").replace("next", "last").replace("init: shared", "init: next")
-    error = refusal(changed(tmp_path, "chains: []\n", CHAIN.replace("init: shared", "init: last") + second))
-    assert "'next' would start from itself" in str(error) and "'last' would start from itself" in str(error)
+def test_a_chain_goes_on_from_what_stands_above_it(tmp_path: Path) -> None:
+    second = CHAIN.replace("chains:\n", "").replace("next", "last").replace("init: pairs", "init: next")
+    assert "last" in read_params(changed(tmp_path, "chains:\n", CHAIN + second)).shared
+    error = refusal(changed(tmp_path, "chains:\n", CHAIN.replace("init: pairs", "init: last") + second))
+    assert "'last' is not above 'next'" in str(error)

@@ -21,13 +21,13 @@ CALLS = {
     "tokenize": (("sst",), "yourbert.tokenize_task.tokenize_task"),
     "pretrain": ((), "yourbert.pretrain.pretrain"),
     "finetune": (("sst", "11711"), "yourbert.tailor.tailor"),
-    "multitask": (("shared", "11711"), "yourbert.tailor.tailor"),
+    "multitask": (("pairs", "11711"), "yourbert.tailor.tailor"),
     "chain": (("next", "11711"), "yourbert.tailor.tailor"),
     "evaluate": (("sst", "11711"), "yourbert.evaluate.evaluate"),
 }
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-SHIPPED["chains"] = [{"name": "next", "init": "shared", "tasks": ["sts"], "sampling": "proportional"}]
+SHIPPED["chains"] = [{"name": "next", "init": "pairs", "tasks": ["sts"], "sampling": "proportional"}]
 OTHER: dict[str, Any] = {
     "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "cls", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
@@ -40,7 +40,7 @@ def changes() -> list[str]:
     blocks = ("tasks", "mixtures", "chains", "seeds", "pretrain", "evaluate", "report")
     inside = [
         *("tasks.sst.data.max_length", "tasks.sst.data.label", "tasks.quora.data.max_length"),
-        *("mixtures.shared.sampling", "pretrain.lr", "pretrain.mask_rate", "evaluate.bootstrap", "report.alpha"),
+        *("mixtures.pairs.sampling", "pretrain.lr", "pretrain.mask_rate", "evaluate.bootstrap", "report.alpha"),
     ]
     return [*(key for key in SHIPPED if key not in blocks), *inside]
 
@@ -86,7 +86,7 @@ def captured(stage: str, given: Params, monkeypatch: pytest.MonkeyPatch) -> obje
 
 
 def declared(stage: str) -> list[str]:
-    return [key.replace("${item.task}", "sst").replace("${item.mixture}", "shared") for key in STAGES[stage]["params"]]
+    return [key.replace("${item.task}", "sst").replace("${item.mixture}", "pairs") for key in STAGES[stage]["params"]]
 
 
 @pytest.mark.parametrize("stage", CALLS)

@@ -53,7 +53,7 @@ except SystemExit as end:
         (("finetune", TASKS[0], "one"), "the seed 'one' is not a whole number"),
         (("finetune", TASKS[0], str(2**32)), "is not a whole number from 0 to 4294967295"),
         (("finetune", "quorra", "1"), "did you mean 'quora'?"),
-        (("multitask", TASKS[0], "1"), "is not a mixture of params.yaml (there are shared)"),
+        (("multitask", TASKS[0], "1"), "is not a mixture of params.yaml (there are pairs)"),
         (("evaluate", "nothing", "1"), "is not a task, mixture or chain of params.yaml"),
         (("tokenize", "no\nthing"), r"'no\nthing' is not a task"),
         (("report", "x"), "unrecognized arguments: x"),

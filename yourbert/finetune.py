@@ -102,7 +102,6 @@ class TaskLearner:
                 len(self._schedules),
                 self.settings.epochs,
                 self.seed,
-                [self.mixture.repeats.get(name, 1.0) for name in self.names],
             )
             self._schedules.append([[self._next(self.names[index]) for index in tasks] for tasks in plan])
         return self._schedules[epoch]

@@ -1,12 +1,10 @@
 """Which task, or tasks, each optimizer step learns from.
 
 An epoch of a mixture reads as many rows as its tasks have together, whatever the rule; the rule decides the shares.
-A limit on the rows that a task counts for keeps one large task from drowning the others. Under "late" a task's rows are
-read as often as it needs, whatever their number: a small task overfits when it is read too often, and forgets nothing
-that it learns last.
+A limit on the rows that a task counts for keeps one large task from drowning the others.
 References: the joint rule is the study's summed loss; annealing follows Stickland and Murray (2019), "BERT and PALs";
 the limit is that of Raffel et al. (2020), section 3.5.2, "examples-proportional mixing".
-Shapes: K tasks, N epochs.
+Shapes: K tasks.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy.typing as npt
 
 from yourbert.seeding import rng_for
 
-Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed", "late"]
+Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 ANNEALED_BY = 0.8
 Step = tuple[int, ...]
 
@@ -33,7 +31,7 @@ def exponent(sampling: Sampling, temperature: float, epoch: int, epochs: int) ->
             return 1.0
         case "temperature":
             return 1.0 / temperature
-        case "annealed" | "late":
+        case "annealed":
             return 1.0 - ANNEALED_BY * epoch / max(1, epochs - 1)
 
 
@@ -52,17 +50,6 @@ def counted(rows_K: Sequence[int], limit: int) -> list[int]:
     return [min(rows, limit) if limit else rows for rows in rows_K]
 
 
-def late(batches_K: Sequence[int], repeats_K: Sequence[float], epoch: int, epochs: int) -> npt.NDArray[np.int64]:
-    """Steps for each task in an epoch: over all epochs its batches `epochs` times `repeats`, small tasks later."""
-    exponents_N = [exponent("late", 1.0, e, epochs) for e in range(epochs)]
-    powers_NK = np.stack([np.asarray(batches_K, dtype=np.float64) ** a for a in exponents_N])
-    shares_NK = powers_NK / powers_NK.sum(axis=1, keepdims=True)
-    done_NK = np.cumsum(shares_NK / shares_NK.sum(axis=0), axis=0)
-    until_NK = np.rint(done_NK * np.multiply(batches_K, repeats_K) * epochs).astype(np.int64)
-    steps_K: npt.NDArray[np.int64] = np.diff(until_NK, axis=0, prepend=0)[epoch]
-    return steps_K
-
-
 def plan_epoch(
     rows_K: Sequence[int],
     batch_size: int,
@@ -71,21 +58,18 @@ def plan_epoch(
     epoch: int,
     epochs: int,
     seed: int,
-    repeats_K: Sequence[float] = (),
 ) -> list[Step]:
     """The tasks (indices) of each step of an epoch, counted from 0; "joint" names all of them in every step."""
     tasks = range(len(rows_K))
     if sampling == "joint":
         return [tuple(tasks)] * -(-sum(rows_K) // (batch_size * len(rows_K)))
     # Rounded up per task, so that a proportional epoch reads every row exactly once.
-    batches_K = [-(-rows // batch_size) for rows in rows_K]
-    steps = sum(batches_K)
+    steps = sum(-(-rows // batch_size) for rows in rows_K)
     if sampling == "round_robin":
         return [(step % len(rows_K),) for step in range(steps)]
-    if sampling == "late":
-        counts_K = late(batches_K, repeats_K or [1.0] * len(rows_K), epoch, epochs)
-    else:
-        counts_K = quotas(batches_K, exponent(sampling, temperature, epoch, epochs), steps)
+    counts_K = quotas(
+        [-(-rows // batch_size) for rows in rows_K], exponent(sampling, temperature, epoch, epochs), steps
+    )
     order = np.repeat(tasks, counts_K)
     rng_for(seed, "mixing", epoch).shuffle(order)
     return [(int(task),) for task in order]

@@ -74,12 +74,9 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     for task in mixture.tasks:
         if task not in params.tasks:
             yield ".tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){nearest(task, params.tasks)}"
-    for key, of in (("weights", mixture.weights), ("repeats", mixture.repeats)):
-        for task in of:
-            if task not in mixture.tasks:
-                yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
-    if mixture.repeats and mixture.sampling != "late":
-        yield ".repeats", f"they count under `sampling: late` alone, not under {mixture.sampling}"
+    for task in mixture.weights:
+        if task not in mixture.tasks:
+            yield ".weights", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
     if mixture.select not in ("mean", *mixture.tasks):
         known = ["mean", *mixture.tasks]
         what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"
@@ -90,18 +87,8 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
             yield ".name", f"'{name}' is also the name of another mixture or chain"
         if mixture.init not in names:
             yield ".init", f"no model '{mixture.init}' (there are {', '.join(names)}){nearest(mixture.init, names)}"
-        elif _returns(mixture, params):
-            yield ".init", f"'{name}' would start from itself"
-
-
-def _returns(chain: Chain, params: Params) -> bool:
-    """Whether following `init` from a chain leads back to it."""
-    after = {one.name: one.init for one in params.chains}
-    seen, at = {chain.name}, chain.init
-    while at in after and at not in seen:
-        seen.add(at)
-        at = after[at]
-    return at == chain.name
+        elif mixture.init in names[names.index(name) :]:
+            yield ".init", f"'{mixture.init}' is not above '{name}', as what a chain goes on from must be"
 
 
 def places_of(params: Params) -> list[tuple[str, str]]:

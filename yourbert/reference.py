@@ -29,8 +29,8 @@ BLOCKS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("at the top, and under a task, mixture or chain for it alone", Training, ""),
     ("at the top: where to compute", Runtime, ""),
     ("`tasks.<name>.data`", TaskData, "tasks.sst.data"),
-    ("`mixtures.<name>`", Mixture, "mixtures.shared"),
-    ("`chains`, a list", Chain, ""),
+    ("`mixtures.<name>`", Mixture, "mixtures.pairs"),
+    ("`chains`, a list", Chain, "chains.0"),
     ("`pretrain`", Pretrain, "pretrain"),
     ("`evaluate`", Evaluate, "evaluate"),
     ("`report`", Report, "report"),
@@ -114,7 +114,7 @@ def page(shipped: dict[str, Value]) -> str:
     for where, block, place in BLOCKS:
         here: Value = shipped
         for key in filter(None, place.split(".")):
-            here = here.get(key) if isinstance(here, dict) else None
+            here = here[int(key)] if isinstance(here, list) else here.get(key) if isinstance(here, dict) else None
         inherited = set(Mixture.model_fields) if block is Chain else set()
         lines = [line for line in rows(block, here) if line[0].strip("`") not in inherited]
         blocks += [f"## {where[0].upper()}{where[1:]}" if where[0] != "`" else f"## {where}"]

@@ -18,7 +18,7 @@ LabelText = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, 
 OnBadRow = Literal["error", "drop"]
 OnOverlap = Literal["warn", "error"]
 Precision = Literal["auto", "fp32", "bf16"]
-Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed", "late"]
+Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 
 
 class Block(BaseModel):
@@ -148,18 +148,16 @@ class Mixture(Overriding):
 
     tasks: their names. sampling: "joint" takes a batch of every task each step and sums their losses; the others take
     one task a step, in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards
-    equal shares; "late" reads every task's rows once for each epoch, or `repeats` times, those of small tasks mostly in
-    the last epochs. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of
-    one task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
-    repeats: of "late", 1 for tasks not named. weights: a task's factor in the loss, 1 where absent. select: whose dev
-    score chooses the epoch to keep, "mean" (over all tasks, each on 0..1) or that of one task.
+    equal shares. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of one
+    task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
+    weights: a task's factor in the loss, 1 where absent. select: whose dev score chooses the epoch to keep, "mean"
+    (over all tasks, each on 0..1) or that of one task.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]
     sampling: Sampling
     temperature: Annotated[float, Field(ge=1)] = 2.0
     row_limit: Annotated[int, Field(ge=0)] = 0
-    repeats: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
     select: str = "mean"
 
@@ -167,7 +165,7 @@ class Mixture(Overriding):
 class Chain(Mixture):
     """A model that goes on from another: with its encoder, and its heads of the same tasks.
 
-    name: of the new model. init: the task, mixture or chain whose model with the same seed it starts from.
+    name: of the new model. init: the task, mixture or chain above it whose model with the same seed it starts from.
     """
 
     name: Name

@@ -46,7 +46,7 @@ def tailor(
         "run": name,
         "seed": seed,
         "training": settings.model_dump(),
-        "mixture": {key: getattr(mixture, key) for key in Mixture.model_fields},
+        "mixture": mixture.model_dump(include={"tasks", "sampling", "temperature", "row_limit", "weights", "select"}),
         "encoder": folder_hash(encoder),
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
         "machine": machine.facts(),

@@ -39,7 +39,7 @@ REFUSED = (
         for value in ("-1", "0", ".nan", ".inf", "true", "2")
     ),
     Fault("P05", edit("      kind: similarity", "      kind: similarty"), "P05", "did you mean 'similarity'"),
-    Fault("P05", edit("sampling: annealed", "sampling: anealed"), "P05", "did you mean 'annealed'"),
+    Fault("P05", edit("sampling: proportional", "sampling: proportinal"), "P05", "did you mean 'proportional'"),
     Fault("P05", edit("    - sts\n", "    - stss\n"), "P05", "no task 'stss'.*did you mean 'sts'"),
     *(Fault("P06", edit(DROPOUT, f"\ndropout: {value}"), "P04", "'dropout' is") for value in ("1.5", "-0.1", "1.0")),
     *(Fault("P07", edit(BATCH, f"\nbatch_size: {value}"), "P04", "'batch_size' is") for value in ("0", "-1", "2.5")),
@@ -67,7 +67,6 @@ REFUSED = (
     Fault("P15", edit("train: ids-sst-train.csv", "train: ~/sst.csv"), "P15", "does not name a file of the corpus"),
     Fault("P16", edit("sts: 20.0", "sts: -1"), "P04", "weights"),
     Fault("P16", edit("sts: 20.0", "sts: 0"), "P04", "weights"),
-    Fault("P16", edit("row_limit: 16000", "repeats: {sts: 2}"), "P05", "sampling: late"),
     Fault(
         "P16",
         edit("sts: 20.0", "cfimdb: 2"),

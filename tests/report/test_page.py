@@ -65,9 +65,9 @@ def made(folder: Path, texts: list[str], marks: list[str]) -> str:
     """The page of a small project whose dev texts are these, in turn, and whose ids end in the marks."""
     project = Project(folder)
     params = yaml.safe_load(project.params.read_text())
-    params |= {"seeds": [1], "precision": "fp32", "epochs": 1, "mixtures": {"shared": {**params["mixtures"]["shared"]}}}
+    params |= {"seeds": [1], "precision": "fp32", "epochs": 1, "chains": []}
+    params["mixtures"] = {"shared": {"tasks": ["sst", "sts"], "sampling": "annealed"}}
     params["tasks"] = {name: {**params["tasks"][name], "epochs": None} for name in ("sst", "sts")}
-    params["mixtures"]["shared"]["tasks"] = ["sst", "sts"]
     params["evaluate"] |= {"bootstrap": 100}
     params["report"] |= {"permutations": 100}
     project.params.write_text(yaml.safe_dump(params, sort_keys=False))
