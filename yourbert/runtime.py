@@ -140,6 +140,14 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def release_memory() -> None:
+    """Gives memory that nothing uses back to the system, for a process that runs for long (glibc alone)."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
 def _keep_memory() -> None:
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

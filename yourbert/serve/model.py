@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +13,15 @@ from yourbert.errors import UserError
 from yourbert.explain import Explainer
 from yourbert.model_folder import in_fp32, load_model
 from yourbert.predict import TOKENS_PER_BATCH, predict_texts
-from yourbert.runtime import Machine
+from yourbert.runtime import Machine, release_memory
 from yourbert.serve.queue import ROWS_AT_ONCE, Row
 from yourbert.storage import MANIFEST, check_manifest, sha256_of
 from yourbert.tasks import Task
 from yourbert.tokenizer import Tokenizer
+
+
+# Batches come in ever other sizes, whose blocks leave holes between them: given back now and then, they do not add up.
+SECONDS_KEPT = 10.0
 
 
 class Served:
@@ -33,10 +38,14 @@ class Served:
         model, exact = in_fp32(folder, machine, self.model)
         self.explainers = {name: Explainer(model, task, self.tokenizer, exact) for name, task in self.tasks.items()}
         self._seen = self._signature()
+        self._release_at = 0.0
         self._warm()
 
     def predict(self, name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """For each row what `yourbert predict` says of it, and whether a text of it was cut at the task's length."""
+        if time.monotonic() > self._release_at:
+            release_memory()
+            self._release_at = time.monotonic() + SECONDS_KEPT
         task: Task = self.tasks[name]
         outputs, cut_S = predict_texts(self.model, task, self.tokenizer, rows, self.machine)
         cut_R: list[bool] = cut_S.reshape(len(rows), -1).max(axis=1).tolist()
