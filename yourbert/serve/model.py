@@ -19,7 +19,6 @@ from yourbert.storage import MANIFEST, check_manifest, sha256_of
 from yourbert.tasks import Task
 from yourbert.tokenizer import Tokenizer
 
-
 # Batches come in ever other sizes, whose blocks leave holes between them: given back now and then, they do not add up.
 SECONDS_KEPT = 10.0
 
