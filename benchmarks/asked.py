@@ -100,6 +100,7 @@ QUESTIONS = {
         "What serves paraphrase?",
         (
             Way("one input", {"encoding": "cross"}),
+            Way("one input, R-Drop, three epochs", {"encoding": "cross", "batch_size": 32, "epochs": 3, **STEADY}),
             Way("two inputs, R-Drop, four epochs", {"encoding": "bi", "batch_size": 32, "epochs": 4, **STEADY}),
         ),
     ),
