@@ -53,6 +53,7 @@ def main() -> None:
         return
     with ThreadPoolExecutor(given.jobs) as pool:
         for wave in waves:
+            # What is asked for may also be what another goes on from, and so stand in two lists.
             missing = {one.place: one for one in wave if not (one.known and one.trained)}
             for one in pool.map(_in_a_process, missing.values()):
                 print(one.run, one.seed, one.way.name, one.place, file=sys.stderr, flush=True)

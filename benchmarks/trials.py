@@ -101,7 +101,7 @@ class Trial:
 
 
 def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
-    """A trial and those before it. Raises UserError (P05, P07) for an unknown run, or where a text is missing."""
+    """A trial and those before it. Raises UserError (P05, P07): a run unknown or impossible, a missing text."""
     known = [*params.tasks, *params.shared]
     if run not in known:
         fail("P05", f"no task, mixture or chain '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
@@ -111,6 +111,9 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     runtime = params.runtime().model_copy(update={"threads": 1} | ({"precision": "fp32"} if way.plain else {}))
     after = None
     if isinstance(mixture, Chain) and not way.fresh:
+        if way.pretrain is not None:
+            what = f"'{run}' goes on from '{mixture.init}', so the way '{way.name}' has no base to pretrain"
+            fail("P05", what, where="--runs", fix="ask it of a task or a mixture")
         after = trial(mixture.init, seed, Way(mixture.init, {}), params, setup)
     elif way.pretrain is not None:
         after = _pretraining(run, way, params, setup, data)
