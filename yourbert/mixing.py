@@ -64,12 +64,11 @@ def plan_epoch(
     if sampling == "joint":
         return [tuple(tasks)] * -(-sum(rows_K) // (batch_size * len(rows_K)))
     # Rounded up per task, so that a proportional epoch reads every row exactly once.
-    steps = sum(-(-rows // batch_size) for rows in rows_K)
+    batches_K = [-(-rows // batch_size) for rows in rows_K]
+    steps = sum(batches_K)
     if sampling == "round_robin":
         return [(step % len(rows_K),) for step in range(steps)]
-    counts_K = quotas(
-        [-(-rows // batch_size) for rows in rows_K], exponent(sampling, temperature, epoch, epochs), steps
-    )
+    counts_K = quotas(batches_K, exponent(sampling, temperature, epoch, epochs), steps)
     order = np.repeat(tasks, counts_K)
     rng_for(seed, "mixing", epoch).shuffle(order)
     return [(int(task),) for task in order]

@@ -85,9 +85,11 @@ def open_tokens(folder: Path) -> TaskTokens:
 
 
 def open_tokens_for(folder: Path, encoder: Path) -> TaskTokens:
-    """Opens tokens for an encoder folder. Raises UserError (C05) when they were made with another vocabulary."""
-    opened = open_tokens(folder)
-    if opened.vocabulary_sha256 != sha256_of(encoder / "vocab.txt"):
+    """Opens tokens for an encoder folder. Raises UserError: C01 without that, C05 where its vocabulary is another."""
+    opened, vocabulary = open_tokens(folder), encoder / "vocab.txt"
+    if not vocabulary.is_file():
+        fail("C01", "the file is missing", where=str(vocabulary), fix="run `dvc repro` to make it")
+    if opened.vocabulary_sha256 != sha256_of(vocabulary):
         fail("C05", "these tokens were made with another vocabulary", where=str(folder), fix="run `dvc repro`")
     return opened
 

@@ -6,6 +6,7 @@ The choice follows from what the processor reports, never from a timing, so that
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -142,19 +143,18 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
 
 def release_memory() -> None:
     """Gives memory that nothing uses back to the system, for a process that runs for long (glibc alone)."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return
+    _tell_glibc("malloc_trim", 0)
 
 
 def _keep_memory() -> None:
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(M_MMAP_THRESHOLD, KEEP_BYTES)
-    mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+    _tell_glibc("mallopt", M_MMAP_THRESHOLD, KEEP_BYTES)
+    _tell_glibc("mallopt", M_TRIM_THRESHOLD, KEEP_BYTES)
+
+
+def _tell_glibc(function: str, *numbers: int) -> None:
+    """Calls one of its functions; elsewhere nothing happens."""
+    with suppress(OSError, AttributeError):
+        getattr(ctypes.CDLL("libc.so.6"), function)(*numbers)
 
 
 def _route_matmul() -> None:

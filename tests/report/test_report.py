@@ -157,6 +157,19 @@ def test_the_answer_comes_first_with_the_right_verdicts(full: Tree) -> None:
     assert answer.startswith("**shared**, one model for sst, quora and sts, is ")
 
 
+def test_a_lead_that_no_digit_shows_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = answers
+
+    def alike(task: Task, labels_R: Array, quality: float, seed: list[int]) -> Array:
+        """A thousandth apart from model to model, whose names differ in length."""
+        return np.clip(drawn(task, labels_R, quality, seed[:1]) + 1e-3 * np.sin(np.arange(ROWS) * len(seed)), 0, 5)
+
+    monkeypatch.setattr(f"{__name__}.answers", alike)
+    text, summary = Tree(tmp_path, params(["sts"], {"shared": ["sts"]}), QUALITY).report()
+    assert 0 < abs(summary["comparisons"]["sts"]["shared"]["difference"]) < 0.0005
+    assert "score the same, pearson 0." in text.split("**sts**")[1]
+
+
 def test_the_table_has_tasks_by_tailorings(full: Tree) -> None:
     dev = section(full.report()[0], "Dev scores")
     assert cells(dev, "task") == ["task", "score", "own model", "shared", "shared vs own"]

@@ -63,7 +63,7 @@ def _lead(task: str, best: str, other: str, top: str, cells: dict[str, Cell], ma
     gap = number(cells[best].mean - cells[other].mean)
     if match is None:
         return f"highest with {first}, {top}; {second} is {gap} lower (not compared)."
-    if match.comparison.difference == 0:
+    if match.verdict == "no real change" and gap == number(0.0):
         return f"{first} and {second} score the same, {top}."
     if match.verdict == "no real change":
         return f"highest with {first}, {top}, but the lead of {gap} over {second} is not real ({p_value(match.p)})."

@@ -90,12 +90,13 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
                 rows = [predictions / run / str(seed) / f"{name}-{split}.csv" for seed in params.seeds]
                 answers[name, split, run] = _answers(tasks[name], blocks, rows)
     _same_rows(answers)
+    after = {chain.name: chain.init for chain in params.chains}
     return Gathered(
         tasks=tasks,
         runs=runs,
         answers=answers,
         training=training,
-        costs={run: _whole_costs(run, costs, {chain.name: chain.init for chain in params.chains}) for run in runs},
+        costs={run: _whole_costs(run, costs, after) for run in runs},
         accounts={name: read_json(metrics / "data" / f"{name}.json") for name in params.tasks},
         pretrain=read_json(pretrained) if pretrained.is_file() else {},
         pretrain_cost=Cost.from_json(read_json(pretrain_cost)) if pretrain_cost.is_file() else Cost(),
