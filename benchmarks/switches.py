@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from yourbert import attention, dropout, optim, runtime
 from yourbert.attention import Kernel, Layout, Packed
-from yourbert.encoder import Embeddings, Encoder, Pooling
+from yourbert.encoder import Embeddings, Encoder
 from yourbert.optim import adamw
+from yourbert.tasks import Pooling
 
 
 @contextmanager

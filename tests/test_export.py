@@ -16,7 +16,6 @@ from tests import tiny
 from tests.test_answers import TASKS
 from tests.test_tokenizer import write_base
 from yourbert.batching import gather
-from yourbert.encoder import Pooling
 from yourbert.errors import UserError
 from yourbert.export.export import export
 from yourbert.export.onnx_graphs import quantize
@@ -28,6 +27,7 @@ from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime
 from yourbert.storage import read_json, write_json
+from yourbert.tasks import Pooling
 from yourbert.tokenizer import Tokenizer
 
 TEXTS = ["good film", "was very bad, notgoodly", "a b c d e f g h a b c d e f g h a b", "\u4e2d !", "film"]
@@ -47,11 +47,12 @@ def machine() -> Machine:
     return MACHINE
 
 
-def made(place: Path, pooling: Pooling) -> Path:
+def made(place: Path, pooling: Pooling, poolings: dict[str, Pooling] | None = None) -> Path:
     """A model with every kind of head, whose answers differ from row to row."""
     base, rng = write_base(place / "base"), torch.Generator().manual_seed(2)
     size = len((base / "vocab.txt").read_text(encoding="utf-8").splitlines())
-    model = Model(random_encoder(replace(tiny.CONFIG, vocab_size=size), rng), TASKS.values(), pooling, 0.0, rng)
+    encoder = random_encoder(replace(tiny.CONFIG, vocab_size=size), rng)
+    model = Model(encoder, TASKS.values(), pooling, 0.0, rng, poolings)
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.mul_(20 if parameter.ndim > 1 else 1)
@@ -71,6 +72,12 @@ def cls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("cls"), "cls")
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pair in one input reads the first token, the other tasks the mean."""
+    return made(tmp_path_factory.mktemp("both"), "mean", {"same": "cls"})
+
+
 def rows(name: str) -> list[Sequence[str]]:
     return [[text] for text in TEXTS] if not TASKS[name].pair else list(PAIRS)
 
@@ -87,16 +94,19 @@ def logits(folder: Path, name: str, machine: Machine) -> Any:
         return model(name, to_device(gather(split, np.arange(len(split))), machine), None).numpy()
 
 
-@pytest.mark.parametrize("name", ["mood", "same"])
-def test_in_transformers(cls: Path, name: str, machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("reads", "name"), [("cls", "mood"), ("cls", "same"), ("both", "same")])
+def test_in_transformers(
+    request: pytest.FixtureRequest, reads: str, name: str, machine: Machine, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers")
-    export(cls, tmp_path / "out", "transformers", name, False, machine, tmp_path, tmp_path)
+    folder = request.getfixturevalue(reads)
+    export(folder, tmp_path / "out", "transformers", name, False, machine, tmp_path, tmp_path)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     texts = list(zip(*rows(name), strict=True))
     read = tokenizer(*map(list, texts), return_tensors="pt", padding=True, truncation=True)
     with torch.no_grad():
-        np.testing.assert_allclose(model(**read).logits.numpy(), logits(cls, name, machine), **CLOSE)
+        np.testing.assert_allclose(model(**read).logits.numpy(), logits(folder, name, machine), **CLOSE)
     assert [model.config.id2label[number] for number in range(len(TASKS[name].labels))] == [*TASKS[name].labels]
 
 
@@ -114,7 +124,7 @@ def test_in_sentence_transformers(mean: Path, machine: Machine, tmp_path: Path) 
     np.testing.assert_allclose(model.encode(TEXTS), logits(mean, "mood", machine), **CLOSE)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "both"])
 def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine, tmp_path: Path) -> None:
     """All tasks of one graph, in a padded batch; those that compare two texts by a graph of their own."""
     runtime = pytest.importorskip("onnxruntime")
@@ -135,7 +145,7 @@ def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine,
     np.testing.assert_allclose(run(TEXTS)[about["mood"]["output"]], ours(folder, "mood", machine), **CLOSE)
     first, second = ([pair[side] for pair in PAIRS] for side in (0, 1))
     np.testing.assert_allclose(run(first, second)[about["same"]["output"]], ours(folder, "same", machine), **CLOSE)
-    vectors = [run(texts)["text_vector"] for texts in (first, second)]
+    vectors = [run(texts)[about["sim"]["reads"]] for texts in (first, second)]
     pair = runtime.InferenceSession(tmp_path / "out" / about["sim"]["graph"])
     (said,) = pair.run(None, {"first": vectors[0], "second": vectors[1]})
     np.testing.assert_allclose(said, ours(folder, "sim", machine), **CLOSE)

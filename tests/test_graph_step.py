@@ -63,10 +63,11 @@ def run_of(learner: TaskLearner) -> Run:
 def test_step_for_step_the_losses_are_those_of_one_by_one(
     sampling: str, pooling: str, clip: float, consistency: str
 ) -> None:
-    """Three kinds of tasks, with a factor or class weights, over two epochs with their last batches."""
+    """Three kinds of tasks, with a factor, class weights or a pooling of its own, over two epochs to the last batch."""
     changes = {"pooling": pooling, "clip": clip, "class_weights": "balanced", "consistency": consistency}
     settings = STILL.model_copy(update=changes)
-    learners = [learner_of(settings, 3, sampling=sampling, weights={"sim": 2.0}) for _ in range(2)]
+    mixture = {"sampling": sampling, "weights": {"sim": 2.0}, "poolings": {"sim": "mean"}}
+    learners = [learner_of(settings, 3, **mixture) for _ in range(2)]
     runs = [run_of(learner) for learner in learners]
     one_by_one, whole = OneByOne(runs[0]), GraphStep(learners[1], runs[1], graphs=False)
     step = 0

@@ -127,13 +127,25 @@ def test_the_model_is_encoder_then_pooling_then_head(task: Task) -> None:
     encoder = model.encoder
     pooled = encoder.pool_cls(encoder(batch, None), batch)
     torch.testing.assert_close(scores, model.head(task.name)(pooled, None), atol=1e-6, rtol=0)
-    torch.testing.assert_close(scores, model.scores_of_features(task.name, model.features(batch), None))
+    torch.testing.assert_close(scores, model.scores_of_features(task.name, model.features(task.name, batch), None))
+
+
+def test_a_task_may_have_a_pooling_of_its_own() -> None:
+    batch = pack(draw_texts([3, 9, 40, 7], SMALL.vocab_size))
+    first, other = TASKS[0].name, TASKS[1].name
+    encoder, rng = wide_awake(SMALL, dropout=0.0).eval(), torch.Generator().manual_seed(2)
+    model = Model(encoder, TASKS, "cls", 0.0, rng, {first: "mean"}).eval()
+    hidden_TE = encoder(batch, None)
+    for name, pooled_SE in ((first, encoder.pool_mean(hidden_TE, batch)), (other, encoder.pool_cls(hidden_TE, batch))):
+        torch.testing.assert_close(model.features(name, batch), pooled_SE)
+        torch.testing.assert_close(model(name, batch, None), model.head(name)(pooled_SE, None))
 
 
 def test_features_know_no_dropout_and_leave_the_mode_alone() -> None:
     model, batch = build_model().train(), pack(draw_texts([3, 9], SMALL.vocab_size))
-    features = model.features(batch)
-    assert torch.equal(features, model.features(batch)) and not features.requires_grad
+    name = TASKS[0].name
+    features = model.features(name, batch)
+    assert torch.equal(features, model.features(name, batch)) and not features.requires_grad
     assert model.training and model.encoder.training
 
 

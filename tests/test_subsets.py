@@ -26,11 +26,12 @@ def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) 
     assert new == ["sst-quora", "sst-sts", "sst-quora-sts"] and there == ["pairs"]
     after = read_params(path)
     assert set(after.mixtures) == {"pairs", *new}
-    others = {"tasks", "weights"}
+    others = {"tasks", "weights", "poolings"}
     for name in new:
         assert after.mixtures[name].tasks == name.split("-")
         assert after.mixtures[name].model_dump(exclude=others) == after.mixtures["pairs"].model_dump(exclude=others)
         assert after.mixtures[name].weights == ({"sts": 20.0} if "sts" in name.split("-") else {})
+        assert after.mixtures[name].poolings == ({"quora": "cls"} if "quora" in name.split("-") else {})
         assert after.training(name) == before.training("pairs")
     comments = [line for line in SHIPPED.read_text().splitlines() if line.lstrip().startswith("#")]
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments

@@ -106,7 +106,8 @@ def learner(
     encoder = random_encoder(CONFIG, torch.Generator().manual_seed(seed), settings.dropout)
     names = [t.task.name for t in tasks]
     heads_rng = torch.Generator().manual_seed(seed)
-    model = Model(encoder, [t.task for t in tasks], settings.pooling, settings.head_dropout, heads_rng)
-    settle(model, machine)
     mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
+    described = [t.task for t in tasks]
+    model = Model(encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings)
+    settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from yourbert.attention import Kernel, Layout, Packed, attend
 from yourbert.dropout import dropout, keep_mask
 from yourbert.errors import Problem, UserError, nearest
-
-Pooling = Literal["cls", "mean"]
+from yourbert.tasks import Pooling
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

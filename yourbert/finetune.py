@@ -63,7 +63,7 @@ class TaskLearner:
             model.encoder.requires_grad_(False)
             model.eval()
             read = [(name, split) for name in self.names for split in WITH_LABELS]
-            self.features = {(n, s): features_of(model, tokens[n].splits[s], machine) for n, s in read}
+            self.features = {(n, s): features_of(model, n, tokens[n].splits[s], machine) for n, s in read}
 
     def steps(self, epoch: int) -> int:
         return len(self.schedule(epoch))
@@ -172,7 +172,7 @@ class TaskLearner:
             return None
         if self.settings.order == "short_first":
             return row_lengths(split)
-        features_SE = features_of(self.model.eval(), split, self.machine)
+        features_SE = features_of(self.model.eval(), tokens.task.name, split, self.machine)
         assert split.labels is not None, "a train split has labels"
         return probe_errors(tokens.task, features_SE.reshape(len(split), -1).cpu().numpy(), split.labels)
 

@@ -160,7 +160,7 @@ class GraphStep:
         facts = learner.tokens[task].task
         read_B = rows_B[:, None].expand(-1, learner.looks).flatten()
         batch = self.resident[task].gather(read_B, bucket)
-        pooled_SE = model.encoder.pooled(batch.packed, self.rng, model.pooling)
+        pooled_SE = model.pooled(task, batch.packed, self.rng)
         read_SE = pooled_SE[: len(read_B) * facts.sequences_per_row]
         scores_BC = model.scores_of_features(task, read_SE, self.rng)
         total = learner.loss(task, scores_BC, batch.labels_B, batch.real_B)

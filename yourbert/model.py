@@ -1,4 +1,4 @@
-"""The whole model: one encoder, one pooling, a head per task.
+"""The whole model: one encoder, and for each task a pooling and a head.
 
 A single-task model is one with one head. Over a frozen encoder `features` are computed once and only heads
 run.
@@ -8,16 +8,16 @@ Shapes: S sequences, E hidden width, B rows, C scores per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from yourbert.attention import Packed
-from yourbert.encoder import Encoder, Pooling
+from yourbert.encoder import Encoder
 from yourbert.heads import Head, build_head
-from yourbert.tasks import Task
+from yourbert.tasks import Pooling, Task
 
 
 class Heads(nn.ModuleDict):
@@ -39,7 +39,10 @@ class Heads(nn.ModuleDict):
 
 
 class Model(nn.Module):
-    """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`."""
+    """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`.
+
+    pooling: what the heads read; poolings: what those of some tasks read instead.
+    """
 
     def __init__(
         self,
@@ -48,12 +51,13 @@ class Model(nn.Module):
         pooling: Pooling,
         head_dropout: float,
         generator: torch.Generator,
+        poolings: Mapping[str, Pooling] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.pooling: Pooling = pooling
         width = encoder.config.hidden_size
         self.heads = Heads({task.name: build_head(task, width, head_dropout, generator) for task in tasks})
+        self.poolings: dict[str, Pooling] = dict.fromkeys(self.heads, pooling) | dict(poolings or {})
 
     def head(self, task_name: str) -> Head:
         return self.heads[task_name]
@@ -62,15 +66,21 @@ class Model(nn.Module):
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
     ) -> Tensor:
         """scores_BC of a task's rows; `rng` serves every dropout. embedded_TE: read instead of the embeddings."""
-        return self.scores_of_features(task_name, self.encoder.pooled(batch, rng, self.pooling, embedded_TE), rng)
+        return self.scores_of_features(task_name, self.pooled(task_name, batch, rng, embedded_TE), rng)
 
-    def features(self, batch: Packed) -> Tensor:
-        """pooled_SE without dropout or gradient, whatever mode the model is in."""
+    def pooled(
+        self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
+    ) -> Tensor:
+        """pooled_SE as a task's head reads it."""
+        return self.encoder.pooled(batch, rng, self.poolings[task_name], embedded_TE)
+
+    def features(self, task_name: str, batch: Packed) -> Tensor:
+        """The same without dropout or gradient, whatever mode the model is in."""
         was_training = self.encoder.training
         self.encoder.eval()
         try:
             with torch.no_grad():
-                return self.encoder.pooled(batch, None, self.pooling)
+                return self.pooled(task_name, batch, None)
         finally:
             self.encoder.train(was_training)
 

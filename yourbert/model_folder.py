@@ -33,7 +33,7 @@ from yourbert.storage import (
 from yourbert.tasks import Task
 from yourbert.tokenizer import FILES
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path, facts: Mapping[str, Any]) -> None:
@@ -45,7 +45,7 @@ def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path
         link_or_copy(base / name, folder / name)
     about = {
         "format": FORMAT,
-        "pooling": model.pooling,
+        "poolings": model.poolings,
         "tasks": {name: task.to_json() for name, task in tasks.items()},
         "revision": _revision(),
         **facts,
@@ -58,8 +58,7 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     """A model ready to predict, and its tasks. Raises UserError (C01, C12) for a folder that is not whole."""
     check_manifest(folder)
     about = read_json(folder / "model.json")
-    whole = isinstance(about.get("tasks"), dict) and about["tasks"] and about.get("pooling") in ("cls", "mean")
-    if about.get("format") != FORMAT or not whole:
+    if about.get("format") != FORMAT or not _whole(about):
         what = f"the folder has format {about.get('format')}, this version reads {FORMAT}"
         fail("C12", what, where=str(folder), fix="train it again")
     where = str(folder / "model.json")
@@ -67,11 +66,19 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))
     loaded = from_stock(tensors, config)
-    model = Model(loaded.encoder, tasks.values(), about["pooling"], 0.0, torch.Generator().manual_seed(0))
+    model = Model(loaded.encoder, tasks.values(), "mean", 0.0, torch.Generator().manual_seed(0), about["poolings"])
     if loaded.heads.keys() != model.heads.state_dict().keys():
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
     model.heads.load_state_dict(loaded.heads)
     return settle(model, machine).eval(), tasks
+
+
+def _whole(about: Mapping[str, Any]) -> bool:
+    """Whether it says what the model is made of."""
+    tasks, poolings = about.get("tasks"), about.get("poolings")
+    if not isinstance(tasks, dict) or not isinstance(poolings, dict) or not tasks:
+        return False
+    return tasks.keys() == poolings.keys() and all(pooling in ("cls", "mean") for pooling in poolings.values())
 
 
 def in_fp32(folder: Path, machine: Machine, model: Model) -> tuple[Model, Machine]:

@@ -74,9 +74,10 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     for task in mixture.tasks:
         if task not in params.tasks:
             yield ".tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){nearest(task, params.tasks)}"
-    for task in mixture.weights:
-        if task not in mixture.tasks:
-            yield ".weights", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
+    for key, block in (("weights", mixture.weights), ("poolings", mixture.poolings)):
+        for task in block:
+            if task not in mixture.tasks:
+                yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
     if mixture.select not in ("mean", *mixture.tasks):
         known = ["mean", *mixture.tasks]
         what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"

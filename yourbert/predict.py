@@ -54,12 +54,12 @@ def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbe
         return _numbers(model.heads[task].predict(scores))
 
 
-def features_of(model: Model, split: PackedSplit, machine: Machine) -> Tensor:
-    """The frozen encoder's vector of every sequence, in the order of the split: features_SE."""
+def features_of(model: Model, task: str, split: PackedSplit, machine: Machine) -> Tensor:
+    """The frozen encoder's vector of every sequence as a task reads it, in the order of the split: features_SE."""
     width = split.sequences_per_row
 
     def features(batch: Batch) -> Numbers:
-        return _numbers(model.features(to_device(batch, machine)).reshape(len(batch.rows_B), -1))
+        return _numbers(model.features(task, to_device(batch, machine)).reshape(len(batch.rows_B), -1))
 
     rows_features = _evaluated(model, split, features, machine.ranks)
     return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Task, Truncation
+from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, Truncation
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -44,7 +44,7 @@ class Training(Block):
     """
 
     tuning: Literal["full", "head"]
-    pooling: Literal["cls", "mean"]
+    pooling: Pooling
     lr: Annotated[float, Field(gt=0, le=1)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     epochs: Annotated[int, Field(ge=1)]
@@ -150,7 +150,8 @@ class Mixture(Overriding):
     one task a step, in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards
     equal shares. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of one
     task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
-    weights: a task's factor in the loss, 1 where absent. select: whose dev score chooses the epoch to keep, "mean"
+    weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
+    model. select: whose dev score chooses the epoch to keep, "mean"
     (over all tasks, each on 0..1) or that of one task.
     """
 
@@ -159,6 +160,7 @@ class Mixture(Overriding):
     temperature: Annotated[float, Field(ge=1)] = 2.0
     row_limit: Annotated[int, Field(ge=0)] = 0
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    poolings: dict[str, Pooling] = {}
     select: str = "mean"
 
 

@@ -15,6 +15,8 @@ from yourbert.errors import fail, nearest
 from yourbert.params import PARAMS_FILE, read_params
 from yourbert.settings import Params
 
+BY_TASK = ("weights", "poolings")  # the keys of a mixture that speak of single tasks
+
 
 def add_subsets(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FILE) -> tuple[list[str], list[str]]:
     """Adds a mixture for every two or more of `tasks` to params.yaml; the names that are new, and those there before.
@@ -50,6 +52,6 @@ def _pattern(params: Params, like: str | None) -> dict[str, Any]:
 
 def _for(pattern: dict[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
     """The pattern's settings as far as they speak of these tasks."""
-    own = {key: value for key, value in pattern.items() if key not in ("tasks", "weights")}
-    weights = {task: weight for task, weight in pattern.get("weights", {}).items() if task in tasks}
-    return own | ({"weights": weights} if weights else {})
+    own = {key: value for key, value in pattern.items() if key not in ("tasks", *BY_TASK)}
+    blocks = {key: {task: of for task, of in pattern.get(key, {}).items() if task in tasks} for key in BY_TASK}
+    return own | {key: block for key, block in blocks.items() if block}

@@ -46,7 +46,7 @@ def tailor(
         "run": name,
         "seed": seed,
         "training": settings.model_dump(),
-        "mixture": mixture.model_dump(include={"tasks", "sampling", "temperature", "row_limit", "weights", "select"}),
+        "mixture": mixture.model_dump(include=set(Mixture.model_fields)),
         "encoder": folder_hash(encoder),
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
         "machine": machine.facts(),
@@ -55,7 +55,9 @@ def tailor(
         loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
         heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
-        model = Model(loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng)
+        model = Model(
+            loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng, mixture.poolings
+        )
         model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)

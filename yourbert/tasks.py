@@ -13,6 +13,7 @@ from yourbert.errors import fail
 
 Kind = Literal["classification", "similarity"]
 PairEncoding = Literal["cross", "bi"]
+Pooling = Literal["cls", "mean"]
 Truncation = Literal["head", "tail", "head_tail"]
 Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman"]
 Split = Literal["train", "dev", "test"]

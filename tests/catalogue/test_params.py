@@ -73,6 +73,8 @@ REFUSED = (
         "P05",
         "'cfimdb' is not one of the mixture's tasks",
     ),
+    Fault("P16", edit("quora: cls", "qora: cls"), "P05", "'qora' is not one of .* 'quora'"),
+    Fault("P16", edit("quora: cls", "quora: max"), "P05", "'max', expected one of cls, mean"),
 )
 
 

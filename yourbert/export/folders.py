@@ -28,8 +28,9 @@ def write_transformers(folder: Path, model: Model, task: Task) -> None:
     Its logits are ours; of a similarity its one logit z means low + (high - low) * sigmoid(z).
     """
     head = model.head(task.name)
-    if model.pooling != "cls" or not isinstance(head, ClassifyHead | RegressHead) or task.sequences_per_row != 1:
-        reads = "reads its texts apart" if task.sequences_per_row == 2 else "reads the mean of all tokens"
+    apart, first = task.sequences_per_row == 2, model.poolings[task.name] == "cls"
+    if apart or not first or not isinstance(head, ClassifyHead | RegressHead):
+        reads = "reads its texts apart" if apart else "reads the mean of all tokens"
         what = f"task '{task.name}' {reads}, and transformers has no BERT that does"
         fail(
             "P05",
@@ -66,7 +67,7 @@ def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
     fits = isinstance(head, CosineHead) or (
         isinstance(head, ClassifyHead | RegressHead) and task.sequences_per_row == 1
     )
-    if model.pooling != "mean" or not fits:
+    if model.poolings[task.name] != "mean" or not fits:
         what = f"task '{task.name}' cannot be said by an encoder, a mean and a dense layer"
         fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
     write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder), {"format": "pt"})

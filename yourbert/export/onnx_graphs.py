@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,21 @@ def output_of(task: str) -> str:
     return f"scores of {task}"
 
 
+def vector_of(task: str) -> str:
+    return f"vector for {task}"
+
+
 def write_onnx(folder: Path, model: Model, tasks: Mapping[str, Task]) -> None:
-    """Writes model.onnx, <task>.onnx for tasks whose texts are read apart, and tasks.json, which says what is what."""
+    """Writes model.onnx, <task>.onnx for tasks whose texts are read apart, and tasks.json, which says what is what.
+
+    Of two texts read apart the graph takes the vector that stands there as "reads".
+    """
     single = [name for name, task in tasks.items() if task.sequences_per_row == 1]
     # No tensor twice: two inputs that are one in the example are one in the graph.
     ids, mask, segments = (torch.full((2, 8), value) for value in (5, 1, 0))
-    named = [output_of(name) for name in single]
-    _write(
-        folder / GRAPH,
-        Padded(model, single),
-        (ids, mask, segments),
-        INPUTS,
-        ("text_vector", *named),
-        ("batch", "length"),
-    )
+    whole = Padded(model, single)
+    named = [*map(vector_of, tasks), *map(output_of, single)]
+    _write(folder / GRAPH, whole, (ids, mask, segments), INPUTS, named, ("batch", "length"))
     vectors = tuple(torch.full((2, model.encoder.config.hidden_size), value) for value in (1.0, 2.0))
     paired = [name for name in tasks if name not in single]
     for name in paired:
@@ -48,6 +49,7 @@ def write_onnx(folder: Path, model: Model, tasks: Mapping[str, Task]) -> None:
     about = {
         name: {**task.to_json(), "graph": GRAPH if name in single else f"{name}.onnx",
                "output": output_of(name) if name in single else "scores"}
+        | ({} if name in single else {"reads": vector_of(name)})
         for name, task in tasks.items()
     }  # fmt: skip
     write_json(folder / "tasks.json", about)
@@ -57,8 +59,8 @@ def _write(
     path: Path,
     module: nn.Module,
     example: tuple[torch.Tensor, ...],
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
     free: tuple[str, ...],
 ) -> None:
     """free: the names of the leading dimensions that may be of any size."""

@@ -11,22 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.encoder import Layer, add_norm, project
+from yourbert.encoder import Encoder, Layer, add_norm, project
 from yourbert.heads import Head
 from yourbert.model import Model
+from yourbert.tasks import Pooling
 
 NOWHERE = -1e9  # what a place that is none is weighed with
 
 
 class Padded(nn.Module):
-    """One vector for each sequence, and what the heads that read one sequence say of it."""
+    """For every task the vector of each sequence, and what the heads that read one sequence say of it."""
 
     def __init__(self, model: Model, single: Sequence[str]) -> None:
         super().__init__()
         self.model, self.single = model, tuple(single)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        """int64 [B, L], the mask 1 where a token is -> vectors [B, E], then [B, C] or [B] of each head."""
+        """int64 [B, L], the mask 1 where a token is -> [B, E] of each task, then [B, C] or [B] of each head."""
         encoder = self.model.encoder
         table = encoder.embeddings
         x_BLE = F.embedding(input_ids, table.word) + table.position[: input_ids.shape[1]]
@@ -35,13 +36,16 @@ class Padded(nn.Module):
         for layer in encoder.layers:
             assert isinstance(layer, Layer)
             x_BLE = _layer(layer, x_BLE, bias_B11L)
-        if self.model.pooling == "cls":
-            pooled_BE = torch.tanh(encoder.pooler(x_BLE[:, 0]))
-        else:
-            real_BL1 = attention_mask[:, :, None].to(x_BLE.dtype)
-            pooled_BE = (x_BLE * real_BL1).sum(1) / real_BL1.sum(1)
-        heads = [self.model.head(name) for name in self.single]
-        return (pooled_BE, *(head.predict(head(pooled_BE, None)) for head in heads))
+        real_BL1 = attention_mask[:, :, None].to(x_BLE.dtype)
+        vectors = {task: _pooled(encoder, x_BLE, pooling, real_BL1) for task, pooling in self.model.poolings.items()}
+        heads = [(self.model.head(task), vectors[task]) for task in self.single]
+        return (*vectors.values(), *(head.predict(head(pooled_BE, None)) for head, pooled_BE in heads))
+
+
+def _pooled(encoder: Encoder, x_BLE: Tensor, pooling: Pooling, real_BL1: Tensor) -> Tensor:
+    if pooling == "cls":
+        return torch.tanh(encoder.pooler(x_BLE[:, 0]))
+    return (x_BLE * real_BL1).sum(1) / real_BL1.sum(1)
 
 
 def _layer(layer: Layer, x_BLE: Tensor, bias_B11L: Tensor) -> Tensor:
