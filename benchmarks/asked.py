@@ -22,7 +22,7 @@ def r_drop(weight: float) -> Way:
 
 
 # All tasks at once from the start, every row once an epoch; and with all pairs as two inputs.
-FLAT = {"batch_size": 32, "sampling": "proportional"}
+FLAT = {"lr": 1e-4, "batch_size": 32, "sampling": "proportional", "poolings": {}, "own_layers": {}}
 APART = {"encoding": "bi", **FLAT}
 STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
 LIGHT = {"consistency": "dropout", "consistency_weight": 2.0}
@@ -132,7 +132,11 @@ QUESTIONS = {
     "steps": Question(
         "Should a shared model learn all its tasks from the start, or the pairs before the single texts?",
         (
-            Way("all from the start", {"sampling": "annealed", "row_limit": 0}, fresh=True),
+            Way(
+                "all from the start",
+                {**FLAT, **LIGHT, "sampling": "annealed", "epochs": 2, "weights": {"sts": 20.0}},
+                fresh=True,
+            ),
             Way("pairs first", {}),
         ),
     ),

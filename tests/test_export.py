@@ -16,6 +16,7 @@ from tests import tiny
 from tests.test_answers import TASKS
 from tests.test_tokenizer import write_base
 from yourbert.batching import gather
+from yourbert.encoder import initialise
 from yourbert.errors import UserError
 from yourbert.export.export import export
 from yourbert.export.onnx_graphs import quantize
@@ -52,8 +53,10 @@ def made(place: Path, pooling: Pooling, poolings: dict[str, Pooling] | None = No
     base, rng = write_base(place / "base"), torch.Generator().manual_seed(2)
     size = len((base / "vocab.txt").read_text(encoding="utf-8").splitlines())
     encoder = random_encoder(replace(tiny.CONFIG, vocab_size=size), rng)
-    model = Model(encoder, TASKS.values(), pooling, 0.0, rng, poolings)
+    model = Model(encoder, TASKS.values(), pooling, 0.0, rng, poolings, dict.fromkeys(poolings or {}, 1))
     with torch.no_grad():
+        for name in model.own_layers:
+            initialise(model.head(name).layers, rng)
         for parameter in model.heads.parameters():
             parameter.mul_(20 if parameter.ndim > 1 else 1)
     save_model(place / "model", model, TASKS, base, FACTS)
@@ -74,7 +77,7 @@ def cls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pair in one input reads the first token, the other tasks the mean."""
+    """The pair in one input reads the first token from a last layer of its own, the other tasks the mean."""
     return made(tmp_path_factory.mktemp("both"), "mean", {"same": "cls"})
 
 

@@ -108,6 +108,10 @@ def learner(
     heads_rng = torch.Generator().manual_seed(seed)
     mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
     described = [t.task for t in tasks]
-    model = Model(encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings)
+    model = Model(
+        encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings, mixed.own_layers
+    )
+    if mixed.own_layers:
+        model.learn_own_layers()
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)

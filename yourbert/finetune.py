@@ -33,7 +33,7 @@ WITH_LABELS: tuple[Split, ...] = ("train", "dev")
 
 
 class TaskLearner:
-    """Makes the losses of each step and the dev scores for the tasks of `mixture`, in its order."""
+    """Makes the losses of each step and the dev scores for the tasks that `mixture` learns, in its order."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TaskLearner:
     ) -> None:
         self.model, self.tokens, self.mixture, self.settings = model, tokens, mixture, settings
         self.machine, self.seed = machine, seed
-        self.names = mixture.tasks
+        self.names = mixture.learns
         self.pieces = 1
         self.streams = {
             n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))

@@ -9,6 +9,7 @@ Shapes: S sequences, E hidden width, B rows, C scores per row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class Heads(nn.ModuleDict):
 class Model(nn.Module):
     """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`.
 
-    pooling: what the heads read; poolings: what those of some tasks read instead.
+    pooling: what the heads read; poolings: what those of some tasks read instead. own_layers: how many of the last
+    layers a task has for itself; they begin as copies.
     """
 
     def __init__(
@@ -52,12 +54,16 @@ class Model(nn.Module):
         head_dropout: float,
         generator: torch.Generator,
         poolings: Mapping[str, Pooling] | None = None,
+        own_layers: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         width = encoder.config.hidden_size
         self.heads = Heads({task.name: build_head(task, width, head_dropout, generator) for task in tasks})
         self.poolings: dict[str, Pooling] = dict.fromkeys(self.heads, pooling) | dict(poolings or {})
+        self.own_layers = dict(own_layers or {})
+        for name, number in self.own_layers.items():
+            self.heads[name].layers.extend(deepcopy(layer) for layer in encoder.layers[-number:])
 
     def head(self, task_name: str) -> Head:
         return self.heads[task_name]
@@ -72,17 +78,34 @@ class Model(nn.Module):
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
     ) -> Tensor:
         """pooled_SE as a task's head reads it."""
-        return self.encoder.pooled(batch, rng, self.poolings[task_name], embedded_TE)
+        return self.encoder_for(task_name).pooled(batch, rng, self.poolings[task_name], embedded_TE)
+
+    def encoder_for(self, task_name: str) -> Encoder:
+        """The encoder that a task reads: the one of all, or one that ends in the task's own layers; no copy of any."""
+        own = self.heads[task_name].layers
+        if not own:
+            return self.encoder
+        encoder = copy(self.encoder)
+        encoder._modules = dict(encoder._modules)
+        encoder.layers = nn.ModuleList([*self.encoder.layers[: -len(own)], *own])
+        return encoder
+
+    def learn_own_layers(self) -> None:
+        """From here on only the tasks that have layers of their own learn, with them and their heads alone."""
+        self.requires_grad_(False)
+        for name in self.own_layers:
+            self.heads[name].requires_grad_(True)
 
     def features(self, task_name: str, batch: Packed) -> Tensor:
         """The same without dropout or gradient, whatever mode the model is in."""
-        was_training = self.encoder.training
-        self.encoder.eval()
+        encoder = self.encoder_for(task_name)
+        was_training = encoder.training
+        encoder.eval()
         try:
             with torch.no_grad():
                 return self.pooled(task_name, batch, None)
         finally:
-            self.encoder.train(was_training)
+            encoder.train(was_training)
 
     def scores_of_features(self, task_name: str, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
         """scores_BC from vectors that `features` gave."""

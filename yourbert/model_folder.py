@@ -46,6 +46,7 @@ def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path
     about = {
         "format": FORMAT,
         "poolings": model.poolings,
+        "own_layers": model.own_layers,
         "tasks": {name: task.to_json() for name, task in tasks.items()},
         "revision": _revision(),
         **facts,
@@ -66,7 +67,8 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))
     loaded = from_stock(tensors, config)
-    model = Model(loaded.encoder, tasks.values(), "mean", 0.0, torch.Generator().manual_seed(0), about["poolings"])
+    rng, poolings, own_layers = torch.Generator().manual_seed(0), about["poolings"], about["own_layers"]
+    model = Model(loaded.encoder, tasks.values(), "mean", 0.0, rng, poolings, own_layers)
     if loaded.heads.keys() != model.heads.state_dict().keys():
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
     model.heads.load_state_dict(loaded.heads)
@@ -75,10 +77,13 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
 
 def _whole(about: Mapping[str, Any]) -> bool:
     """Whether it says what the model is made of."""
-    tasks, poolings = about.get("tasks"), about.get("poolings")
-    if not isinstance(tasks, dict) or not isinstance(poolings, dict) or not tasks:
+    tasks, poolings, own_layers = about.get("tasks"), about.get("poolings"), about.get("own_layers")
+    if not isinstance(tasks, dict) or not isinstance(poolings, dict) or not isinstance(own_layers, dict) or not tasks:
         return False
-    return tasks.keys() == poolings.keys() and all(pooling in ("cls", "mean") for pooling in poolings.values())
+    if poolings.keys() != tasks.keys() or not own_layers.keys() <= tasks.keys():
+        return False
+    numbers = all(type(number) is int and number > 0 for number in own_layers.values())
+    return numbers and all(pooling in ("cls", "mean") for pooling in poolings.values())
 
 
 def in_fp32(folder: Path, machine: Machine, model: Model) -> tuple[Model, Machine]:

@@ -74,12 +74,16 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     for task in mixture.tasks:
         if task not in params.tasks:
             yield ".tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){nearest(task, params.tasks)}"
-    for key, block in (("weights", mixture.weights), ("poolings", mixture.poolings)):
+    for key, block in (
+        ("weights", mixture.weights), ("poolings", mixture.poolings), ("own_layers", mixture.own_layers)
+    ):  # fmt: skip
         for task in block:
             if task not in mixture.tasks:
                 yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
-    if mixture.select not in ("mean", *mixture.tasks):
-        known = ["mean", *mixture.tasks]
+    if mixture.own_layers:
+        yield from _contradictions_of_own_layers(name, mixture, params)
+    if mixture.select not in ("mean", *mixture.learns):
+        known = ["mean", *mixture.learns]
         what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"
         yield ".select", what
     if isinstance(mixture, Chain):
@@ -90,6 +94,29 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
             yield ".init", f"no model '{mixture.init}' (there are {', '.join(names)}){nearest(mixture.init, names)}"
         elif mixture.init in names[names.index(name) :]:
             yield ".init", f"'{mixture.init}' is not above '{name}', as what a chain goes on from must be"
+
+
+def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
+    """What the tasks that come along need: a model that they come from, where they read what they read here."""
+    if params.training(name).tuning == "head":
+        yield ".own_layers", "`tuning: head` moves no layer of the encoder"
+    if not isinstance(mixture, Chain):
+        yield ".own_layers", "the other layers stay as they come, so only a chain has such"
+        return
+    before = params.shared.get(mixture.init) or Mixture(tasks=[mixture.init], sampling="proportional")
+    if before.own_layers:
+        yield ".init", f"'{mixture.init}' has layers that are one task's own, and no model goes on from such"
+    if mixture.init not in {**params.tasks, **params.shared}:
+        return
+    for task in mixture.tasks:
+        if task in mixture.own_layers:
+            continue
+        if task not in before.tasks:
+            yield ".tasks", f"'{task}' does not learn here, and '{mixture.init}' has not learnt it"
+            continue
+        here, there = (params.pooling_of(run, task) for run in (name, mixture.init))
+        if here != there:
+            yield ".poolings", f"'{task}' does not learn here, so it must read '{there}' as in '{mixture.init}'"
 
 
 def places_of(params: Params) -> list[tuple[str, str]]:

@@ -151,7 +151,9 @@ class Mixture(Overriding):
     equal shares. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of one
     task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
     weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
-    model. select: whose dev score chooses the epoch to keep, "mean"
+    model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself. Where there are
+    such tasks, only they learn, with these layers and their heads; all else stays as it comes, the other tasks, too.
+    select: whose dev score chooses the epoch to keep, "mean"
     (over all tasks, each on 0..1) or that of one task.
     """
 
@@ -161,7 +163,13 @@ class Mixture(Overriding):
     row_limit: Annotated[int, Field(ge=0)] = 0
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
     poolings: dict[str, Pooling] = {}
+    own_layers: dict[str, Annotated[int, Field(ge=1)]] = {}
     select: str = "mean"
+
+    @property
+    def learns(self) -> list[str]:
+        """The tasks that training moves."""
+        return [task for task in self.tasks if task in self.own_layers] or self.tasks
 
 
 class Chain(Mixture):
@@ -257,6 +265,11 @@ class Params(Training, Runtime):
         """How the model named `run` is trained: the top-level keys with the run's own overrides."""
         top = {key: getattr(self, key) for key in Training.model_fields}
         return Training.model_validate(top | self.overrides(run))
+
+    def pooling_of(self, run: str, task: str) -> Pooling:
+        """What a task reads in the model named `run`."""
+        poolings = self.shared[run].poolings if run in self.shared else {}
+        return poolings.get(task, self.training(run).pooling)
 
     def overrides(self, run: str) -> dict[str, Any]:
         """The training keys that the model named `run` has for itself."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from yourbert.batching import Stream
+from yourbert.errors import fail
 from yourbert.metrics import calibration, calibration_error, score
 from yourbert.model import Model
 from yourbert.model_folder import load_model
@@ -148,6 +149,9 @@ def localise(
     learnt: dict[tuple[str, float], Tensor] = {}
     for folder in models:
         model, tasks = load_model(folder, machine)
+        if model.own_layers:
+            what = "its tasks do not share all layers"
+            fail("P05", what, where=str(folder), fix="name the model that it went on from")
         before = load_encoder(encoder, 0.0, generator(0, "pooler")).encoder
         graft = Graft(model, {name: p.detach() for name, p in before.named_parameters()}, machine)
         for name, task in tasks.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.distributed import here
+from yourbert.errors import fail
 from yourbert.finetune import WITH_LABELS, TaskLearner
 from yourbert.graph_step import stepper_for
 from yourbert.model import Model
@@ -53,20 +54,26 @@ def tailor(
     }
     with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
+        if (most := loaded.encoder.config.num_hidden_layers) < max(mixture.own_layers.values(), default=0):
+            fail("P05", f"own_layers of '{name}' asks for more than the {most} of the model", where="params.yaml")
         heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
         model = Model(
-            loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng, mixture.poolings
-        )
+            loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng, mixture.poolings,
+            mixture.own_layers,
+        )  # fmt: skip
         model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
+        if mixture.own_layers:
+            model.learn_own_layers()
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)
-        if settings.tuning == "full":
+        whole = settings.tuning == "full" and not mixture.own_layers
+        if whole:
             read = [t.splits[split] for t in tasks.values() for split in WITH_LABELS]
             model.encoder.embeddings.restrict(pieces_in(read))
         stepper = stepper_for(learner, machine)
         outcome = train(f"{name} {seed}", learner, settings, resume, stepper, machine.ranks)
-        if settings.tuning == "full":
+        if whole:
             model.encoder.embeddings.restore(decay_after(outcome.best_step, outcome.steps, settings))
     machine.ranks.close()
     if not machine.ranks.leads:

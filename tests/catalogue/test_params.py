@@ -73,6 +73,23 @@ REFUSED = (
         "P05",
         "'cfimdb' is not one of the mixture's tasks",
     ),
+    Fault(
+        "P16", edit("    sst: 2\n", "    sts: 2\n"), "P05", "'sst' does not learn here, and 'pairs' has not learnt it"
+    ),
+    Fault("P16", edit("    sst: 2\n", "    sst: 0\n"), "P04", "own_layers"),
+    Fault(
+        "P16",
+        edit("  poolings:\n    quora: cls\n  lr: 0.0003", "  lr: 0.0003"),
+        "P05",
+        "it must read 'cls' as in 'pairs'",
+    ),
+    Fault("P16", edit("  lr: 0.0003", "  tuning: head\n  lr: 0.0003"), "P05", "`tuning: head` moves no layer"),
+    Fault(
+        "P16",
+        edit("    poolings:\n      quora: cls\n", "    own_layers:\n      sts: 1\n"),
+        "P05",
+        "only a chain has such",
+    ),
     Fault("P16", edit("quora: cls", "qora: cls"), "P05", "'qora' is not one of .* 'quora'"),
     Fault("P16", edit("quora: cls", "quora: max"), "P05", "'max', expected one of cls, mean"),
 )

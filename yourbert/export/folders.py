@@ -38,7 +38,9 @@ def write_transformers(folder: Path, model: Model, task: Task) -> None:
             where="--to transformers",
             fix="export it to sentence-transformers or onnx, or train with `pooling: cls`",
         )
-    tensors: dict[str, Tensor] = {PREFIX + name: tensor for name, tensor in to_stock(model.encoder).items()}
+    tensors: dict[str, Tensor] = {
+        PREFIX + name: tensor for name, tensor in to_stock(model.encoder_for(task.name)).items()
+    }
     tensors |= {"classifier.weight": head.linear.weight, "classifier.bias": head.linear.bias}
     write_tensors(folder / WEIGHTS_FILE, tensors, {"format": "pt"})
     write_json(folder / CONFIG_FILE, _config(model, "BertForSequenceClassification") | _labels(task))
@@ -70,7 +72,7 @@ def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
     if model.poolings[task.name] != "mean" or not fits:
         what = f"task '{task.name}' cannot be said by an encoder, a mean and a dense layer"
         fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
-    write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder), {"format": "pt"})
+    write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder_for(task.name)), {"format": "pt"})
     write_json(folder / CONFIG_FILE, _config(model, "BertModel"))
     width, length = model.encoder.config.hidden_size, task.max_length
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]

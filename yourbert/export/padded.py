@@ -28,16 +28,22 @@ class Padded(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
         """int64 [B, L], the mask 1 where a token is -> [B, E] of each task, then [B, C] or [B] of each head."""
-        encoder = self.model.encoder
-        table = encoder.embeddings
+        table = self.model.encoder.embeddings
         x_BLE = F.embedding(input_ids, table.word) + table.position[: input_ids.shape[1]]
         x_BLE = table.norm(x_BLE + F.embedding(token_type_ids, table.segment))
         bias_B11L = (1.0 - attention_mask[:, None, None].to(x_BLE.dtype)) * NOWHERE
-        for layer in encoder.layers:
-            assert isinstance(layer, Layer)
-            x_BLE = _layer(layer, x_BLE, bias_B11L)
         real_BL1 = attention_mask[:, :, None].to(x_BLE.dtype)
-        vectors = {task: _pooled(encoder, x_BLE, pooling, real_BL1) for task, pooling in self.model.poolings.items()}
+        after: dict[tuple[int, ...], Tensor] = {(): x_BLE}  # what came out of the layers so far: tasks share the first
+        vectors = {}
+        for task, pooling in self.model.poolings.items():
+            encoder = self.model.encoder_for(task)
+            passed: tuple[int, ...] = ()
+            for layer in encoder.layers:
+                assert isinstance(layer, Layer)
+                before, passed = passed, (*passed, id(layer))
+                if passed not in after:
+                    after[passed] = _layer(layer, after[before], bias_B11L)
+            vectors[task] = _pooled(encoder, after[passed], pooling, real_BL1)
         heads = [(self.model.head(task), vectors[task]) for task in self.single]
         return (*vectors.values(), *(head.predict(head(pooled_BE, None)) for head, pooled_BE in heads))
 

@@ -1,0 +1,78 @@
+"""A task with last layers of its own: it learns, and nothing else moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests import tiny
+from tests.test_graph_step import run_of
+from tests.test_tokenizer import write_base
+from yourbert.checkpoint import Resume
+from yourbert.finetune import TaskLearner
+from yourbert.graph_step import GraphStep
+from yourbert.model_folder import load_model, save_model
+from yourbert.predict import predict
+from yourbert.steps import OneByOne
+from yourbert.train import train
+
+MOOD, SAME = tiny.task("mood"), tiny.task("same")
+STILL = tiny.training(epochs=2, dropout=0.0, head_dropout=0.0, lr=1e-2)
+
+
+def learner(**changes: Any) -> TaskLearner:
+    return tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], STILL, own_layers={"mood": 1}, **changes)
+
+
+def answers(made: TaskLearner, name: str) -> Any:
+    return predict(made.model.eval(), name, made.tokens[name].splits["dev"], made.machine)
+
+
+def test_only_the_task_and_its_layers_move(tmp_path: Path) -> None:
+    made = learner()
+    before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+    said = {name: answers(made, name) for name in ("mood", "same")}
+    with Resume(tmp_path / "resume", 1e9) as resume:
+        outcome = train("tiny", made, STILL, resume)
+    moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(name.startswith("heads.mood.") for name in moved)
+    assert any(name.startswith("heads.mood.layers.0.") for name in moved)
+    assert {line[2] for line in outcome.curve} == {"mood"}, "the other task is not even looked at"
+    np.testing.assert_array_equal(answers(made, "same"), said["same"])
+    assert not np.array_equal(answers(made, "mood"), said["mood"])
+
+
+def test_they_begin_as_the_layers_that_all_share() -> None:
+    made, plain = learner(), tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], STILL)
+    np.testing.assert_array_equal(answers(made, "mood"), answers(plain, "mood"))
+    assert made.model.encoder_for("same") is made.model.encoder
+    own = made.model.encoder_for("mood").layers
+    assert own[0] is made.model.encoder.layers[0] and own[-1] is made.model.head("mood").layers[0]
+
+
+def test_a_captured_step_gives_the_same_losses() -> None:
+    one, other = (learner() for _ in range(2))
+    runs = [run_of(made) for made in (one, other)]
+    one_by_one, whole = OneByOne(runs[0]), GraphStep(other, runs[1], graphs=False)
+    for stepper, made in ((one_by_one, one), (whole, other)):
+        made.model.train()
+        stepper.begin(0, 0, {})
+    for _ in range(one.steps(0)):
+        assert one_by_one.step() == whole.step()
+    np.testing.assert_allclose(one_by_one.sums()["mood"][0], whole.sums()["mood"][0], rtol=2e-5)
+
+
+def test_a_model_folder_keeps_them(tmp_path: Path) -> None:
+    made = learner()
+    with torch.no_grad():
+        for p in made.model.head("mood").layers.parameters():
+            p.add_(0.1)
+    tasks = {name: made.tokens[name].task for name in ("mood", "same")}
+    save_model(tmp_path / "model", made.model, tasks, write_base(tmp_path / "base"), {"run": "both", "seed": 1})
+    loaded, _ = load_model(tmp_path / "model", made.machine)
+    for name in tasks:
+        split = made.tokens[name].splits["dev"]
+        np.testing.assert_array_equal(predict(loaded, name, split, made.machine), answers(made, name))
