@@ -150,6 +150,7 @@ def test_unnamed_columns_may_repeat(tmp_path: Path) -> None:
     ("D08", b"id\tsent\xffence\n", "t.tsv", "in the header"),
     ("D30", gzip.compress(b"id\tsentence\n", mtime=0), "t.csv", "a gzip file"),
     ("D30", b"PK\x03\x04....", "t.csv", "zip"),
+    ("D30", b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0", "t.csv", "zip"),
     ("D30", b"\n <!DOCTYPE html><html>", "t.csv", "an HTML page"),
     ("D30", gzip.compress(b"<html>", mtime=0), "t.csv.gz", "an HTML page"),
     ("D30", b"id\tsentence\n", "t.csv.gz", "the name says gzip"),
@@ -162,6 +163,13 @@ def test_a_file_that_is_no_such_table_is_refused(
 ) -> None:
     problem = refused(written(tmp_path, content, name), "sentence")
     assert problem.code == code and says in problem.what and name in problem.where and problem.fix
+
+
+def test_a_small_file_that_was_packed_without_its_time_is_read(tmp_path: Path) -> None:
+    """A third of its bytes are zeros, as in UTF-16."""
+    path = written(tmp_path, gzip.compress(b"a\n", mtime=0), "t.csv.gz")
+    with opened(path) as file:
+        assert file.read() == b"a\n"
 
 
 def test_what_is_not_a_plain_file_is_refused_without_waiting(tmp_path: Path) -> None:

@@ -97,14 +97,6 @@ def check_unchanged(path: Path, before: os.stat_result) -> None:
 
 
 def _check_magic(path: Path, head: bytes, packed: bool) -> None:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 4:
-        found = " ".join(f"0x{byte:02x}" for byte in head[:2])
-        fail(
-            "D08",
-            f"UTF-16, not UTF-8 (byte offset 0: {found})",
-            where=f"{path}:1",
-            fix="save the file again as UTF-8",
-        )
     if packed:
         if not head.startswith(b"\x1f\x8b"):
             fail(
@@ -123,6 +115,15 @@ def _check_magic(path: Path, head: bytes, packed: bool) -> None:
                 where=str(path),
                 fix="unpack, export or fetch it again",
             )
+    # After those: a packed file, too, may hold many zeros.
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 4:
+        found = " ".join(f"0x{byte:02x}" for byte in head[:2])
+        fail(
+            "D08",
+            f"UTF-16, not UTF-8 (byte offset 0: {found})",
+            where=f"{path}:1",
+            fix="save the file again as UTF-8",
+        )
 
 
 class Lines:
