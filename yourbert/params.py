@@ -98,7 +98,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
 
 def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
     """What the tasks that come along need: a model that they come from, where they read what they read here."""
-    if params.training(name).tuning == "head":
+    if params.overrides(name).get("tuning", params.tuning) == "head":
         yield ".own_layers", "`tuning: head` moves no layer of the encoder"
     if not isinstance(mixture, Chain):
         yield ".own_layers", "the other layers stay as they come, so only a chain has such"

@@ -267,9 +267,9 @@ class Params(Training, Runtime):
         return Training.model_validate(top | self.overrides(run))
 
     def pooling_of(self, run: str, task: str) -> Pooling:
-        """What a task reads in the model named `run`."""
+        """What a task reads in the model named `run`, whether its overrides are valid or not."""
         poolings = self.shared[run].poolings if run in self.shared else {}
-        return poolings.get(task, self.training(run).pooling)
+        return poolings.get(task) or self.overrides(run).get("pooling", self.pooling)
 
     def overrides(self, run: str) -> dict[str, Any]:
         """The training keys that the model named `run` has for itself."""
