@@ -69,10 +69,14 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     loaded = from_stock(tensors, config)
     rng, poolings, own_layers = torch.Generator().manual_seed(0), about["poolings"], about["own_layers"]
     model = Model(loaded.encoder, tasks.values(), "mean", 0.0, rng, poolings, own_layers)
-    if loaded.heads.keys() != model.heads.state_dict().keys():
+    if _shapes(loaded.heads) != _shapes(model.heads.state_dict()):
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
     model.heads.load_state_dict(loaded.heads)
     return settle(model, machine).eval(), tasks
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _whole(about: Mapping[str, Any]) -> bool:

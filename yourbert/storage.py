@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         return _mapped(path)
     except FileNotFoundError:
         fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         fail("C01", f"not a readable array ({error})", where=str(path), fix="remove it and run `dvc repro`")
 
 
@@ -128,6 +129,8 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
         array = np.load(path, allow_pickle=False)
         if array.size:
             raise
+    if not isinstance(array, np.ndarray):
+        raise ValueError("an archive of several")
     return array
 
 
