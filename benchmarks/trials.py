@@ -129,7 +129,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
 def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
     """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
     changes = dict(way.changes) | ({"epochs": epochs} if epochs else {})
-    mixture = params.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
+    mixture = params.mixture(run)
     own, settings, data = (
         {key: value for key, value in changes.items() if key in block.model_fields}
         for block in (Mixture, Training, TaskData)

@@ -11,13 +11,12 @@ def main(task: str, seed: str) -> None:
 
 def train(task: str, seed: str) -> None:
     from yourbert.params import read_params
-    from yourbert.settings import Mixture
     from yourbert.tailor import tailor
 
     params = read_params()
     tailor(
         name=task,
-        mixture=Mixture(tasks=[task], sampling="proportional"),
+        mixture=params.mixture(task),
         settings=params.training(task),
         runtime=params.runtime(params.ranks),
         seed=int(seed),

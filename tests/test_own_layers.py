@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from tests import tiny
 from tests.test_graph_step import run_of
 from tests.test_tokenizer import write_base
 from yourbert.checkpoint import Resume
+from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.graph_step import GraphStep
 from yourbert.model_folder import load_model, save_model
 from yourbert.predict import predict
+from yourbert.settings import Runtime
+from yourbert.skills import localise
 from yourbert.steps import OneByOne
 from yourbert.train import train
 
@@ -23,8 +27,8 @@ MOOD, SAME = tiny.task("mood"), tiny.task("same")
 STILL = tiny.training(epochs=2, dropout=0.0, head_dropout=0.0, lr=1e-2)
 
 
-def learner(**changes: Any) -> TaskLearner:
-    return tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], STILL, own_layers={"mood": 1}, **changes)
+def learner() -> TaskLearner:
+    return tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], STILL, own_layers={"mood": 1})
 
 
 def answers(made: TaskLearner, name: str) -> Any:
@@ -76,3 +80,6 @@ def test_a_model_folder_keeps_them(tmp_path: Path) -> None:
     for name in tasks:
         split = made.tokens[name].splits["dev"]
         np.testing.assert_array_equal(predict(loaded, name, split, made.machine), answers(made, name))
+    runtime = Runtime(device="cpu", precision="fp32", threads=1, deterministic=True)
+    with pytest.raises(UserError, match=r"P05.*do not share all layers"):
+        localise([tmp_path / "model"], tmp_path / "base", tmp_path, [0.1], 1, runtime, tmp_path / "out")

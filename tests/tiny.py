@@ -111,7 +111,5 @@ def learner(
     model = Model(
         encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings, mixed.own_layers
     )
-    if mixed.own_layers:
-        model.learn_own_layers()
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)

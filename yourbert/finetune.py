@@ -56,6 +56,8 @@ class TaskLearner:
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
+        if mixture.own_layers:
+            model.learn_own_layers()
         self.frozen = settings.tuning == "head"
         # How often each row stands in its batch.
         self.looks = 2 if settings.consistency == "dropout" and not self.frozen else 1

@@ -94,6 +94,8 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
             yield ".init", f"no model '{mixture.init}' (there are {', '.join(names)}){nearest(mixture.init, names)}"
         elif mixture.init in names[names.index(name) :]:
             yield ".init", f"'{mixture.init}' is not above '{name}', as what a chain goes on from must be"
+        if params.mixture(mixture.init).own_layers:
+            yield ".init", f"'{mixture.init}' has layers that are one task's own, and no model goes on from such"
 
 
 def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
@@ -103,15 +105,12 @@ def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -
     if not isinstance(mixture, Chain):
         yield ".own_layers", "the other layers stay as they come, so only a chain has such"
         return
-    before = params.shared.get(mixture.init) or Mixture(tasks=[mixture.init], sampling="proportional")
-    if before.own_layers:
-        yield ".init", f"'{mixture.init}' has layers that are one task's own, and no model goes on from such"
     if mixture.init not in {**params.tasks, **params.shared}:
         return
     for task in mixture.tasks:
         if task in mixture.own_layers:
             continue
-        if task not in before.tasks:
+        if task not in params.mixture(mixture.init).tasks:
             yield ".tasks", f"'{task}' does not learn here, and '{mixture.init}' has not learnt it"
             continue
         here, there = (params.pooling_of(run, task) for run in (name, mixture.init))

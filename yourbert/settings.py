@@ -153,8 +153,7 @@ class Mixture(Overriding):
     weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
     model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself. Where there are
     such tasks, only they learn, with these layers and their heads; all else stays as it comes, the other tasks, too.
-    select: whose dev score chooses the epoch to keep, "mean"
-    (over all tasks, each on 0..1) or that of one task.
+    select: whose dev score chooses the epoch to keep, "mean" (over all tasks, each on 0..1) or that of one task.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -266,10 +265,13 @@ class Params(Training, Runtime):
         top = {key: getattr(self, key) for key in Training.model_fields}
         return Training.model_validate(top | self.overrides(run))
 
+    def mixture(self, run: str) -> Mixture:
+        """What the model named `run` learns; one task is a mixture of one."""
+        return self.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
+
     def pooling_of(self, run: str, task: str) -> Pooling:
         """What a task reads in the model named `run`, whether its overrides are valid or not."""
-        poolings = self.shared[run].poolings if run in self.shared else {}
-        return poolings.get(task) or self.overrides(run).get("pooling", self.pooling)
+        return self.mixture(run).poolings.get(task) or self.overrides(run).get("pooling", self.pooling)
 
     def overrides(self, run: str) -> dict[str, Any]:
         """The training keys that the model named `run` has for itself."""

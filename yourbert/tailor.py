@@ -63,18 +63,16 @@ def tailor(
             mixture.own_layers,
         )  # fmt: skip
         model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
-        if mixture.own_layers:
-            model.learn_own_layers()
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)
-        whole = settings.tuning == "full" and not mixture.own_layers
-        if whole:
+        table = model.encoder.embeddings
+        if learns := table.word.requires_grad:
             read = [t.splits[split] for t in tasks.values() for split in WITH_LABELS]
-            model.encoder.embeddings.restrict(pieces_in(read))
+            table.restrict(pieces_in(read))
         stepper = stepper_for(learner, machine)
         outcome = train(f"{name} {seed}", learner, settings, resume, stepper, machine.ranks)
-        if whole:
-            model.encoder.embeddings.restore(decay_after(outcome.best_step, outcome.steps, settings))
+        if learns:
+            table.restore(decay_after(outcome.best_step, outcome.steps, settings))
     machine.ranks.close()
     if not machine.ranks.leads:
         return

@@ -166,7 +166,7 @@ def test_c12_another_format(saved: tuple[Model, Path], number: object) -> None: 
 
 def test_c12_a_folder_without_its_facts(saved: tuple[Model, Path]) -> None:  # noqa: F811
     folder = saved[1]
-    for key in ("format", "tasks", "poolings"):
+    for key in ("format", "tasks", "poolings", "own_layers"):
         about = read_json(folder / "model.json")
         shutil.copytree(folder, folder.parent / key)
         write_json(folder.parent / key / "model.json", {k: v for k, v in about.items() if k != key})
@@ -181,6 +181,16 @@ def test_c01_a_chain_without_what_it_goes_on_from(project: Project) -> None:
         assert project.attempt("tokenize", task).code == 0
     found = project.attempt("chain", "shared", "11711")
     assert found.code == 5 and "C01 build/models/pairs/11711/vocab.txt: the file is missing" in found.said
+
+
+def test_p05_more_own_layers_than_the_model_has(project: Project) -> None:
+    project.download()
+    for task in ("sst", "quora", "sts"):
+        assert project.attempt("tokenize", task).code == 0
+    build = project.folder / "build"
+    shutil.copytree(build / "base", build / "models" / "pairs" / "11711")
+    found = project.attempt("chain", "shared", "11711")
+    assert found.code == 2 and "P05 params.yaml: own_layers of 'shared' asks for more than the 1 of" in found.said
 
 
 def test_tokens_cut_short_are_refused(project: Project) -> None:

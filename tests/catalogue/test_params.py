@@ -79,6 +79,12 @@ REFUSED = (
     Fault("P16", edit("    sst: 2\n", "    sst: 0\n"), "P04", "own_layers"),
     Fault(
         "P16",
+        edit("\npretrain:\n", "\n- {name: next, init: shared, tasks: [sst], sampling: proportional}\n\npretrain:\n"),
+        "P05",
+        "'shared' has layers that are one task's own",
+    ),
+    Fault(
+        "P16",
         edit("  poolings:\n    quora: cls\n  lr: 0.0003", "  lr: 0.0003"),
         "P05",
         "it must read 'cls' as in 'pairs'",
