@@ -22,12 +22,12 @@ def r_drop(weight: float) -> Way:
 
 
 # All tasks at once from the start, every row once an epoch; and with all pairs as two inputs.
-FLAT = {"lr": 1e-4, "batch_size": 32, "sampling": "proportional", "poolings": {}, "own_layers": {}}
+FLAT = {"lr": 1e-4, "batch_size": 32, "sampling": "proportional", "poolings": {}, "own_layers": {}, "min_steps": 0}
 APART = {"encoding": "bi", **FLAT}
 STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
 LIGHT = {"consistency": "dropout", "consistency_weight": 2.0}
 # How quora was first read in every way that is asked about.
-ALIKE = {"encoding": "cross", "pooling": "mean", "batch_size": 32}
+ALIKE = {"encoding": "cross", "pooling": "mean", "batch_size": 32, "min_steps": 0}
 # Few rows of each task, of quora as many as sts has.
 SMALL = {**PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}
 

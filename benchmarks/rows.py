@@ -74,7 +74,7 @@ def as_peers_read(params: Params) -> Params:
         name: task.model_copy(
             update={
                 "data": task.data.model_copy(update={"encoding": "cross"}),
-                **dict.fromkeys(("pooling", "consistency", "consistency_weight")),
+                **dict.fromkeys(("pooling", "consistency", "consistency_weight", "min_steps")),
             }
         )
         for name, task in params.tasks.items()

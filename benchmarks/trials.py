@@ -118,7 +118,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     elif way.pretrain is not None:
         after = _pretraining(run, way, params, setup, data)
     facts = {
-        "mixture": _facts(mixture), "settings": settings.model_dump(), "plain": way.plain,
+        "mixture": _facts(mixture), "settings": settings.model_dump(exclude_defaults=True), "plain": way.plain,
         "tasks": {task: _facts(facts) for task, facts in data.items()},
     } | ({"after": after.facts} if after else {})  # fmt: skip
     return Trial(
@@ -128,7 +128,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
 
 def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixture, Training, dict[str, TaskData]]:
     """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
-    changes = dict(way.changes) | ({"epochs": epochs} if epochs else {})
+    changes = dict(way.changes) | ({"epochs": epochs, "min_steps": 0} if epochs else {})
     mixture = params.mixture(run)
     own, settings, data = (
         {key: value for key, value in changes.items() if key in block.model_fields}
@@ -146,7 +146,8 @@ def _pretraining(run: str, way: Way, params: Params, setup: Setup, data: dict[st
     block = params.pretrain.model_copy(update={"enabled": True, "text": text, **way.pretrain})
     changed = params.model_copy(update={"pretrain": block})
     facts = {
-        "pretrain": block.model_dump(exclude={"text"}), "settings": changed.pretraining().model_dump(),
+        "pretrain": block.model_dump(exclude={"text"}),
+        "settings": changed.pretraining().model_dump(exclude_defaults=True),
         "text": sha256_of(Path(text)) if text else "",
         "tasks": {task: _facts(facts) for task, facts in data.items()},
     }  # fmt: skip

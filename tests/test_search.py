@@ -60,7 +60,7 @@ def test_the_best_share_goes_on_and_never_nobody() -> None:
         ("sst", ("lr", "epochs"), r"P18.*tasks.sst.epochs in params.yaml holds for 'sst'.*vary tasks.sst.epochs"),
         ("ssst", ("lr",), r"P05.*no model 'ssst'.*did you mean 'sst'"),
         ("sst", ("lr", "tasks.sst.epochs", "model"), ""),
-        ("shared", ("epochs",), r"P18.*chains.0.epochs in params.yaml holds for 'shared'.*vary chains.0.epochs"),
+        ("shared", ("epochs",), r"P18.*chains.1.epochs in params.yaml holds for 'shared'.*vary chains.1.epochs"),
         ("shared", ("dropout",), ""),
         ("", ("epochs",), ""),
     ],

@@ -58,6 +58,18 @@ def test_it_learns(tmp_path: Path) -> None:
     assert outcome.cost.seconds > 0 and outcome.cost.cpu_seconds > 0 and outcome.cost.joules > 0
 
 
+@pytest.mark.parametrize("sampling", ["proportional", "joint", "annealed"])
+def test_few_rows_get_whole_epochs_until_there_are_steps_enough(tmp_path: Path, sampling: str) -> None:
+    steps = pair_of_tasks(tiny.training(), sampling=sampling).steps(0)
+    asked = [tiny.training(epochs=4), *(tiny.training(epochs=2, min_steps=3 * steps + n) for n in (1, steps))]
+    learners = [
+        pair_of_tasks(settings, sampling=sampling) for settings in [*asked, tiny.training(epochs=4, min_steps=1)]
+    ]
+    outcomes = [run(tmp_path / str(n), made, made.settings) for n, made in enumerate(learners)]
+    assert [(o.epoch, o.steps_done) for o in outcomes] == [(4, 4 * steps)] * 4
+    assert all(same(weights(learners[0].model), weights(made.model)) for made in learners)
+
+
 def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
     learner = mood()
     outcome = run(tmp_path, learner, learner.settings)

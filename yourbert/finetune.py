@@ -18,7 +18,7 @@ from yourbert.errors import shortened
 from yourbert.gpu import dropout_generator
 from yourbert.hardness import probe_errors
 from yourbert.metrics import score
-from yourbert.mixing import counted, plan_epoch
+from yourbert.mixing import TasksOfStep, counted, plan_epoch
 from yourbert.model import Model
 from yourbert.objectives import balanced_weights, loss_sum
 from yourbert.packing import TaskTokens
@@ -56,13 +56,14 @@ class TaskLearner:
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
+        self.settings = settings.model_copy(update={"epochs": self._epochs()})
         if mixture.own_layers:
-            model.learn_own_layers()
+            model.learn_own_layers(mixture.own_layers)
         self.frozen = settings.tuning == "head"
         # How often each row stands in its batch.
         self.looks = 2 if settings.consistency == "dropout" and not self.frozen else 1
         if self.frozen:
-            model.encoder.requires_grad_(False)
+            model.freeze_layers()
             model.eval()
             read = [(name, split) for name in self.names for split in WITH_LABELS]
             self.features = {(n, s): features_of(model, n, tokens[n].splits[s], machine) for n, s in read}
@@ -96,17 +97,24 @@ class TaskLearner:
     def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
         while len(self._schedules) <= epoch:
-            plan = plan_epoch(
-                counted([len(self.streams[name].split) for name in self.names], self.mixture.row_limit),
-                self.settings.batch_size,
-                self.mixture.sampling,
-                self.mixture.temperature,
-                len(self._schedules),
-                self.settings.epochs,
-                self.seed,
-            )
+            plan = self._plan(len(self._schedules))
             self._schedules.append([[self._next(self.names[index]) for index in tasks] for tasks in plan])
         return self._schedules[epoch]
+
+    def _plan(self, epoch: int) -> list[TasksOfStep]:
+        return plan_epoch(
+            counted([len(self.streams[name].split) for name in self.names], self.mixture.row_limit),
+            self.settings.batch_size,
+            self.mixture.sampling,
+            self.mixture.temperature,
+            epoch,
+            self.settings.epochs,
+            self.seed,
+        )
+
+    def _epochs(self) -> int:
+        """Those that are asked for, or as many as `min_steps` needs; every epoch has as many steps."""
+        return max(self.settings.epochs, -(-self.settings.min_steps // len(self._plan(0))))
 
     def _planned(self, epoch: int, step: int) -> list[tuple[str, int]]:
         """The tasks and batches of a step of the run, which lies in this epoch."""

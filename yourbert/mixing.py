@@ -19,7 +19,7 @@ from yourbert.seeding import rng_for
 
 Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 ANNEALED_BY = 0.8
-Step = tuple[int, ...]
+TasksOfStep = tuple[int, ...]
 
 
 def exponent(sampling: Sampling, temperature: float, epoch: int, epochs: int) -> float:
@@ -58,7 +58,7 @@ def plan_epoch(
     epoch: int,
     epochs: int,
     seed: int,
-) -> list[Step]:
+) -> list[TasksOfStep]:
     """The tasks (indices) of each step of an epoch, counted from 0; "joint" names all of them in every step."""
     tasks = range(len(rows_K))
     if sampling == "joint":

@@ -90,11 +90,17 @@ class Model(nn.Module):
         encoder.layers = nn.ModuleList([*self.encoder.layers[: -len(own)], *own])
         return encoder
 
-    def learn_own_layers(self) -> None:
-        """From here on only the tasks that have layers of their own learn, with them and their heads alone."""
+    def learn_own_layers(self, tasks: Iterable[str]) -> None:
+        """From here on only these tasks learn, with the layers that each has for itself and their heads alone."""
         self.requires_grad_(False)
-        for name in self.own_layers:
+        for name in tasks:
             self.heads[name].requires_grad_(True)
+
+    def freeze_layers(self) -> None:
+        """From here on no layer learns, of the encoder or of a task; what reads their vectors does."""
+        self.encoder.requires_grad_(False)
+        for head in self.heads.values():
+            head.layers.requires_grad_(False)
 
     def features(self, task_name: str, batch: Packed) -> Tensor:
         """The same without dropout or gradient, whatever mode the model is in."""

@@ -94,8 +94,6 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
             yield ".init", f"no model '{mixture.init}' (there are {', '.join(names)}){nearest(mixture.init, names)}"
         elif mixture.init in names[names.index(name) :]:
             yield ".init", f"'{mixture.init}' is not above '{name}', as what a chain goes on from must be"
-        if params.mixture(mixture.init).own_layers:
-            yield ".init", f"'{mixture.init}' has layers that are one task's own, and no model goes on from such"
 
 
 def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
@@ -107,6 +105,10 @@ def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -
         return
     if mixture.init not in {**params.tasks, **params.shared}:
         return
+    for task, number in params.own_layers(mixture.init).items():
+        if mixture.own_layers.get(task, number) != number:
+            what = f"'{task}' has {number} layers of its own in '{mixture.init}', so it must have {number} here"
+            yield f".own_layers.{task}", what
     for task in mixture.tasks:
         if task in mixture.own_layers:
             continue

@@ -8,6 +8,7 @@ written under stock names loads in `transformers` without a missing or unexpecte
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,12 @@ class LoadedEncoder:
     mlm_head: MlmHead | None
     notes: tuple[str, ...]
     heads: Mapping[str, Tensor]
+
+    @property
+    def own_layers(self) -> dict[str, int]:
+        """Of the tasks in `heads` that have last layers for themselves, how many."""
+        parts = [name.split(".") for name in self.heads]
+        return dict(Counter(task for task, number in {(p[0], p[2]) for p in parts if p[1] == "layers"}))
 
 
 def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> LoadedEncoder:

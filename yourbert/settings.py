@@ -32,7 +32,8 @@ class Training(Block):
 
     tuning: "full" moves every weight, "head" only the last layer on a frozen encoder. pooling: a text's vector is
     BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the schedule.
-    batch_size: rows a step, per task. epochs: passes over the rows. dropout: inside the encoder; head_dropout: before
+    batch_size: rows a step, per task. epochs: passes over the rows. min_steps: where those have fewer optimizer steps,
+    whole passes are added until there are as many, as suits few rows. dropout: inside the encoder; head_dropout: before
     the last layer. schedule: after the warmup the rate falls linearly to 0, or stays. warmup: share of all steps in
     which the rate climbs. weight_decay: of matrices, not of biases and norms. clip: largest norm of the gradient, 0 for
     none. average: decay, a step, of the running average of the weights, which is what is evaluated and kept; 0 for the
@@ -48,6 +49,7 @@ class Training(Block):
     lr: Annotated[float, Field(gt=0, le=1)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     epochs: Annotated[int, Field(ge=1)]
+    min_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     dropout: Share
     head_dropout: Share
     schedule: Literal["linear", "constant"]
@@ -152,7 +154,8 @@ class Mixture(Overriding):
     task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
     weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
     model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself. Where there are
-    such tasks, only they learn, with these layers and their heads; all else stays as it comes, the other tasks, too.
+    such tasks, only they learn, with these layers and their heads; all else stays as it comes, other tasks and what
+    layers they have had for themselves before, too.
     select: whose dev score chooses the epoch to keep, "mean" (over all tasks, each on 0..1) or that of one task.
     """
 
@@ -268,6 +271,14 @@ class Params(Training, Runtime):
     def mixture(self, run: str) -> Mixture:
         """What the model named `run` learns; one task is a mixture of one."""
         return self.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
+
+    def own_layers(self, run: str) -> dict[str, int]:
+        """How many last layers tasks have for themselves in the model named `run`, with those that came with `init`."""
+        of: dict[str, dict[str, int]] = {}
+        for chain in self.chains:
+            kept = {task: number for task, number in of.get(chain.init, {}).items() if task in chain.tasks}
+            of[chain.name] = kept | chain.own_layers
+        return of.get(run, {})
 
     def pooling_of(self, run: str, task: str) -> Pooling:
         """What a task reads in the model named `run`, whether its overrides are valid or not."""

@@ -54,13 +54,14 @@ def tailor(
     }
     with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
-        if (most := loaded.encoder.config.num_hidden_layers) < max(mixture.own_layers.values(), default=0):
+        own_layers = {task: n for task, n in loaded.own_layers.items() if task in tasks} | mixture.own_layers
+        if (most := loaded.encoder.config.num_hidden_layers) < max(own_layers.values(), default=0):
             fail("P05", f"own_layers of '{name}' asks for more than the {most} of the model", where="params.yaml")
         heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
         model = Model(
             loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng, mixture.poolings,
-            mixture.own_layers,
+            own_layers,
         )  # fmt: skip
         model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
         settle(model, machine)
@@ -70,9 +71,9 @@ def tailor(
             read = [t.splits[split] for t in tasks.values() for split in WITH_LABELS]
             table.restrict(pieces_in(read))
         stepper = stepper_for(learner, machine)
-        outcome = train(f"{name} {seed}", learner, settings, resume, stepper, machine.ranks)
+        outcome = train(f"{name} {seed}", learner, learner.settings, resume, stepper, machine.ranks)
         if learns:
-            table.restore(decay_after(outcome.best_step, outcome.steps, settings))
+            table.restore(decay_after(outcome.best_step, outcome.steps, learner.settings))
     machine.ranks.close()
     if not machine.ranks.leads:
         return

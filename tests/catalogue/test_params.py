@@ -74,20 +74,26 @@ REFUSED = (
         "'cfimdb' is not one of the mixture's tasks",
     ),
     Fault(
-        "P16", edit("    sst: 2\n", "    sts: 2\n"), "P05", "'sst' does not learn here, and 'pairs' has not learnt it"
+        "P16",
+        edit("    sst: 2\n", "    sts: 2\n"),
+        "P05",
+        "'sst' does not learn here, and 'pairs-sts' has not learnt it",
     ),
     Fault("P16", edit("    sst: 2\n", "    sst: 0\n"), "P04", "own_layers"),
     Fault(
         "P16",
-        edit("\npretrain:\n", "\n- {name: next, init: shared, tasks: [sst], sampling: proportional}\n\npretrain:\n"),
+        edit(
+            "\npretrain:\n",
+            "\n- {name: next, init: shared, tasks: [sst], sampling: proportional, own_layers: {sst: 1}}\n\npretrain:\n",
+        ),
         "P05",
-        "'shared' has layers that are one task's own",
+        "'sst' has 2 layers of its own in 'shared'",
     ),
     Fault(
         "P16",
         edit("  poolings:\n    quora: cls\n  lr: 0.0003", "  lr: 0.0003"),
         "P05",
-        "it must read 'cls' as in 'pairs'",
+        "it must read 'cls' as in 'pairs-sts'",
     ),
     Fault("P16", edit("  lr: 0.0003", "  tuning: head\n  lr: 0.0003"), "P05", "`tuning: head` moves no layer"),
     Fault(

@@ -323,13 +323,19 @@ def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Projec
 
 
 def test_a_chain_goes_on_from_another_model(project: Project) -> None:
-    chain = {"name": "sts-next", "init": "shared", "tasks": ["sts"], "sampling": "proportional", "lr": 1e-12}
-    project.set_params(chains=[chain])
+    rest = {"sampling": "proportional", "lr": 1e-12}
+    first = {"name": "sts-next", "init": "shared", "tasks": ["sts"], "own_layers": {"sts": 1}, **rest}
+    then = {"name": "sst-next", "init": "sts-next", "tasks": ["sts", "sst"], "own_layers": {"sst": 1}, **rest}
+    project.set_params(chains=[first, then | {"lr": 1e-2}])
     stages = {s for s in ran(project.dvc("repro")) if s != "check"}
-    assert stages == {"chain@chain0-11711", "evaluate-chain@chain0-11711", "report"}
-    first, then = (
+    of = [f"{stage}@chain{number}-11711" for stage in ("chain", "evaluate-chain") for number in (0, 1)]
+    assert stages == {*of, "report"}
+    scores = [
         json.loads((project.root / f"metrics/runs/{run}/11711.json").read_text())["sts"]["dev"]["pearson"]
-        for run in ("shared", "sts-next")
-    )
-    assert then == pytest.approx(first, abs=1e-4), "with its encoder and its head; so small a rate changes nothing"
-    assert "sts-next" in (project.root / "report/report.md").read_text()
+        for run in ("shared", "sts-next", "sst-next")
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4), "with its layers and its head; the rate changes nothing"
+    assert scores[2] == scores[1], "another task learns, and what sts has for itself comes along"
+    model = json.loads((project.root / "build/models/sst-next/11711/model.json").read_text())
+    assert model["own_layers"] == {"sst": 1, "sts": 1}
+    assert "sst-next" in (project.root / "report/report.md").read_text()
