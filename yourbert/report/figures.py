@@ -78,11 +78,13 @@ class Figures:
     """cells: scores by (task, split, run), absent where undefined. matches: by (task or "overall", mixture).
 
     overall: by (split, mixture, run), where run is "own" for the set of own models of that mixture's tasks.
+    comparisons: how many tests are behind the matches.
     """
 
     cells: Mapping[Place, Cell]
     overall: Mapping[tuple[Split, str, str], Cell]
     matches: Mapping[tuple[str, str], Match]
+    comparisons: int
 
 
 def compute(gathered: Gathered, params: Params) -> Figures:
@@ -97,7 +99,8 @@ def compute(gathered: Gathered, params: Params) -> Figures:
         for run in (OWN, mixture)
         if len(tasks) > 1 and (cell := _overall(gathered, drawn, tasks, split, run, confidence)) is not None
     }
-    return Figures(cells=cells, overall=overall, matches=_matches(gathered, cells, params))
+    matches, comparisons = _matches(gathered, cells, params)
+    return Figures(cells=cells, overall=overall, matches=matches, comparisons=comparisons)
 
 
 def _defined(one: Answers) -> bool:
@@ -140,22 +143,39 @@ def _factor(metric: Metric) -> float:
     return normalised(metric, 1.0) - normalised(metric, 0.0)
 
 
-def _matches(gathered: Gathered, cells: Mapping[Place, Cell], params: Params) -> dict[tuple[str, str], Match]:
-    """Every mixture against the own models on dev, per task and overall; Holm's correction over all of them."""
+def _matches(
+    gathered: Gathered, cells: Mapping[Place, Cell], params: Params
+) -> tuple[dict[tuple[str, str], Match], int]:
+    """Every mixture against the own models on dev, per task and overall, and how many tests that took.
+
+    Holm's correction is over these. A chain that leaves a task alone answers it as what it goes on from does: the same
+    answers are tested once.
+    """
     draws: dict[tuple[str, str], Draws] = {}
+    same: dict[tuple[str, str], tuple[str, str]] = {}
     for mixture, tasks in gathered.mixtures.items():
-        parts = {task: _pair(gathered, cells, task, mixture, params) for task in tasks}
-        draws |= {(task, mixture): part for task, part in parts.items() if part is not None}
+        parts = {}
+        for task in tasks:
+            first = same[task, mixture] = (task, _first_that_answers_so(gathered, task, mixture))
+            parts[task] = part = draws.get(first) or _pair(gathered, cells, task, mixture, params)
+            if part is not None:
+                draws[first] = part
         known = [(_factor(gathered.tasks[t].metric), part) for t, part in parts.items() if part is not None]
         if len(tasks) > 1 and len(known) == len(tasks):
             draws[OVERALL, mixture] = mean_of(known)
     found = {key: compare(one, params.evaluate.confidence) for key, one in draws.items()}
     adjusted = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
     alpha = params.report.alpha
-    return {
+    matches = {
         key: Match(comparison=one, p=adjusted[key], verdict=verdict(one.difference, adjusted[key], alpha))
         for key, one in found.items()
     }
+    return matches | {key: matches[first] for key, first in same.items() if first in matches}, len(found)
+
+
+def _first_that_answers_so(gathered: Gathered, task: str, mixture: str) -> str:
+    answers = {m: gathered.answers[task, "dev", m].predicted_SR for m in gathered.mixtures_of(task)}
+    return next(m for m, predicted_SR in answers.items() if np.array_equal(predicted_SR, answers[mixture]))
 
 
 def _pair(gathered: Gathered, cells: Mapping[Place, Cell], name: str, mixture: str, params: Params) -> Draws | None:

@@ -160,7 +160,7 @@ def pretraining(gathered: Gathered) -> str:
 
 def methods(figures: Figures, params: Params) -> str:
     """How each kind of figure was found, so that another can find it again."""
-    evaluate, compared = params.evaluate, len(figures.matches)
+    evaluate, compared = params.evaluate, figures.comparisons
     seeds = ", ".join(map(str, params.seeds))
     lines = [
         f"Model {plain(params.model)}, corpus {plain(params.corpus)}, seeds {seeds}.",
@@ -177,9 +177,9 @@ def _verdicts(compared: int, params: Params) -> Iterator[str]:
     swaps, alpha = params.report.permutations, params.report.alpha
     yield (
         f"Verdicts: paired approximate randomisation with {swaps:,} swaps, two-sided, the same rows swapped in all "
-        f"seeds; p-values corrected by Holm over all comparisons of the table ({compared}); a difference is real when "
-        f"p ≤ {alpha:g}. They allow for the luck of the dev rows; the luck of training is what the standard deviation "
-        "over seeds shows."
+        f"seeds; p-values corrected by Holm over all comparisons of the table ({compared}; the same "
+        f"answers are tested once); a difference is real when p ≤ {alpha:g}. They allow for the luck of the dev rows; "
+        "the luck of training is what the standard deviation over seeds shows."
     )
     yield (
         "Overall: the mean over tasks of each task's score on 0..1, where a correlation r (and mcc) counts as "

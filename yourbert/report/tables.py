@@ -71,45 +71,42 @@ def judged(match: Match | None) -> str:
 
 
 def scores_table(gathered: Gathered, figures: Figures, split: Split) -> str:
-    """Tasks by tailorings; on dev with the verdict on every mixture, and with a line for each overall score."""
-    mixtures, verdicts = list(gathered.mixtures), split == "dev"
-    header = ["task", "score", "own model"]
-    for mixture in mixtures:
-        header += [plain(mixture), f"{plain(mixture)} vs own"] if verdicts else [plain(mixture)]
-    rows = [_task_row(gathered, figures, task, split, mixtures, verdicts) for task in gathered.tasks]
-    rows += [
-        _overall_row(gathered, figures, name, split, mixtures, verdicts)
-        for name in mixtures
-        if (split, name, OWN) in figures.overall
+    """A line for each task and model, and for each overall score and model; on dev with the verdict on it."""
+    rows = [
+        [plain(task), facts.metric, *line]
+        for task, facts in gathered.tasks.items()
+        if (task, split, task) in gathered.answers
+        for line in _lines(
+            figures.cells.get((task, split, task)),
+            {m: figures.cells.get((task, split, m)) for m in gathered.mixtures if (task, split, m) in gathered.answers},
+            {m: figures.matches.get((task, m)) for m in gathered.mixtures},
+        )
     ]
-    return table(header, [row for row in rows if row], left=2)
+    for tasks, mixtures in _alike(gathered, figures, split).items():
+        lines = _lines(
+            figures.overall[split, mixtures[0], OWN],
+            {mixture: figures.overall.get((split, mixture, mixture)) for mixture in mixtures},
+            {mixture: figures.matches.get((OVERALL, mixture)) for mixture in mixtures},
+        )
+        rows += [[f"overall: {plain(', '.join(tasks))}", "mean of 0..1", *line] for line in lines]
+    verdicts = split == "dev" and bool(gathered.mixtures)
+    header = ["task", "score", "model", split, *(["against own"] if verdicts else [])]
+    return table(header, [row[: len(header)] for row in rows], left=3)
 
 
-def _task_row(
-    gathered: Gathered, figures: Figures, task: str, split: Split, mixtures: Sequence[str], verdicts: bool
-) -> Row:
-    """Empty when nobody has labels for the split."""
-    if (task, split, task) not in gathered.answers:
-        return []
-    row = [plain(task), gathered.tasks[task].metric, score(figures.cells.get((task, split, task)))]
-    for mixture in mixtures:
-        known = (task, split, mixture) in gathered.answers
-        row.append(score(figures.cells.get((task, split, mixture))) if known else NOTHING)
-        row += [judged(figures.matches.get((task, mixture)))] if verdicts else []
-    return row
+def _lines(own: Cell | None, together: Mapping[str, Cell | None], matches: Mapping[str, Match | None]) -> list[Row]:
+    """Model, score and verdict: of a task's own model, then of those that learnt it among others."""
+    shared = [[plain(name), score(cell), judged(matches[name])] for name, cell in together.items()]
+    return [["own", score(own), NOTHING], *shared]
 
 
-def _overall_row(
-    gathered: Gathered, figures: Figures, name: str, split: Split, mixtures: Sequence[str], verdicts: bool
-) -> Row:
-    row = [f"overall: {plain(', '.join(gathered.runs[name]))}", "mean of 0..1"]
-    row.append(score(figures.overall[split, name, OWN]))
-    for mixture in mixtures:
-        mine = mixture == name
-        cell = figures.overall.get((split, name, name))
-        row.append(score(cell) if mine else NOTHING)
-        row += [judged(figures.matches.get((OVERALL, mixture)) if mine else None)] if verdicts else []
-    return row
+def _alike(gathered: Gathered, figures: Figures, split: Split) -> dict[tuple[str, ...], list[str]]:
+    """The mixtures with an overall score by their tasks, so that each stands beside the same own models."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in gathered.mixtures:
+        if (split, name, OWN) in figures.overall:
+            found.setdefault(tuple(sorted(gathered.runs[name], key=list(gathered.tasks).index)), []).append(name)
+    return found
 
 
 def study_rows(gathered: Gathered) -> list[str]:
