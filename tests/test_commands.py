@@ -69,8 +69,7 @@ def known_target(target: str) -> bool:
     if not item:
         return stage in stages or (ROOT / target).exists() or target.startswith("build/")
     run, _, seed = item.rpartition("-")
-    # One chain more than there are: that which a page adds.
-    names = [*PARAMS["tasks"], *PARAMS["mixtures"], *(f"chain{n}" for n in range(len(PARAMS["chains"]) + 1))]
+    names = [*PARAMS["tasks"], *PARAMS["mixtures"], *(f"chain{n}" for n in range(len(PARAMS["chains"])))]
     return stage in stages and seed.isdigit() and (run in names or run.startswith(MADE_UP))
 
 

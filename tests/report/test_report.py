@@ -289,9 +289,9 @@ def test_a_chain_costs_what_it_goes_on_from_as_well(tmp_path: Path) -> None:
 def test_what_joining_brings_and_which_answers_it_changes(full: Tree) -> None:
     page = full.cost().split("## What a task gains")[1]
     sst, quora, sts = (cells(page, task) for task in THREE)
-    assert sst[1] == "quora, sts" and sst[2].startswith("-0.") and sst[3].startswith("worse (p")
-    assert quora[2].startswith("+0.") and float(quora[4]) > float(quora[5]) and float(sst[4]) < float(sst[5])
-    assert sts[4:6] == ["-", "-"] and sst[6] == "3.0x" and sst[7] == "1.0x" and "| cfimdb" not in page
+    assert sst[1:3] == ["shared", "quora, sts"] and sst[3].startswith("-0.") and sst[4].startswith("worse (p")
+    assert quora[3].startswith("+0.") and float(quora[5]) > float(quora[6]) and float(sst[5]) < float(sst[6])
+    assert sts[5:7] == ["-", "-"] and sst[7] == "3.0x" and sst[8] == "1.0x" and "| cfimdb" not in page
 
     lines = list(csv.DictReader((full.root / "report" / "changes.csv").open()))
     answers = {one["id"]: one for one in lines if one["task"] == "sst"}

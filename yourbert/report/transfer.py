@@ -17,7 +17,7 @@ from yourbert.report.gather import Gathered
 from yourbert.report.tables import NOTHING, Row, inert, number, p_value, plain, table
 from yourbert.tasks import Task
 
-HEADER = ("task", "joined by", "gain on dev", "verdict", "mended", "spoilt", "seconds", "Wh")
+HEADER = ("task", "in", "joined by", "gain on dev", "verdict", "mended", "spoilt", "seconds", "Wh")
 CHANGES = ("task", "mixture", "id", "label", "own", "joined", "change")
 # Of a similarity no answer is right or wrong; the rows whose error moved most are shown instead.
 MOST_MOVED = 20
@@ -26,7 +26,7 @@ MOST_MOVED = 20
 def transfer_table(gathered: Gathered, figures: Figures) -> str:
     """A line for each task of each mixture; empty where there is no mixture of several tasks."""
     rows = list(_rows(gathered, figures))
-    return table(HEADER, rows, left=2) if rows else ""
+    return table(HEADER, rows, left=3) if rows else ""
 
 
 def _rows(gathered: Gathered, figures: Figures) -> Iterator[Row]:
@@ -34,7 +34,7 @@ def _rows(gathered: Gathered, figures: Figures) -> Iterator[Row]:
         for mixture in gathered.mixtures_of(task):
             partners = [plain(other) for other in gathered.runs[mixture] if other != task]
             if partners:
-                yield [plain(task), ", ".join(partners), *_gain(gathered, figures, task, mixture)]
+                yield [plain(task), plain(mixture), ", ".join(partners), *_gain(gathered, figures, task, mixture)]
 
 
 def _gain(gathered: Gathered, figures: Figures, task: str, mixture: str) -> Row:
