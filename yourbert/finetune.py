@@ -18,7 +18,7 @@ from yourbert.errors import shortened
 from yourbert.gpu import dropout_generator
 from yourbert.hardness import probe_errors
 from yourbert.metrics import score
-from yourbert.mixing import TasksOfStep, counted, plan_epoch
+from yourbert.mixing import counted, plan_epoch, steps_of_epoch
 from yourbert.model import Model
 from yourbert.objectives import balanced_weights, loss_sum
 from yourbert.packing import TaskTokens
@@ -44,9 +44,13 @@ class TaskLearner:
         machine: Machine,
         seed: int,
     ) -> None:
-        self.model, self.tokens, self.mixture, self.settings = model, tokens, mixture, settings
+        self.model, self.tokens, self.mixture = model, tokens, mixture
         self.machine, self.seed = machine, seed
         self.names = mixture.learns
+        self.rows_K = counted([len(tokens[name].splits["train"]) for name in self.names], mixture.row_limit)
+        steps = steps_of_epoch(self.rows_K, settings.batch_size, mixture.sampling)
+        # With as many epochs as are run.
+        self.settings = settings.model_copy(update={"epochs": max(settings.epochs, -(-settings.min_steps // steps))})
         self.pieces = 1
         self.streams = {
             n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))
@@ -56,7 +60,6 @@ class TaskLearner:
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
-        self.settings = settings.model_copy(update={"epochs": self._epochs()})
         if mixture.own_layers:
             model.learn_own_layers(mixture.own_layers)
         self.frozen = settings.tuning == "head"
@@ -97,24 +100,17 @@ class TaskLearner:
     def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
         while len(self._schedules) <= epoch:
-            plan = self._plan(len(self._schedules))
+            plan = plan_epoch(
+                self.rows_K,
+                self.settings.batch_size,
+                self.mixture.sampling,
+                self.mixture.temperature,
+                len(self._schedules),
+                self.settings.epochs,
+                self.seed,
+            )
             self._schedules.append([[self._next(self.names[index]) for index in tasks] for tasks in plan])
         return self._schedules[epoch]
-
-    def _plan(self, epoch: int) -> list[TasksOfStep]:
-        return plan_epoch(
-            counted([len(self.streams[name].split) for name in self.names], self.mixture.row_limit),
-            self.settings.batch_size,
-            self.mixture.sampling,
-            self.mixture.temperature,
-            epoch,
-            self.settings.epochs,
-            self.seed,
-        )
-
-    def _epochs(self) -> int:
-        """Those that are asked for, or as many as `min_steps` needs; every epoch has as many steps."""
-        return max(self.settings.epochs, -(-self.settings.min_steps // len(self._plan(0))))
 
     def _planned(self, epoch: int, step: int) -> list[tuple[str, int]]:
         """The tasks and batches of a step of the run, which lies in this epoch."""

@@ -19,7 +19,7 @@ from yourbert.seeding import rng_for
 
 Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 ANNEALED_BY = 0.8
-TasksOfStep = tuple[int, ...]
+Step = tuple[int, ...]
 
 
 def exponent(sampling: Sampling, temperature: float, epoch: int, epochs: int) -> float:
@@ -50,6 +50,18 @@ def counted(rows_K: Sequence[int], limit: int) -> list[int]:
     return [min(rows, limit) if limit else rows for rows in rows_K]
 
 
+def steps_of_epoch(rows_K: Sequence[int], batch_size: int, sampling: Sampling) -> int:
+    """How many optimizer steps an epoch has: each as many as any other."""
+    if sampling == "joint":
+        return -(-sum(rows_K) // (batch_size * len(rows_K)))
+    return sum(_batches(rows_K, batch_size))
+
+
+def _batches(rows_K: Sequence[int], batch_size: int) -> list[int]:
+    """Rounded up per task, so that a proportional epoch reads every row exactly once."""
+    return [-(-rows // batch_size) for rows in rows_K]
+
+
 def plan_epoch(
     rows_K: Sequence[int],
     batch_size: int,
@@ -58,17 +70,14 @@ def plan_epoch(
     epoch: int,
     epochs: int,
     seed: int,
-) -> list[TasksOfStep]:
+) -> list[Step]:
     """The tasks (indices) of each step of an epoch, counted from 0; "joint" names all of them in every step."""
-    tasks = range(len(rows_K))
+    tasks, steps = range(len(rows_K)), steps_of_epoch(rows_K, batch_size, sampling)
     if sampling == "joint":
-        return [tuple(tasks)] * -(-sum(rows_K) // (batch_size * len(rows_K)))
-    # Rounded up per task, so that a proportional epoch reads every row exactly once.
-    batches_K = [-(-rows // batch_size) for rows in rows_K]
-    steps = sum(batches_K)
+        return [tuple(tasks)] * steps
     if sampling == "round_robin":
         return [(step % len(rows_K),) for step in range(steps)]
-    counts_K = quotas(batches_K, exponent(sampling, temperature, epoch, epochs), steps)
+    counts_K = quotas(_batches(rows_K, batch_size), exponent(sampling, temperature, epoch, epochs), steps)
     order = np.repeat(tasks, counts_K)
     rng_for(seed, "mixing", epoch).shuffle(order)
     return [(int(task),) for task in order]
