@@ -30,7 +30,7 @@ test: $(VENV)/ready-dev data
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cuda"
 
 test-slow: $(VENV)/ready-dev data
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -188,6 +189,16 @@ def test_as_many_answers_as_lines_whatever_stands_in_them(mood: Path, yourbert: 
     assert status == 0 and [row[0] for row in found] == [str(i) for i in range(len(drawn))]
     for row in found:
         assert row[1] in TASKS["mood"].labels and sum(map(float, row[2:])) == pytest.approx(1, abs=1e-4)
+
+
+def test_ten_thousand_texts_of_any_characters(mood: Path, yourbert: Command) -> None:
+    """I03: what no alphabet has, too; U+2028 and the like end no line."""
+    chance = random.Random(3)
+    characters = [chr(n) for n in range(1, 0x110000) if not 0xD800 <= n < 0xE000 and n not in (10, 13)]
+    texts = ["a" + "".join(chance.choices(characters, k=chance.randint(0, 20))) for _ in range(10_000)]
+    status, printed, _ = yourbert("predict", mood, "-", *PLAIN, stdin="".join(f"{t}\n" for t in texts).encode())
+    found = table(printed)[1:]
+    assert status == 0 and [row[0] for row in found] == [str(i) for i in range(len(texts))]
 
 
 def test_a_text_of_a_megabyte_is_cut_and_answered(mood: Path, yourbert: Command) -> None:

@@ -25,6 +25,7 @@ FACTS = [
     "settings",
     "params",
     "storage",
+    "locks",
     "filenames",
     "seeding",
     "cost",

@@ -7,11 +7,9 @@ state. It is one file, replaced whole, removed when the run succeeds, and guarde
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 import yourbert
 from yourbert.errors import UserError, fail
+from yourbert.locks import lock_of, owner, take
 from yourbert.project import project_root
 from yourbert.storage import folder_hash, read_tensors, read_tensors_metadata, write_tensors
 
@@ -69,30 +68,21 @@ class Resume:
     def __enter__(self) -> Resume:
         if not self.leads:
             return self
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            fail(
-                "B10",
-                f"this run is being trained already by {owner}",
-                where=str(self.folder),
-                fix="wait for it, or end it",
-            )
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()}")
-        self._lock.flush()
+        path = lock_of(self.folder)
+        lock = take(path)
+        if lock is None:
+            what = f"this run is being trained already by {owner(path) or 'another process'}"
+            fail("B10", what, where=str(self.folder), fix="wait for it, or end it")
+        self._lock = lock
+        self.folder.mkdir(exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if not self.leads:
             return
-        self._lock.close()
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.give_back()
 
     def due(self) -> bool:
         return self.leads and time.monotonic() - self._saved >= self.seconds_between_saves

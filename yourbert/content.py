@@ -6,7 +6,6 @@ Nothing in the store is trusted: a file is hashed each time it is taken out, and
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from yourbert.errors import fail
+from yourbert.locks import Lock, lock_of, owner, take
 from yourbert.storage import link_or_copy, sha256_of, write_json
 
 LOGGER = logging.getLogger("yourbert")
@@ -88,55 +88,28 @@ def alone(target: Path, what: str, seconds: float) -> Iterator[bool]:
     A process that is killed lets go. what: the words for the one line that a waiting process logs.
     Raises UserError (B11) when another process holds it for longer than `seconds`.
     """
-    path = target.with_name(f".{target.name}.lock")
+    path = lock_of(target)
     deadline, told = time.monotonic() + seconds, False
-    while not (held := _locked(path)):
-        owner = _owner(path)
+    while not (held := _taken(path)):
+        who = owner(path)
         if time.monotonic() > deadline:
-            owner = owner or "another process"
-            fail("B11", f"{owner} still fetches {what}", where=str(target), fix="wait for it, or end it")
-        if not told and owner:
-            LOGGER.info("waiting for %s, which fetches %s", owner, what)
+            who = who or "another process"
+            fail("B11", f"{who} still fetches {what}", where=str(target), fix="wait for it, or end it")
+        if not told and who:
+            LOGGER.info("waiting for %s, which fetches %s", who, what)
             told = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
     try:
-        yield held > 0
+        yield held.works
     finally:
-        path.unlink(missing_ok=True)
-        os.close(abs(held))
+        held.give_back()
 
 
-def _owner(path: Path) -> str:
+def _taken(path: Path) -> Lock | None:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def _locked(path: Path) -> int:
-    """A descriptor that holds the lock; 0 if another process does; negative where locks do not work.
-
-    The holder removes the file at the end, so a lock counts only on the file that bears the name now.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return take(path)
     except OSError as error:
         fail("R07", f"cannot write here: {error.strerror or error}", where=str(path.parent), fix=OWN_CACHE_FIX)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return 0
-    except OSError as error:
-        LOGGER.info("no locks on this file system (%s): %s", error.strerror, path.parent)
-        return -descriptor
-    if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
-        os.close(descriptor)
-        return 0
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, b"process %d" % os.getpid())
-    return descriptor
 
 
 def cache_folder() -> Path:
