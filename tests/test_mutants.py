@@ -65,10 +65,10 @@ MUTANTS = {
         "tests/test_train.py -k dropout",
     ),
     "second writer": Mutant(
-        "checkpoint.py",
-        "fcntl.LOCK_EX | fcntl.LOCK_NB",
-        "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        "tests/test_train.py -k writer",
+        "locks.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "tests/test_train.py -k writer"
+    ),
+    "lock without a name": Mutant(
+        "locks.py", "        if _is(path, descriptor):\n", "        if True:\n", "tests/test_locks.py"
     ),
     "not finite goes on": Mutant(
         "steps.py", "        if not torch.isfinite(norm):\n", "        if False:\n", "tests/test_train.py -k finite"

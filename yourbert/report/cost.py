@@ -44,10 +44,10 @@ def _rows(gathered: Gathered, figures: Figures) -> Iterator[Row]:
     costs = gathered.costs
     for run, tasks in gathered.runs.items():
         yield _row(plain(run), tasks, costs[run], _points(gathered, figures, [(task, run) for task in tasks]))
-    for mixture, tasks in gathered.mixtures.items():
+    for tasks, mixtures in gathered.alike.items():
         together = [sum(seed, start=Cost()) for seed in zip(*(costs[task] for task in tasks), strict=True)]
         points = _points(gathered, figures, [(task, task) for task in tasks])
-        yield _row(f"own models, to set beside {plain(mixture)}", tasks, together, points)
+        yield _row(f"own models, to set beside {plain(', '.join(mixtures))}", tasks, together, points)
     if gathered.pretrain.get("enabled"):
         yield _row("domain pretraining, before all of these", list(gathered.tasks), [gathered.pretrain_cost], None)
 

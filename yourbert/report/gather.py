@@ -66,6 +66,14 @@ class Gathered:
     def mixtures(self) -> dict[str, tuple[str, ...]]:
         return {run: tasks for run, tasks in self.runs.items() if run not in self.tasks}
 
+    @property
+    def alike(self) -> dict[tuple[str, ...], list[str]]:
+        """The mixtures by their tasks, so that each stands beside the same own models."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for run, tasks in self.mixtures.items():
+            found.setdefault(tuple(sorted(tasks, key=list(self.tasks).index)), []).append(run)
+        return found
+
 
 def runs_of(params: Params) -> dict[str, tuple[str, ...]]:
     """Every model of params.yaml and its tasks: one per task, then the mixtures, then the chains."""

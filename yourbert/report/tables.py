@@ -9,8 +9,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from yourbert.report.figures import OVERALL, OWN, Cell, Figures, Match
+from yourbert.report.figures import OWN, Cell, Figures, Match
 from yourbert.report.gather import Gathered
+from yourbert.report.scores import scored
 from yourbert.report.study import OVERALL as STUDY_OVERALL
 from yourbert.report.study import OVERALL_TASKS, STUDY
 from yourbert.tasks import SPLITS, Split
@@ -72,41 +73,14 @@ def judged(match: Match | None) -> str:
 
 def scores_table(gathered: Gathered, figures: Figures, split: Split) -> str:
     """A line for each task and model, and for each overall score and model; on dev with the verdict on it."""
-    rows = [
-        [plain(task), facts.metric, *line]
-        for task, facts in gathered.tasks.items()
-        if (task, split, task) in gathered.answers
-        for line in _lines(
-            figures.cells.get((task, split, task)),
-            {m: figures.cells.get((task, split, m)) for m in gathered.mixtures if (task, split, m) in gathered.answers},
-            {m: figures.matches.get((task, m)) for m in gathered.mixtures},
-        )
-    ]
-    for tasks, mixtures in _alike(gathered, figures, split).items():
-        lines = _lines(
-            figures.overall[split, mixtures[0], OWN],
-            {mixture: figures.overall.get((split, mixture, mixture)) for mixture in mixtures},
-            {mixture: figures.matches.get((OVERALL, mixture)) for mixture in mixtures},
-        )
-        rows += [[f"overall: {plain(', '.join(tasks))}", "mean of 0..1", *line] for line in lines]
     verdicts = split == "dev" and bool(gathered.mixtures)
     header = ["task", "score", "model", split, *(["against own"] if verdicts else [])]
-    return table(header, [row[: len(header)] for row in rows], left=3)
-
-
-def _lines(own: Cell | None, together: Mapping[str, Cell | None], matches: Mapping[str, Match | None]) -> list[Row]:
-    """Model, score and verdict: of a task's own model, then of those that learnt it among others."""
-    shared = [[plain(name), score(cell), judged(matches[name])] for name, cell in together.items()]
-    return [["own", score(own), NOTHING], *shared]
-
-
-def _alike(gathered: Gathered, figures: Figures, split: Split) -> dict[tuple[str, ...], list[str]]:
-    """The mixtures with an overall score by their tasks, so that each stands beside the same own models."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name in gathered.mixtures:
-        if (split, name, OWN) in figures.overall:
-            found.setdefault(tuple(sorted(gathered.runs[name], key=list(gathered.tasks).index)), []).append(name)
-    return found
+    rows = [
+        [plain(one.name), one.metric, plain(run), score(cell), judged(one.matches.get(run))][: len(header)]
+        for one in scored(gathered, figures, split)
+        for run, cell in one.cells.items()
+    ]
+    return table(header, rows, left=3)
 
 
 def study_rows(gathered: Gathered) -> list[str]:

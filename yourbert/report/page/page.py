@@ -23,16 +23,17 @@ from yourbert.metrics import Array, calibration, calibration_error
 from yourbert.report import markdown
 from yourbert.report.answer import answer
 from yourbert.report.cost import cost_page
-from yourbert.report.figures import OVERALL, OWN, Cell, Figures, Match
+from yourbert.report.figures import OWN, Figures
 from yourbert.report.gather import LABELLED, Answers, Gathered
 from yourbert.report.page.drawings import draw_calibration, draw_curves, draw_scores, name_of, read_curves
 from yourbert.report.page.explained import Explained, faithfulness, read_explained, words_of
 from yourbert.report.page.rows import DevRows, badness, dev_rows, slice_scores
+from yourbert.report.scores import scored
 from yourbert.report.tables import data_table, number, overlap_table, p_value, study_rows, study_table, training_table
 from yourbert.report.transfer import changed_rows
 from yourbert.settings import Evaluate, Params
 from yourbert.storage import write_text
-from yourbert.tasks import Split, Task
+from yourbert.tasks import Task
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -75,8 +76,8 @@ def write_page(
         title="Which tailoring of BERT serves each task best",
         answer=rendered(answer(gathered, figures)),
         cautions=rendered(markdown.cautions(gathered, params)),
-        runs=["own model", *gathered.mixtures],
-        scores={split: list(_score_rows(gathered, figures, split)) for split in LABELLED},
+        runs=[OWN, *gathered.mixtures],
+        scores={split: list(scored(gathered, figures, split)) for split in LABELLED},
         scores_chart=Markup(draw_scores(gathered, figures)),
         legend=rendered(markdown.legend(gathered, params, "below it")),
         tasks=[_task(gathered, params, task, rows[task], curves, predictions) for task in gathered.tasks],
@@ -109,28 +110,6 @@ def visible(text: str) -> str:
     shown = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"⟨U+{ord(c):04X}⟩" for c in cut)
     more = f" … (cut at {SHOWN_CHARACTERS:,} of {len(text):,} characters)" if len(text) > len(cut) else ""
     return shown + more
-
-
-def _score_rows(gathered: Gathered, figures: Figures, split: Split) -> Iterator[dict[str, Any]]:
-    """A row for each task that has labels, its cells by model and on dev with verdicts; then the overall scores."""
-    judged = figures.matches if split == "dev" else {}
-    for task, facts in gathered.tasks.items():
-        runs = [run for run in (task, *gathered.mixtures_of(task)) if (task, split, run) in gathered.answers]
-        cells = {name_of(run, task): figures.cells.get((task, split, run)) for run in runs}
-        if cells:
-            yield _score_row(task, facts.metric, cells, {run: judged.get((task, run)) for run in runs})
-    for mixture, tasks in gathered.mixtures.items():
-        own, joined = (figures.overall.get((split, mixture, run)) for run in (OWN, mixture))
-        if own and joined:
-            match = {mixture: judged.get((OVERALL, mixture))}
-            yield _score_row("overall", f"of {', '.join(tasks)}", {name_of("", ""): own, mixture: joined}, match)
-
-
-def _score_row(
-    name: str, metric: str, cells: Mapping[str, Cell | None], matches: Mapping[str, Match | None]
-) -> dict[str, Any]:
-    best = max((cell.mean for cell in cells.values() if cell), default=None)
-    return {"task": name, "metric": metric, "cells": cells, "matches": matches, "best": best}
 
 
 def _task(
