@@ -3,6 +3,7 @@
 # make test    environment, all tests
 # make test-slow   the tests that take long: every point at which a training can be cut off, a cluster of two nodes
 # make lint    style and types
+# make audit   the pinned packages against PyPI's list of known vulnerabilities
 # make bench   side by side with other libraries, and whether the goals are reached (bench-gpu: on a GPU, without DVC)
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ each = $(BIN)/dvc stage list --name-only | grep "$(1)" | \
     OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
     xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro --single-item
 
-.PHONY: repro test test-slow lint bench bench-gpu clean
+.PHONY: repro test test-slow lint audit bench bench-gpu clean
 repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
@@ -37,12 +38,21 @@ lint: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: $(VENV)/audit/bin/pip-audit
+	$< --strict --no-deps --disable-pip --progress-spinner off $(addprefix --requirement=,$(wildcard requirements*.lock)) \
+	    $$(sed -n 's/^\(PYSEC[^ ]*\).*/--ignore-vuln=\1/p' .github/allowed-advisories.txt)
+
 bench: $(VENV)/ready-bench data
 	$(BIN)/dvc repro --quiet download
 	$(BIN)/python -m benchmarks.run cpu
 
 bench-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.run gpu
+
+# On its own, so that it moves no pinned package.
+$(VENV)/audit/bin/pip-audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 data: | $(VENV)/ready
 	$(BIN)/dvc pull --quiet data.dvc
