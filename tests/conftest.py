@@ -1,7 +1,8 @@
 """Fixtures of several test files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ def keep_denormals() -> Iterator[None]:
     """Hypothesis draws denormal numbers, and training in this very process flushes them from then on."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[object], None]:
+    """For what a test found out beside that it passed: the suite says it in its last lines."""
+    return partial(record_property, "figure")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, found in report.user_properties:
+            if name == "figure" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid}: {found}")
 
 
 @pytest.fixture(scope="session")

@@ -364,11 +364,11 @@ def test_the_page_in_a_browser(service: Service) -> None:
 
 
 @pytest.mark.slow
-def test_g15_64_clients(folder: Path) -> None:
+def test_g15_64_clients(folder: Path, figure: Callable[[object], None]) -> None:
     """Ten minutes, or YOURBERT_LOAD_SECONDS, of good and odd requests."""
     with load.server(folder) as (port, process):
         found = load.load(port, process.pid, "mood", 64, float(os.environ.get("YOURBERT_LOAD_SECONDS", "600")))
-    print(found)
+    figure(found)
     assert load.good(found), found
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ def killed(project: Project, seconds: float) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_at_random_it_is_mended_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_at_random_it_is_mended_and_ends_in_the_same_bytes(
+    tmp_path: Path, figure: Callable[[object], None]
+) -> None:
     start, chance = make_project(tmp_path / "start"), random.Random(1)
     whole = copied(start, tmp_path / "whole")
     whole.dvc("repro")
@@ -64,4 +67,4 @@ def test_killed_at_random_it_is_mended_and_ends_in_the_same_bytes(tmp_path: Path
             project = copied(start, tmp_path / "project")
     project.dvc("repro")
     assert made(project) == expected
-    print(f"{kills} kills; the doctor mended {dict(mended)}")
+    figure(f"{kills} kills; the doctor mended {dict(mended)}")

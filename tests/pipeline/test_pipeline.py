@@ -236,7 +236,9 @@ def test_a_stage_whose_dvc_ends_saves_ends_and_goes_on_later(project: Project, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("blow", "seconds"), [(signal.SIGKILL, 30), (signal.SIGSTOP, 120)])
-def test_a_lost_rank_ends_the_stage_in_time_and_costs_nothing(project: Project, blow: int, seconds: float) -> None:
+def test_a_lost_rank_ends_the_stage_in_time_and_costs_nothing(
+    project: Project, blow: int, seconds: float, figure: Callable[[object], None]
+) -> None:
     """With the time to answer that users have: the rank is named, and the same command ends in the same bytes."""
     project.set_params(epochs=20, ranks=2)
     stage, folder = (sys.executable, "-m", "stages.finetune", "sst", "11711"), project.root / "build/models/sst/11711"
@@ -256,7 +258,7 @@ def test_a_lost_rank_ends_the_stage_in_time_and_costs_nothing(project: Project, 
     said = run.stderr.read()
     run.wait()
     took = time.monotonic() - began
-    print(f"rank 1 met {signal.Signals(blow).name}; all ended after {took:.1f} s")
+    figure(f"rank 1 met {signal.Signals(blow).name}; all ended after {took:.1f} s")
     assert run.returncode == 9 and re.search(r"YB-X.*rank 1\b", said.splitlines()[-1]), said
     assert took < seconds and not any(process.is_running() for process in ranks.values())
     assert project(*stage).returncode == 0 and (folder / "model.safetensors").read_bytes() == whole
