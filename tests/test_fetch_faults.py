@@ -174,6 +174,6 @@ def test_no_locks_on_the_file_system(monkeypatch: pytest.MonkeyPatch, server: Fa
     def broken(*args: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("yourbert.content.fcntl.flock", broken)
+    monkeypatch.setattr("yourbert.locks.fcntl.flock", broken)
     fetch(server.plan("/f", whole(DATA)), target, sha256=SHA, patience=QUICK)
     assert target.read_bytes() == DATA and only(target)

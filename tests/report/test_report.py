@@ -117,8 +117,16 @@ def answers(task: Task, labels_R: Array, quality: float, seed: list[int]) -> Arr
     return 0.1 / len(task.labels) + 0.9 * np.eye(len(task.labels))[said_R]
 
 
+SHARES = {"sts": {"mean": 2.5417, "sd": 1.4807}, "quora": {f"{n}": 100 + n for n in range(9)}}
+
+
 def account(name: str) -> dict[str, Any]:
-    one = {"file": f"{name}.csv", "rows_read": 8544, "rows_used": 8541, "rows_rejected": 3, "truncated": 12}
+    one: dict[str, Any] = {"rows_read": 8544, "rows_used": 8541, "rows_rejected": 3, "truncated": 12}
+    one |= {
+        "file": f"{name}.csv",
+        "length": {"p50": 21, "p90": 37, "p99": 50, "max": 1066},
+        "labels": SHARES.get(name, {"a*b": 1, "c": 2}),
+    }
     return {
         "splits": {"train": one, "dev": one},
         "overlap": {"dev_in_train": 16},
@@ -257,6 +265,10 @@ def test_rows_costs_and_overlaps_are_told(full: Tree) -> None:
     text = full.report(overlaps={"sts/dev": {"quora/train": 31}})[0]
     data = section(text, "The data")
     assert cells(data, "sst")[3:] == ["8,544", "8,541", "3", "12", "-"]
+    told = {task: lines(data, task)[-1][2] for task in THREE}
+    assert told["sst"] == "a\\*b: 33.3%, c: 66.7%" and told["sts"] == "mean 2.542, sd 1.481"
+    assert told["quora"] == "9, from 0: 10.7% to 8: 11.5%", "too many to name them all"
+    assert lines(data, "sts")[-1][3:] == ["21", "37", "1,066"]
     assert "16 rows stand in &lt;b&gt;train&lt;/b&gt; too" in data
     assert cells(data, "quora/train") == ["quora/train", "sts/dev", "31"]
     cost = section(text, "What training took")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from yourbert.report import tables
+from yourbert.report import data, tables
 from yourbert.report.answer import answer
 from yourbert.report.cost import cost_page
 from yourbert.report.figures import Figures, as_json, compute
@@ -65,7 +65,8 @@ def page(
     yield from _test(gathered, figures)
     yield from _study(gathered, figures, params)
     yield "## The data"
-    yield tables.data_table(gathered)
+    yield data.files_table(gathered)
+    yield data.rows_table(gathered)
     yield from warnings(gathered)
     yield from _overlaps(overlaps)
     yield "## What training took"
@@ -145,7 +146,7 @@ def warnings(gathered: Gathered) -> Iterator[str]:
 def _overlaps(overlaps: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     if any(overlaps.values()):
         yield "Texts that a shared model was trained on for one task and is scored on for another:"
-        yield tables.overlap_table(overlaps)
+        yield data.overlap_table(overlaps)
 
 
 def pretraining(gathered: Gathered) -> str:

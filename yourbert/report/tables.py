@@ -14,7 +14,7 @@ from yourbert.report.gather import Gathered
 from yourbert.report.scores import scored
 from yourbert.report.study import OVERALL as STUDY_OVERALL
 from yourbert.report.study import OVERALL_TASKS, STUDY
-from yourbert.tasks import SPLITS, Split
+from yourbert.tasks import Split
 
 NOTHING = "-"
 MARKUP = re.compile(r"([\\`*\[\]|#~])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -138,25 +138,6 @@ def _study_overall(gathered: Gathered, figures: Figures, mixtures: Sequence[str]
 
 def _mean(cell: Cell | None) -> float | None:
     return None if cell is None else cell.mean
-
-
-def data_table(gathered: Gathered) -> str:
-    """What became of every row of every file."""
-    header = ["task", "split", "file", "rows read", "used", "rejected", "texts cut", "rows also in train"]
-    rows = []
-    for task, account in gathered.accounts.items():
-        found = account.get("splits", {})
-        for split, one in ((split, found[split]) for split in SPLITS if split in found):
-            shared = account.get("overlap", {}).get(f"{split}_in_train")
-            counts = [one.get(k) for k in ("rows_read", "rows_used", "rows_rejected", "truncated")]
-            rows.append([plain(task), split, plain(one.get("file", "")), *map(count, [*counts, shared])])
-    return table(header, rows, left=3)
-
-
-def overlap_table(overlaps: Mapping[str, Any]) -> str:
-    """{"sts/dev": {"quora/train": 3}} as lines."""
-    rows = [[plain(there), plain(here), count(n)] for here, found in overlaps.items() for there, n in found.items()]
-    return table(["trained on", "scored on", "texts in both"], rows, left=2)
 
 
 def training_table(gathered: Gathered) -> str:

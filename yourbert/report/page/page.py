@@ -23,13 +23,14 @@ from yourbert.metrics import Array, calibration, calibration_error
 from yourbert.report import markdown
 from yourbert.report.answer import answer
 from yourbert.report.cost import cost_page
+from yourbert.report.data import files_table, overlap_table, rows_table
 from yourbert.report.figures import OWN, Figures
 from yourbert.report.gather import LABELLED, Answers, Gathered
 from yourbert.report.page.drawings import draw_calibration, draw_curves, draw_scores, name_of, read_curves
 from yourbert.report.page.explained import Explained, faithfulness, read_explained, words_of
 from yourbert.report.page.rows import DevRows, badness, dev_rows, slice_scores
 from yourbert.report.scores import scored
-from yourbert.report.tables import data_table, number, overlap_table, p_value, study_rows, study_table, training_table
+from yourbert.report.tables import number, p_value, study_rows, study_table, training_table
 from yourbert.report.transfer import changed_rows
 from yourbert.settings import Evaluate, Params
 from yourbert.storage import write_text
@@ -85,7 +86,7 @@ def write_page(
         flipped=list(_flipped(gathered, rows)),
         cost=rendered(*list(cost_page(gathered, figures))[1:]),
         study=rendered(study_table(gathered, figures)) if study_rows(gathered) else "",
-        data=rendered(data_table(gathered), *markdown.warnings(gathered)),
+        data=rendered(files_table(gathered), rows_table(gathered), *markdown.warnings(gathered)),
         overlaps=rendered(overlap_table(overlaps)) if any(overlaps.values()) else "",
         training=rendered(training_table(gathered), markdown.pretraining(gathered)),
         methods=rendered(markdown.methods(figures, params)),
