@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ STAGES: dict[str, tuple[str, ...]] = {
     "check": (), "download": (), "tokenize": ("sst",), "pretrain": (), "finetune": ("sst", "1"),
     "evaluate": ("sst", "1"), "report": (),
 }  # fmt: skip
-# What a file goes through on its way to its name, and what removes a state that is needed no more; a disk that is full
-# stops only the former.
-OPERATIONS = {"crash": ("fsync", "replace", "unlink", "rmdir", "link"), "enospc": ("fsync", "replace")}
+# What a file goes through on its way to its name, and what removes a state that is needed no more; a disk that is full,
+# or a file that is too large, stops only the former.
+WRITES = ("fsync", "replace")
+OPERATIONS = {"crash": (*WRITES, "unlink", "rmdir", "link"), "enospc": WRITES, "efbig": WRITES}
 KILLED = 137
 # These hold seconds, which differ each time, or follow from files that do.
 TIMED = ("metrics/cost", "metrics/summary.json", "report")
@@ -56,7 +58,7 @@ def project(folder: Path) -> None:
 
 def disturb(mode: str, at: int, count: list[int]) -> None:
     """Before operation number `at` (from 1) the fault happens; all of them are counted."""
-    fault = {"crash": crash, "enospc": disk_full}[mode]
+    fault = crash if mode == "crash" else partial(refuse, getattr(errno, mode.upper()))
 
     def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -75,8 +77,8 @@ def crash() -> None:
     os._exit(KILLED)
 
 
-def disk_full() -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
+def refuse(number: int) -> None:
+    raise OSError(number, os.strerror(number))
 
 
 def in_a_fork(stage: str, mode: str, at: int) -> tuple[int, int]:

@@ -31,14 +31,14 @@ def struck(folder: Path, mode: str, first: int, stride: int) -> list[dict[str, A
 @pytest.mark.parametrize(
     ("first", "stride"), [pytest.param(2, 43, id="some"), pytest.param(1, 1, id="all", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("mode", ["crash", "enospc"])
+@pytest.mark.parametrize("mode", ["crash", "enospc", pytest.param("efbig", marks=pytest.mark.slow)])
 def test_the_same_stage_again_ends_in_the_same_bytes(
     tmp_path: Path, mode: str, first: int, stride: int, figure: Callable[[object], None]
 ) -> None:
     found = struck(tmp_path, mode, first, stride)
     assert [one for one in found if one["again"] != 0 or one["differs"]] == []
     assert {one["struck"] for one in found} == {137 if mode == "crash" else 7}
-    assert mode == "crash" or not any(one["parts"] for one in found), "a full disk leaves nothing half written"
+    assert mode == "crash" or not any(one["parts"] for one in found), "a refused write leaves nothing half written"
     figure(f"{mode} at {len(found)} operations: the same bytes each time")
     of = {stage: list(rows) for stage, rows in groupby(found, lambda one: one["stage"])}
     assert of.keys() == STAGES.keys()
