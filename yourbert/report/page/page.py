@@ -65,7 +65,7 @@ def write_page(
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"visible": visible, "number": number, "p_value": p_value}
+    environment.filters |= {"visible": visible, "number": number, "p_value": p_value, "name_of": name_of}
     rows = {
         task: dev_rows(facts, params.tasks[task].data, corpus, gathered.answers[task, "dev", task])
         for task, facts in gathered.tasks.items()
