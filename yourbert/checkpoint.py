@@ -74,7 +74,6 @@ class Resume:
             what = f"this run is being trained already by {owner(path) or 'another process'}"
             fail("B10", what, where=str(self.folder), fix="wait for it, or end it")
         self._lock = lock
-        self.folder.mkdir(exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -91,9 +91,13 @@ def nearest(word: str, options: Iterable[str]) -> str:
 
 
 def quoted(text: str) -> str:
+    """Data as it may stand in a message, between quotes."""
+    return f"'{cleaned(text)}'"
+
+
+def cleaned(text: str) -> str:
     """Data as it may stand in a message: short, on one line, control and bidirectional marks escaped."""
-    cut = text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…"
-    return f"'{_one_line(cut)}'"
+    return _one_line(text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…")
 
 
 def _one_line(text: str) -> str:
@@ -104,7 +108,7 @@ def _one_line(text: str) -> str:
 def shortened(names: Sequence[str], shown: int = 8) -> str:
     """Names of a list as they may stand in a message: the first ones, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(quoted(name)[1:-1] for name in names[:shown]) + more
+    return ", ".join(cleaned(name) for name in names[:shown]) + more
 
 
 class CommandLine(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
-from yourbert.errors import fail, quoted
+from yourbert.errors import cleaned, fail, quoted
 from yourbert.storage import MANIFEST
 
 
@@ -16,7 +16,7 @@ def shown(url: str) -> str:
     except ValueError:
         return quoted(url)
     query = "?…" if parts.query else ""
-    return quoted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}")[1:-1]
+    return cleaned(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}")
 
 
 def is_url(file: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from yourbert.errors import fail, nearest, quoted
+from yourbert.errors import cleaned, fail, nearest, quoted
 
 HERE = Path()
 WORKSPACE = "workspace"
@@ -19,7 +19,7 @@ def git(*words: str, at: Path = HERE) -> bytes:
         fail("X20", f"git does not start: {error.strerror or error}", fix="install git")
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no word why"]
-        fail("X20", f"git {words[0]}: {quoted(lines[-1])[1:-1]}", where=str(at.resolve()))
+        fail("X20", f"git {words[0]}: {cleaned(lines[-1])}", where=str(at.resolve()))
     return done.stdout
 
 

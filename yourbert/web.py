@@ -23,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.utils import get_environ_proxies, requote_uri, select_proxy
 
-from yourbert.errors import fail, quoted
+from yourbert.errors import cleaned, fail, quoted
 from yourbert.filenames import shown
 
 LOGGER = logging.getLogger("yourbert")
@@ -207,7 +207,7 @@ def check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
     if status in (200, 206):
         return
-    text = f"the server answers {status} {quoted(response.reason or '')[1:-1]}".rstrip()
+    text = f"the server answers {status} {cleaned(response.reason or '')}".rstrip()
     if status in RETRIED_STATUSES or status >= 500:
         raise Trouble("W03", text, wait=_retry_after(response.headers.get("Retry-After", "")))
     fail("W01", text, where=shown(url), fix="check the address" + ACCOUNT_FIX * (status in (401, 403)))
@@ -287,4 +287,4 @@ def _reason(error: Exception) -> str:
     inner: BaseException = error
     while deeper := inner.__cause__ or inner.__context__:
         inner = deeper
-    return quoted(str(inner) or type(inner).__name__)[1:-1]
+    return cleaned(str(inner) or type(inner).__name__)

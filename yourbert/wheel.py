@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from yourbert.errors import fail, quoted
+from yourbert.errors import cleaned, fail, quoted
 from yourbert.storage import replacing, scratch
 
 CHUNK = 1 << 20
@@ -86,4 +86,4 @@ def _pip_download(requirement: str, folder: Path) -> None:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no word why"]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        fail("W03", f"pip: {quoted((errors or lines)[-1])[1:-1]}", where=requirement)
+        fail("W03", f"pip: {cleaned((errors or lines)[-1])}", where=requirement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from yourbert.errors import quoted
+from yourbert.errors import cleaned
 from yourbert.report.gather import Gathered
 from yourbert.report.tables import NOTHING, count, number, plain, table
 from yourbert.tasks import SPLITS, Kind, Split
@@ -39,7 +39,7 @@ def _labels(found: Mapping[str, float], kind: Kind) -> str:
     if kind == "similarity":
         return f"mean {number(found['mean'])}, sd {number(found['sd'])}"
     rows = max(1, sum(found.values()))
-    shares = {label: f"{quoted(label)[1:-1]}: {100 * of / rows:.3g}%" for label, of in found.items()}
+    shares = {label: f"{cleaned(label)}: {100 * of / rows:.3g}%" for label, of in found.items()}
     if len(found) <= MOST_LABELS:
         return ", ".join(shares.values())
     rarest, commonest = (shares[choose(found, key=found.__getitem__)] for choose in (min, max))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from yourbert.cluster.grid import Experiment
-from yourbert.errors import fail, quoted
+from yourbert.errors import cleaned, fail
 
 SECONDS_BETWEEN_LOOKS = 2.0
 # A worker that has just begun, or is busy, may miss one of DVC's calls, but not all of so many.
@@ -59,7 +59,7 @@ def dvc(*words: str) -> str:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no word why"]
         fail(
             "X25",
-            f"dvc {' '.join(words[:2])}: {quoted(said[-1])[1:-1]}",
+            f"dvc {' '.join(words[:2])}: {cleaned(said[-1])}",
             fix="see `dvc queue status`, `dvc queue logs`",
         )
     return done.stdout

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from yourbert.corpus import is_empty, is_text
-from yourbert.errors import nearest, quoted, shortened
+from yourbert.errors import cleaned, nearest, quoted, shortened
 from yourbert.serve.limits import Limits, Refused
 from yourbert.tasks import Task
 
@@ -45,7 +45,7 @@ def read(kind: type[Told], body: bytes) -> Told:
         message = first["msg"]
         if first["type"] == "extra_forbidden":
             message = f"no such field, but {' and '.join(known)}{nearest(place[-1], known)}"
-        raise Refused(400, "S02", message, field=quoted(".".join(place))[1:-1]) from None
+        raise Refused(400, "S02", message, field=cleaned(".".join(place))) from None
 
 
 def strict_json(body: bytes) -> Any:
@@ -68,7 +68,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(400, "S02", "the field stands there twice", field=quoted(twice)[1:-1])
+        raise Refused(400, "S02", "the field stands there twice", field=cleaned(twice))
     return found
 
 
