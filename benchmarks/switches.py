@@ -56,7 +56,7 @@ def _instead(*pairs: tuple[Any, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _set(owner: Any, **values: Any) -> Iterator[None]:
+def changed(owner: Any, **values: Any) -> Iterator[None]:
     """Attributes of a class or module, changed and put back."""
     before = {name: getattr(owner, name) for name in values}
     for name, value in values.items():
@@ -135,10 +135,10 @@ def _nothing(*_: Any) -> None:
 SWITCHES: dict[str, Callable[[], Any]] = {
     "onednn": lambda: _instead((runtime._route_matmul, _nothing)),
     "memory": lambda: _instead((runtime._keep_memory, _nothing)),
-    "used-pieces": lambda: _set(Embeddings, restrict=_nothing, restore=_nothing),
+    "used-pieces": lambda: changed(Embeddings, restrict=_nothing, restore=_nothing),
     "attention": lambda: _instead((attention.attend, padded_attention)),
     "dropout": lambda: _instead((dropout.keep_mask, bernoulli_mask)),
     "optimizer": lambda: _instead((optim.adamw, plain_adamw), (optim.move, plain_move)),
-    "first-token": lambda: _set(Encoder, pooled=_pooled_of_all),
-    "round-shapes": lambda: _set(attention, ROW_STEP=1, WIDTH_STEP=1),
+    "first-token": lambda: changed(Encoder, pooled=_pooled_of_all),
+    "round-shapes": lambda: changed(attention, ROW_STEP=1, WIDTH_STEP=1),
 }

@@ -1,0 +1,208 @@
+"""Techniques of others that the library does not have, tried on its own training: what would each gain?
+
+    with tried("PCGrad") as noted: ...
+
+A way of `benchmarks/asked.py` names one. Those that weigh tasks against each other need steps in which every task has a
+loss (`sampling: joint`) and note how far the tasks' gradients of the encoder agree. Shapes: K tasks, N weights.
+
+Sources: surgery, by the name of an aggregator of TorchJD (PCGrad, MGDA ...); uncertainty, Kendall et al. (2018);
+dynamic weight average, Liu et al. (2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import yourbert.model
+import yourbert.tailor
+from benchmarks.switches import changed
+from yourbert.attention import Packed
+from yourbert.heads import ClassifyHead, Head, build_head
+from yourbert.model import Model
+from yourbert.steps import OneByOne, Run, StepLoss
+from yourbert.tasks import Task
+
+Combine = Callable[[Tensor, Tensor], Tensor]  # gradients_KN, losses_K -> gradient_N
+# Dynamic weight average: its temperature, and how many steps make one of its averages.
+TEMPERATURE, WINDOW = 2.0, 20
+UNCERTAINTY_LR = 0.01
+# The share of the steps in which the encoder stays as it is while the heads learn.
+HEADS_FIRST = 0.1
+
+
+@contextmanager
+def tried(name: str) -> Iterator[dict[str, Any]]:
+    """Training, and the reading of what it saved, by technique `name` ("" for none); yields what it has to tell."""
+    noted: dict[str, Any] = {}
+    if not name:
+        yield noted
+    elif name in SHAPES:
+        with SHAPES[name]():
+            yield noted
+    else:
+        stepper = STEPPERS.get(name) or partial(Apart, partial(surgery, name))
+        with changed(yourbert.tailor, stepper_for=lambda *_: partial(stepper, noted)):
+            yield noted
+
+
+class Apart(OneByOne):
+    """Steps in which each task's gradient of the encoder is computed by itself, before one is made of them all."""
+
+    def __init__(self, combine: Callable[[], Combine], noted: dict[str, Any], run: Run) -> None:
+        super().__init__(run)
+        self.noted, self.combine = noted, combine()
+        self.shared = [p for name, p in run.learning.items() if name.startswith("encoder.")]
+        self._cosines: dict[str, list[float]] = {}
+
+    def _backward(self) -> tuple[list[StepLoss], list[Tensor]]:
+        parts = []
+        gradients = []
+        for part in self.run.learner.losses(self._epoch, self._step):
+            part.loss.backward()  # type: ignore[no-untyped-call]
+            gradients.append(torch.cat([_taken(p).flatten() for p in self.shared]))
+            parts.append(part)
+        losses = [part.loss.detach() for part in parts]
+        gradients_KN = torch.stack(gradients)
+        self._note_cosines([part.task for part in parts], gradients_KN)
+        combined_N = self.combine(gradients_KN, torch.stack(losses))
+        pieces = torch.split(combined_N, [p.numel() for p in self.shared])
+        for p, gradient in zip(self.shared, pieces, strict=True):
+            p.grad = gradient.view_as(p)
+        return parts, losses
+
+    def _note_cosines(self, tasks: list[str], gradients_KN: Tensor) -> None:
+        """Keeps the mean, over the steps so far, of the cosine between each two tasks' gradients."""
+        unit_KN = F.normalize(gradients_KN, dim=1)
+        cosines_KK = (unit_KN @ unit_KN.T).tolist()
+        for one, task in enumerate(tasks):
+            for other in range(one):
+                self._cosines.setdefault(f"{tasks[other]}, {task}", []).append(cosines_KK[one][other])
+        self.noted["cosines"] = {pair: round(math.fsum(c) / len(c), 4) for pair, c in self._cosines.items()}
+
+
+def _taken(p: nn.Parameter) -> Tensor:
+    """A weight's gradient, which it then no longer has."""
+    gradient, p.grad = p.grad, None
+    return torch.zeros_like(p) if gradient is None else gradient
+
+
+def surgery(name: str) -> Combine:
+    from torchjd import aggregation
+
+    aggregator = getattr(aggregation, name)()
+    return lambda gradients_KN, losses_K: aggregator(gradients_KN)
+
+
+def total() -> Combine:
+    return lambda gradients_KN, losses_K: gradients_KN.sum(0)
+
+
+def uncertainty() -> Combine:
+    """Each task's loss L becomes exp(-s) L + s, with an s that learns, too."""
+    s_K: list[nn.Parameter] = []
+    learnt: list[torch.optim.Adam] = []
+
+    def combine(gradients_KN: Tensor, losses_K: Tensor) -> Tensor:
+        if not s_K:
+            s_K.append(nn.Parameter(torch.zeros_like(losses_K)))
+            learnt.append(torch.optim.Adam(s_K, lr=UNCERTAINTY_LR))
+        weights_K = torch.exp(-s_K[0].detach())
+        s_K[0].grad = 1 - weights_K * losses_K
+        learnt[0].step()
+        return weights_K @ gradients_KN
+
+    return combine
+
+
+def dynamic_average() -> Combine:
+    """A task whose loss falls more slowly than the others' weighs more."""
+    means: list[Tensor] = []
+    window: list[Tensor] = []
+
+    def combine(gradients_KN: Tensor, losses_K: Tensor) -> Tensor:
+        weights_K = torch.ones_like(losses_K)
+        if len(means) > 1:
+            weights_K = len(losses_K) * torch.softmax(means[-1] / means[-2] / TEMPERATURE, 0)
+        window.append(losses_K)
+        if len(window) == WINDOW:
+            means.append(torch.stack(window).mean(0))
+            window.clear()
+        return weights_K @ gradients_KN
+
+    return combine
+
+
+class HeadsFirst(OneByOne):
+    """In its first steps the encoder stays as it is."""
+
+    def __init__(self, noted: dict[str, Any], run: Run) -> None:
+        super().__init__(run)
+        self.shared = [p for name, p in run.learning.items() if name.startswith("encoder.")]
+
+    def _backward(self) -> tuple[list[StepLoss], list[Tensor]]:
+        found = super()._backward()
+        if self._step < HEADS_FIRST * self.run.steps:
+            for p in self.shared:
+                p.grad = None
+        return found
+
+
+@contextmanager
+def hidden_layer() -> Iterator[None]:
+    """A head that classifies one vector has a hidden layer before its last one."""
+
+    def build(task: Task, width: int, head_dropout: float, generator: torch.Generator) -> Head:
+        head = build_head(task, width, head_dropout, generator)
+        if type(head) is ClassifyHead:
+            dense = nn.Linear(width, width)
+            with torch.no_grad():
+                dense.weight.normal_(0, 0.02, generator=generator)
+                dense.bias.zero_()
+            head.linear = nn.Sequential(dense, nn.Tanh(), head.linear)  # type: ignore[assignment]
+        return head
+
+    with changed(yourbert.model, build_head=build):
+        yield
+
+
+@contextmanager
+def attention_pooling() -> Iterator[None]:
+    """A text's vector is a mean of its tokens, weighted by how well they answer a query that the task learns."""
+
+    def build(task: Task, width: int, head_dropout: float, generator: torch.Generator) -> Head:
+        head = build_head(task, width, head_dropout, generator)
+        head.query_E = nn.Parameter(torch.zeros(width))
+        return head
+
+    def pooled(
+        model: Model, name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
+    ) -> Tensor:
+        layout = batch.layout
+        hidden_TE = model.encoder_for(name)(batch, rng, embedded_TE)[: layout.tokens].float()
+        score_T = hidden_TE @ model.head(name).query_E
+        sequence_T = layout.sequence_T[: layout.tokens]
+        highest_S = torch.zeros(layout.sequences).scatter_reduce(0, sequence_T, score_T, "amax", include_self=False)
+        weight_T = torch.exp(score_T - highest_S.detach()[sequence_T])
+        weights_S = torch.zeros(layout.sequences).index_add(0, sequence_T, weight_T)
+        sums_SE = torch.zeros(layout.sequences, hidden_TE.shape[1])
+        return sums_SE.index_add(0, sequence_T, weight_T[:, None] * hidden_TE) / weights_S[:, None]
+
+    with changed(yourbert.model, build_head=build), changed(Model, pooled=pooled):
+        yield
+
+
+STEPPERS: dict[str, Callable[[dict[str, Any], Run], OneByOne]] = {
+    "sum": partial(Apart, total),
+    "uncertainty": partial(Apart, uncertainty),
+    "dynamic average": partial(Apart, dynamic_average),
+    "heads first": HeadsFirst,
+}
+SHAPES = {"hidden layer": hidden_layer, "attention pooling": attention_pooling}

@@ -1,0 +1,132 @@
+"""What others do with the tasks' gradients, or put on top of the encoder, is what it says, and trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.techniques import SHAPES, STEPPERS, WINDOW, dynamic_average, surgery, tried, uncertainty
+from tests import tiny
+from tests.test_tokenizer import write_base
+from yourbert.checkpoint import Resume
+from yourbert.graph_step import stepper_for
+from yourbert.model_folder import load_model, save_model
+from yourbert.predict import predict
+from yourbert.train import train
+
+TASKS = [tiny.tokens(tiny.task("mood")), tiny.tokens(tiny.task("same"))]
+SETTINGS = tiny.training(epochs=2, dropout=0.0, head_dropout=0.0, lr=1e-2)
+
+
+def learnt(technique: str, folder: Path, sampling: str = "joint") -> tuple[Any, dict[str, Any]]:
+    """A model trained by a technique, as `tailor` trains it, and what that noted."""
+    with tried(technique) as noted:
+        import yourbert.tailor
+
+        made = tiny.learner(TASKS, SETTINGS, sampling=sampling)
+        stepper = yourbert.tailor.stepper_for(made, made.machine)
+        with Resume(folder / "resume", 1e9) as resume:
+            train(technique, made, SETTINGS, resume, stepper)
+    return made, noted
+
+
+def test_gradients_taken_apart_and_added_are_what_they_were(tmp_path: Path) -> None:
+    plain, nothing = learnt("", tmp_path / "plain")
+    apart, noted = learnt("sum", tmp_path / "apart")
+    for one, other in zip(plain.model.parameters(), apart.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert not nothing and noted["cosines"].keys() == {"mood, same"} and -1 < noted["cosines"]["mood, same"] < 1
+    assert stepper_for(plain, plain.machine) is None, "put back"
+
+
+@pytest.mark.parametrize("technique", [*STEPPERS, *SHAPES])
+def test_each_of_them_learns(technique: str, tmp_path: Path) -> None:
+    made, _ = learnt(technique, tmp_path)
+    with tried(technique):
+        untrained = tiny.learner(TASKS, SETTINGS, sampling="joint")
+        for one in (untrained, made):
+            one.model.eval()
+        before, after = untrained.evaluate(), made.evaluate()
+        assert sum(after.values()) > sum(before.values()) + 0.2, (before, after)
+        tasks = {name: one.task for name, one in made.tokens.items()}
+        save_model(tmp_path / "model", made.model, tasks, write_base(tmp_path / "base"), {"run": "x", "seed": 1})
+        loaded, _ = load_model(tmp_path / "model", made.machine)
+        split = made.tokens["mood"].splits["dev"]
+        said = [predict(model.eval(), "mood", split, made.machine) for model in (made.model, loaded)]
+    assert (said[0] == said[1]).all()
+
+
+def test_a_learnt_mean_begins_as_the_mean() -> None:
+    said = []
+    for technique in ("", "attention pooling"):
+        with tried(technique):
+            made = tiny.learner(TASKS, tiny.training(pooling="mean"))
+            said.append(torch.as_tensor(predict(made.model.eval(), "mood", TASKS[0].splits["dev"], made.machine)))
+    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_waits_for_the_heads(tmp_path: Path) -> None:
+    class Ended(Exception):
+        pass
+
+    with tried("heads first"):
+        import yourbert.tailor
+
+        made = tiny.learner(TASKS, tiny.training(epochs=20, lr=1e-2), sampling="joint")
+        before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+
+        def after_a_tenth(run: Any) -> Any:
+            stepper = made_by(run)
+            take = stepper.step
+
+            def step() -> tuple[int, int]:
+                if stepper._step + 1 > 0.1 * run.steps:
+                    raise Ended
+                return take()  # type: ignore[no-any-return]
+
+            stepper.step = step
+            return stepper
+
+        made_by = yourbert.tailor.stepper_for(made, made.machine)
+        with pytest.raises(Ended), Resume(tmp_path / "resume", 1e9) as resume:
+            train("x", made, made.settings, resume, after_a_tenth)
+    moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(name.startswith("heads.") for name in moved)
+
+
+OPPOSED = torch.tensor([[1.0, 1.0], [-3.0, 0.0]])
+LOSSES = torch.tensor([1.0, 0.1])
+
+
+def test_surgery_leaves_no_task_worse() -> None:
+    pytest.importorskip("torchjd", reason="torchjd is an extra: pip install -e .[bench]")
+    assert (OPPOSED @ OPPOSED.sum(0)).min() < 0
+    for name in ("PCGrad", "MGDA"):
+        assert (OPPOSED @ surgery(name)(OPPOSED, LOSSES)).min() > -1e-4, name
+
+
+def test_uncertainty_raises_the_task_whose_loss_is_small() -> None:
+    combine = uncertainty()
+    first = combine(torch.eye(2), LOSSES)
+    for _ in range(200):
+        weights = combine(torch.eye(2), LOSSES)
+    torch.testing.assert_close(first, torch.ones(2))
+    assert weights[1] > 5 * weights[0] and weights[0] == pytest.approx(1, abs=0.05)
+
+
+def test_the_dynamic_average_raises_the_task_that_stands_still() -> None:
+    combine = dynamic_average()
+    falling = torch.linspace(1.0, 0.1, 3 * WINDOW)
+
+    def weights(loss: float) -> Tensor:
+        return combine(torch.eye(2), torch.tensor([loss, 1.0]))
+
+    for step, loss in enumerate(falling.tolist()):
+        last = weights(loss)
+        if step < 2 * WINDOW:
+            torch.testing.assert_close(last, torch.ones(2))
+    assert last[1] > last[0] and last.sum() == pytest.approx(2)
