@@ -26,17 +26,21 @@ FLAT = {"lr": 1e-4, "batch_size": 32, "sampling": "proportional", "poolings": {}
 APART = {"encoding": "bi", **FLAT}
 STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
 LIGHT = {"consistency": "dropout", "consistency_weight": 2.0}
+# Every row of all tasks, three times.
+ALL = {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}
 # How quora was first read in every way that is asked about.
 ALIKE = {"encoding": "cross", "pooling": "mean", "batch_size": 32, "min_steps": 0}
 # Few rows of each task, of quora as many as sts has.
 SMALL = {**PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}
+JOINT = {**FLAT, **SMALL, "sampling": "joint"}
+# TorchJD's names.
+SURGERY = ("PCGrad", "GradVac", "MGDA", "AlignedMTL", "IMTLG")
+AGAINST_OWN = (Way("a model for each task", {}, alone=True), Way("one shared model", {}))
 
 QUESTIONS = {
     "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
-    "shared": Question(
-        "Does a shared model lose against a model for each task?",
-        (Way("a model for each task", {}, alone=True), Way("one shared model", {})),
-    ),
+    "shared": Question("Does a shared model lose against a model for each task?", AGAINST_OWN),
+    "every_layer": Question("And one in which the tasks share every layer?", AGAINST_OWN),
     "tricks": Question(
         "Do the tricks that make training fast change what is learnt?",
         (Way("all on", {}), Way("all off, fp32", {}, plain=True)),
@@ -124,20 +128,26 @@ QUESTIONS = {
     ),
     "together": Question(
         "The same with all rows, three epochs and R-Drop?",
-        (
-            Way("sts once", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {}}, fresh=True),
-            Way("sts 20 times", {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}, fresh=True),
-        ),
+        (Way("sts once", {**ALL, "weights": {}}, fresh=True), Way("sts 20 times", ALL, fresh=True)),
     ),
     "steps": Question(
-        "Should a shared model learn all its tasks from the start, or the pairs before the single texts?",
+        "Should one model learn all tasks at once in the same layers, or one after the other in layers of their own?",
+        (Way("at once, every layer shared", ALL, fresh=True), Way("one after the other, the word table shared", {})),
+    ),
+    "surgery": Question(
+        "Should a shared model's tasks be kept from pulling against each other?",
         (
-            Way(
-                "all from the start",
-                {**FLAT, **LIGHT, "sampling": "annealed", "epochs": 2, "weights": {"sts": 20.0}},
-                fresh=True,
-            ),
-            Way("pairs first", {}),
+            *(Way(name, JOINT, fresh=True, technique=name) for name in ("sum", *SURGERY)),
+            Way("uncertainty, no weights given", {**JOINT, "weights": {}}, fresh=True, technique="uncertainty"),
+            *(Way(name, JOINT, fresh=True, technique=name) for name in ("dynamic average", "heads first")),
+        ),
+    ),
+    "readout": Question(
+        "Should a head read a learnt mean of the tokens, or have a hidden layer?",
+        (
+            Way("mean, one layer", {}),
+            Way("learnt mean", {}, technique="attention pooling"),
+            Way("hidden layer", {}, technique="hidden layer"),
         ),
     ),
     "tuning": Question(

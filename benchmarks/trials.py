@@ -33,7 +33,7 @@ class Way:
     plain: in fp32 without any speed trick. pretrain: keys of `Pretrain` for a pretraining on the run's own text before.
     further_text: and on the text of --text. alone: for a mixture or chain, each task's own model instead.
     fresh: a chain's tasks from the weights that a mixture starts from. What it goes on from is else trained as
-    params.yaml has it.
+    params.yaml has it. technique: one of `benchmarks/techniques.py`.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Way:
     further_text: bool = False
     alone: bool = False
     fresh: bool = False
+    technique: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     facts = {
         "mixture": _facts(mixture), "settings": settings.model_dump(exclude_defaults=True), "plain": way.plain,
         "tasks": {task: _facts(facts) for task, facts in data.items()},
-    } | ({"after": after.facts} if after else {})  # fmt: skip
+    } | ({"after": after.facts} if after else {}) | ({"technique": way.technique} if way.technique else {})  # fmt: skip
     return Trial(
         run, seed, way, *_places(setup, run, seed, facts), mixture, settings, data, runtime, None, after, facts
     )
@@ -172,12 +173,13 @@ def _places(setup: Setup, run: str, seed: int | str, facts: dict[str, Any]) -> t
 def train(one: Trial, params: Params, setup: Setup) -> None:
     """Trains in this process, after what must be there before, and evaluates; metrics and record are written last."""
     from benchmarks.switches import SWITCHES, off
+    from benchmarks.techniques import tried
     from yourbert.evaluate import evaluate
     from yourbert.pretrain import pretrain
     from yourbert.tailor import tailor
     from yourbert.tokenize_task import tokenize_task
 
-    place = one.place
+    place, noted = one.place, dict[str, Any]()
     for task, facts in one.data.items():
         tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
     base = one.after.model if one.after else setup.base
@@ -187,21 +189,22 @@ def train(one: Trial, params: Params, setup: Setup) -> None:
             place / "metrics.json", place / "cost.json",
         )  # fmt: skip
     else:
-        with off(*(SWITCHES if one.way.plain else ())):
-            tailor(
-                f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base, place / "tokens",
-                one.model, place / "curve.csv", place / "cost.json",
+        with tried(one.way.technique) as noted:
+            with off(*(SWITCHES if one.way.plain else ())):
+                tailor(
+                    f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base,
+                    place / "tokens", one.model, place / "curve.csv", place / "cost.json", setup.base,
+                )  # fmt: skip
+            evaluate(
+                one.model, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
+                place / "confusion.csv",
             )  # fmt: skip
-        evaluate(
-            one.model, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
-            place / "confusion.csv",
-        )  # fmt: skip
     shutil.rmtree(place / "tokens")
-    _keep(one)
+    _keep(one, noted)
 
 
-def _keep(one: Trial) -> None:
-    """Writes the record of what was trained."""
+def _keep(one: Trial, noted: Mapping[str, Any]) -> None:
+    """Writes the record of what was trained, with what a technique noted."""
     from yourbert.predictions import read_predictions
 
     dev = {}
@@ -212,5 +215,5 @@ def _keep(one: Trial) -> None:
     record = {
         "run": one.run, "seed": one.seed, "way": one.way.name, "seconds": read_json(one.place / "cost.json")["seconds"],
         "revision": facts["revision"], "processor": facts["processor"], "told": one.facts, "dev": dev,
-    }  # fmt: skip
+    } | dict(noted)  # fmt: skip
     write_json(one.record, record)

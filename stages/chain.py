@@ -22,6 +22,7 @@ def train(chain: str, seed: str) -> None:
         runtime=params.runtime(params.ranks),
         seed=int(seed),
         encoder=BUILD / "models" / block.init / seed,
+        pretrained=BUILD / "encoder",
         tokens=BUILD / "tokens",
         out=BUILD / "models" / chain / seed,
         curve=PLOTS / "curves" / chain / f"{seed}.csv",

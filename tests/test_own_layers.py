@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.catalogue.project import Project
 from tests.test_graph_step import run_of
 from tests.test_tokenizer import write_base
 from yourbert.checkpoint import Resume
@@ -18,6 +19,7 @@ from yourbert.finetune import TaskLearner
 from yourbert.graph_step import GraphStep
 from yourbert.model_folder import load_model, save_model
 from yourbert.predict import predict
+from yourbert.pretrained import load_encoder
 from yourbert.settings import Runtime
 from yourbert.skills import localise
 from yourbert.steps import OneByOne
@@ -55,6 +57,29 @@ def test_they_begin_as_the_layers_that_all_share() -> None:
     assert made.model.encoder_for("same") is made.model.encoder
     own = made.model.encoder_for("mood").layers
     assert own[0] is made.model.encoder.layers[0] and own[-1] is made.model.head("mood").layers[0]
+
+
+def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    project.download()
+    project.edit("    quora: cls\n  lr: 0.00005\n", "    quora: cls\n  lr: 1.0e-12\n")
+    project.edit("    min_steps: 300\n", "    min_steps: 0\n")
+    project.edit("\nlr: 0.0001\n", "\nlr: 0.01\n")
+    for words in (
+        *(("tokenize", task) for task in ("quora", "sts")),
+        ("pretrain",), ("finetune", "quora", "11711"), ("chain", "quora-sts", "11711"),
+    ):  # fmt: skip
+        found = project.attempt(*words)
+        assert found.code == 0, found.said
+    build = project.folder / "build"
+    pretrained = load_encoder(build / "encoder", 0.0, torch.Generator()).encoder
+    (quora, _), (both, tasks) = (
+        load_model(build / "models" / run / "11711", tiny.MACHINE) for run in ("quora", "quora-sts")
+    )
+    assert both.own_layers == {"sts": 1} and [*tasks] == ["quora", "sts"]
+    torch.testing.assert_close(both.head("sts").layers.state_dict(), pretrained.layers.state_dict(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(both.encoder.state_dict(), quora.encoder.state_dict(), rtol=0, atol=0)
+    assert (quora.encoder.layers[0].qkv.weight - pretrained.layers[0].qkv.weight).abs().max() > 1e-3
 
 
 def test_a_captured_step_gives_the_same_losses() -> None:

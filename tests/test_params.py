@@ -160,7 +160,7 @@ CHAIN = "chains:\n- name: next\n  init: pairs\n  tasks:\n  - sts\n  sampling: pr
 
 def test_a_chain_is_trained_like_any_other_model(tmp_path: Path) -> None:
     params = read_params(changed(tmp_path, "chains:\n", CHAIN + "  lr: 0.00003\n"))
-    assert [*params.shared] == [*params.mixtures, "next", "pairs-sts", "shared"]
+    assert [*params.shared] == [*params.mixtures, "next", "quora-sts", "shared"]
     assert params.training("next").lr == 3e-5 and params.training("next").epochs == params.epochs
 
 

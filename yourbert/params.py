@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from yourbert.errors import Problem, UserError, nearest, quoted
+from yourbert.errors import Problem, UserError, cleaned, nearest, quoted
 from yourbert.settings import (
     Chain,
     Evaluate,
@@ -140,7 +140,7 @@ def _where(path: Path, places: Places, key: str) -> str:
 
 def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str = "") -> Problem:
     """One line for a pydantic error, with the nearest right spelling for an unknown key."""
-    key = prefix + ".".join(str(part) for part in error["loc"] if part != "[key]")
+    key = prefix + ".".join(str(part) for part in error["loc"] if str(part)[:1] != "[")
     where = _where(path, places, key)
     match error["type"]:
         case "extra_forbidden":
@@ -164,7 +164,7 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str =
 
 def _said(value: object) -> str:
     """A value as a message shows it, text between quotes."""
-    return quoted(value) if isinstance(value, str) else quoted(repr(value))[1:-1]
+    return quoted(value) if isinstance(value, str) else cleaned(repr(value))
 
 
 def _siblings(block: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from yourbert.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, Truncation
 
@@ -18,6 +18,11 @@ LabelText = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, 
 OnBadRow = Literal["error", "drop"]
 OnOverlap = Literal["warn", "error"]
 Precision = Literal["auto", "fp32", "bf16"]
+# Told apart before they are checked, so that a wrong value is one problem.
+OwnLayers = Annotated[
+    Annotated[int, Field(ge=1), Tag("[number]")] | Annotated[Literal["all"], Tag("[word]")],
+    Discriminator(lambda value: "[word]" if isinstance(value, str) else "[number]"),
+]
 Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 
 
@@ -155,7 +160,8 @@ class Mixture(Overriding):
     weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
     model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself. Where there are
     such tasks, only they learn, with these layers and their heads; all else stays as it comes, other tasks and what
-    layers they have had for themselves before, too.
+    layers they have had for themselves before, too. They begin as copies of what stands there in `init`; "all", which
+    share the word table and no more, begin as the pretrained ones.
     select: whose dev score chooses the epoch to keep, "mean" (over all tasks, each on 0..1) or that of one task.
     """
 
@@ -165,7 +171,7 @@ class Mixture(Overriding):
     row_limit: Annotated[int, Field(ge=0)] = 0
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
     poolings: dict[str, Pooling] = {}
-    own_layers: dict[str, Annotated[int, Field(ge=1)]] = {}
+    own_layers: dict[str, OwnLayers] = {}
     select: str = "mean"
 
     @property
@@ -272,9 +278,9 @@ class Params(Training, Runtime):
         """What the model named `run` learns; one task is a mixture of one."""
         return self.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
 
-    def own_layers(self, run: str) -> dict[str, int]:
+    def own_layers(self, run: str) -> dict[str, OwnLayers]:
         """How many last layers tasks have for themselves in the model named `run`, with those that came with `init`."""
-        of: dict[str, dict[str, int]] = {}
+        of: dict[str, dict[str, OwnLayers]] = {}
         for chain in self.chains:
             kept = {task: number for task, number in of.get(chain.init, {}).items() if task in chain.tasks}
             of[chain.name] = kept | chain.own_layers

@@ -34,10 +34,12 @@ def tailor(
     out: Path,
     curve: Path,
     cost: Path,
+    pretrained: Path | None = None,
 ) -> None:
     """Trains the tasks of `mixture` together and writes the model folder `out`, the learning curve, and what it cost.
 
-    encoder: an encoder folder, or a model folder to go on from, with its heads of these tasks.
+    encoder: an encoder folder, or a model folder to go on from, with its heads of these tasks. pretrained: the encoder
+    folder that a task begins with which has all layers for itself, where that is not `encoder`.
 
     Started once per rank by torchrun, the ranks train one model, and the first of them writes.
     """
@@ -52,10 +54,16 @@ def tailor(
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
         "machine": machine.facts(),
     }
+    anew = [task for task, number in mixture.own_layers.items() if number == "all"]
+    first = pretrained or encoder
+    if anew:
+        facts["pretrained"] = folder_hash(first)
     with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
-        own_layers = {task: n for task, n in loaded.own_layers.items() if task in tasks} | mixture.own_layers
-        if (most := loaded.encoder.config.num_hidden_layers) < max(own_layers.values(), default=0):
+        most = loaded.encoder.config.num_hidden_layers
+        own_layers = {task: n for task, n in loaded.own_layers.items() if task in tasks}
+        own_layers |= {task: most if n == "all" else n for task, n in mixture.own_layers.items()}
+        if most < max(own_layers.values(), default=0):
             fail("P05", f"own_layers of '{name}' asks for more than the {most} of the model", where="params.yaml")
         heads_rng = generator(seed, "heads")
         described = {task: t.task for task, t in tasks.items()}
@@ -63,6 +71,10 @@ def tailor(
             loaded.encoder, described.values(), settings.pooling, settings.head_dropout, heads_rng, mixture.poolings,
             own_layers,
         )  # fmt: skip
+        if anew:
+            begin = load_encoder(first, settings.dropout, generator(seed, "pooler")).encoder.layers.state_dict()
+            for task in anew:
+                model.head(task).layers.load_state_dict(begin)
         model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)

@@ -37,7 +37,11 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         Training.model_validate(params.training("sst").model_dump() | settings)
         Mixture.model_validate(params.shared["shared"].model_dump() | mixed)
         Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
-        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.alone, way.fresh)))
+        seen.append(
+            repr(
+                (settings, mixed, data, way.plain, way.pretrain, way.further_text, way.alone, way.fresh, way.technique)
+            )
+        )
     assert len(set(seen)) == len(seen)
 
 
@@ -94,8 +98,8 @@ def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path
     assert found["tasks"].keys() == {"sst", "quora", "sts"}
     records = [json.loads(path.read_text()) for path in (tmp_path / "records").iterdir()]
     seconds = {record["run"]: record["seconds"] for record in records}
-    assert sorted(seconds) == ["pairs", "pairs-sts", "quora", "shared", "sst", "sts"]
-    together = sum(seconds.pop(run) for run in ("pairs", "pairs-sts", "shared"))
+    assert sorted(seconds) == ["quora", "quora-sts", "shared", "sst", "sts"]
+    together = seconds["quora"] + sum(seconds.pop(run) for run in ("quora-sts", "shared"))
     assert found["seconds"]["one shared model"] == pytest.approx(together, abs=0.051)
     assert found["seconds"]["a model for each task"] == pytest.approx(sum(seconds.values()), abs=0.051)
 
@@ -111,7 +115,7 @@ def test_a_pretraining_comes_first_and_its_seconds_count(options: Options, tmp_p
     assert one.seconds == 9.0 and one.known and not one.after.trained
     with pytest.raises(UserError, match=r"P07.*--text"):
         trial("sst", 1, Way("after", {}, pretrain={}, further_text=True), params, setup)
-    with pytest.raises(UserError, match=r"P05.*'shared' goes on from 'pairs-sts'"):
+    with pytest.raises(UserError, match=r"P05.*'shared' goes on from 'quora-sts'"):
         trial("shared", 1, Way("after", {}, pretrain={}), params, setup)
 
 

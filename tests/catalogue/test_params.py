@@ -75,11 +75,14 @@ REFUSED = (
     ),
     Fault(
         "P16",
-        edit("    sst: 2\n", "    sts: 2\n"),
+        edit("    sst: all\n", "    sts: all\n"),
         "P05",
-        "'sst' does not learn here, and 'pairs-sts' has not learnt it",
+        "'sst' does not learn here, and 'quora-sts' has not learnt it",
     ),
-    Fault("P16", edit("    sst: 2\n", "    sst: 0\n"), "P04", "own_layers"),
+    Fault(
+        "P16", edit("    sst: all\n", "    sst: 0\n"), "P04", "'chains.1.own_layers.sst' is 0: .*greater than or equal"
+    ),
+    Fault("P16", edit("    sst: all\n", "    sst: al\n"), "P05", "'chains.1.own_layers.sst' is 'al', expected .* all"),
     Fault(
         "P16",
         edit(
@@ -87,15 +90,15 @@ REFUSED = (
             "\n- {name: next, init: shared, tasks: [sst], sampling: proportional, own_layers: {sst: 1}}\n\npretrain:\n",
         ),
         "P05",
-        "'sst' has 2 layers of its own in 'shared'",
+        "'sst' has all layers of its own in 'shared'",
     ),
     Fault(
         "P16",
-        edit("  poolings:\n    quora: cls\n  lr: 0.0003", "  lr: 0.0003"),
+        edit("    sst: all\n  poolings:\n    quora: cls\n", "    sst: all\n"),
         "P05",
-        "it must read 'cls' as in 'pairs-sts'",
+        "it must read 'cls' as in 'quora-sts'",
     ),
-    Fault("P16", edit("  lr: 0.0003", "  tuning: head\n  lr: 0.0003"), "P05", "`tuning: head` moves no layer"),
+    Fault("P16", edit("    sst: all\n", "    sst: all\n  tuning: head\n"), "P05", "`tuning: head` moves no layer"),
     Fault(
         "P16",
         edit("    poolings:\n      quora: cls\n", "    own_layers:\n      sts: 1\n"),
