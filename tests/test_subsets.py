@@ -66,7 +66,7 @@ def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str
 def test_a_mixture_that_would_be_refused_changes_nothing(path: Path) -> None:
     """A task may be called like the subset of two others."""
     text = path.read_text().replace("\n  sts:\n", "\n  sst-quora:\n", 1).replace("- sts\n", "- sst-quora\n")
-    text = text.replace("    sts: 20.0\n", "    sst-quora: 20.0\n").replace("    sts: 2\n", "    sst-quora: 2\n")
+    text = text.replace("    sts: 20.0\n", "    sst-quora: 20.0\n").replace("    sts: all\n", "    sst-quora: all\n")
     path.write_text(text)
     with pytest.raises(UserError, match="'sst-quora' is also the name of a task"):
         add_subsets(["sst", "quora"], None, path)
