@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yourbert.report.tables import inert
+from yourbert.report.tables import inert, number
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,14 @@ from yourbert.report.tables import inert
 )  # fmt: skip
 def test_a_spreadsheet_computes_nothing(text: str, shown: str) -> None:
     assert inert(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "score", "difference"),
+    [
+        (0.8304, "0.830", "+0.830"), (0.0004, "0.000", "+0.0004"), (-0.0006, "-0.001", "-0.001"),
+        (0.0, "0.000", "+0.000"), (None, "-", "-"),
+    ],
+)  # fmt: skip
+def test_a_difference_that_three_digits_do_not_show_has_four(value: float | None, score: str, difference: str) -> None:
+    assert number(value) == score and number(value, sign=True) == difference

@@ -44,8 +44,11 @@ def table(header: Sequence[str], rows: Sequence[Row], left: int = 1) -> str:
 
 
 def number(value: float | None, sign: bool = False) -> str:
-    """A score with three digits, or a dash."""
-    return NOTHING if value is None else f"{value + 0.0:{'+' if sign else ''}.3f}"
+    """A score with three digits, or a dash; a difference, which has a sign, with one more where three show nothing."""
+    if value is None:
+        return NOTHING
+    digits = 4 if sign and value and abs(value) < 0.0005 else 3
+    return f"{value + 0.0:{'+' if sign else ''}.{digits}f}"
 
 
 def count(value: Any) -> str:
