@@ -105,39 +105,38 @@ def total() -> Combine:
     return lambda gradients_KN, losses_K: gradients_KN.sum(0)
 
 
-def uncertainty() -> Combine:
+class Uncertainty:
     """Each task's loss L becomes exp(-s) L + s, with an s that learns, too."""
-    s_K: list[nn.Parameter] = []
-    learnt: list[torch.optim.Adam] = []
 
-    def combine(gradients_KN: Tensor, losses_K: Tensor) -> Tensor:
-        if not s_K:
-            s_K.append(nn.Parameter(torch.zeros_like(losses_K)))
-            learnt.append(torch.optim.Adam(s_K, lr=UNCERTAINTY_LR))
-        weights_K = torch.exp(-s_K[0].detach())
-        s_K[0].grad = 1 - weights_K * losses_K
-        learnt[0].step()
+    def __init__(self) -> None:
+        self._s_K = nn.Parameter(torch.zeros(0))
+
+    def __call__(self, gradients_KN: Tensor, losses_K: Tensor) -> Tensor:
+        if not len(self._s_K):
+            self._s_K = nn.Parameter(torch.zeros_like(losses_K))
+            self._optimizer = torch.optim.Adam([self._s_K], lr=UNCERTAINTY_LR)
+        weights_K = torch.exp(-self._s_K.detach())
+        self._s_K.grad = 1 - weights_K * losses_K
+        self._optimizer.step()
         return weights_K @ gradients_KN
 
-    return combine
 
-
-def dynamic_average() -> Combine:
+class DynamicAverage:
     """A task whose loss falls more slowly than the others' weighs more."""
-    means: list[Tensor] = []
-    window: list[Tensor] = []
 
-    def combine(gradients_KN: Tensor, losses_K: Tensor) -> Tensor:
+    def __init__(self) -> None:
+        self._means: list[Tensor] = []
+        self._window: list[Tensor] = []
+
+    def __call__(self, gradients_KN: Tensor, losses_K: Tensor) -> Tensor:
         weights_K = torch.ones_like(losses_K)
-        if len(means) > 1:
-            weights_K = len(losses_K) * torch.softmax(means[-1] / means[-2] / TEMPERATURE, 0)
-        window.append(losses_K)
-        if len(window) == WINDOW:
-            means.append(torch.stack(window).mean(0))
-            window.clear()
+        if len(self._means) > 1:
+            weights_K = len(losses_K) * torch.softmax(self._means[-1] / self._means[-2] / TEMPERATURE, 0)
+        self._window.append(losses_K)
+        if len(self._window) == WINDOW:
+            self._means.append(torch.stack(self._window).mean(0))
+            self._window.clear()
         return weights_K @ gradients_KN
-
-    return combine
 
 
 class HeadsFirst(OneByOne):
@@ -201,8 +200,8 @@ def attention_pooling() -> Iterator[None]:
 
 STEPPERS: dict[str, Callable[[dict[str, Any], Run], OneByOne]] = {
     "sum": partial(Apart, total),
-    "uncertainty": partial(Apart, uncertainty),
-    "dynamic average": partial(Apart, dynamic_average),
+    "uncertainty": partial(Apart, Uncertainty),
+    "dynamic average": partial(Apart, DynamicAverage),
     "heads first": HeadsFirst,
 }
 SHAPES = {"hidden layer": hidden_layer, "attention pooling": attention_pooling}

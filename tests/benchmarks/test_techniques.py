@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.techniques import SHAPES, STEPPERS, WINDOW, dynamic_average, surgery, tried, uncertainty
+from benchmarks.techniques import SHAPES, STEPPERS, WINDOW, DynamicAverage, Uncertainty, surgery, tried
 from tests import tiny
 from tests.test_tokenizer import write_base
 from yourbert.checkpoint import Resume
@@ -110,7 +110,7 @@ def test_surgery_leaves_no_task_worse() -> None:
 
 
 def test_uncertainty_raises_the_task_whose_loss_is_small() -> None:
-    combine = uncertainty()
+    combine = Uncertainty()
     first = combine(torch.eye(2), LOSSES)
     for _ in range(200):
         weights = combine(torch.eye(2), LOSSES)
@@ -119,7 +119,7 @@ def test_uncertainty_raises_the_task_whose_loss_is_small() -> None:
 
 
 def test_the_dynamic_average_raises_the_task_that_stands_still() -> None:
-    combine = dynamic_average()
+    combine = DynamicAverage()
     falling = torch.linspace(1.0, 0.1, 3 * WINDOW)
 
     def weights(loss: float) -> Tensor:
