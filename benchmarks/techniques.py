@@ -11,7 +11,6 @@ dynamic weight average, Liu et al. (2019).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -60,11 +59,10 @@ class Apart(OneByOne):
         super().__init__(run)
         self.noted, self.combine = noted, combine()
         self.shared = [p for name, p in run.learning.items() if name.startswith("encoder.")]
-        self._cosines: dict[str, list[float]] = {}
+        self._cosines: dict[str, float] = {}
 
     def _backward(self) -> tuple[list[StepLoss], list[Tensor]]:
-        parts = []
-        gradients = []
+        parts, gradients = [], []
         for part in self.run.learner.losses(self._epoch, self._step):
             part.loss.backward()  # type: ignore[no-untyped-call]
             gradients.append(torch.cat([_taken(p).flatten() for p in self.shared]))
@@ -84,8 +82,9 @@ class Apart(OneByOne):
         cosines_KK = (unit_KN @ unit_KN.T).tolist()
         for one, task in enumerate(tasks):
             for other in range(one):
-                self._cosines.setdefault(f"{tasks[other]}, {task}", []).append(cosines_KK[one][other])
-        self.noted["cosines"] = {pair: round(math.fsum(c) / len(c), 4) for pair, c in self._cosines.items()}
+                pair = f"{tasks[other]}, {task}"
+                self._cosines[pair] = self._cosines.get(pair, 0.0) + cosines_KK[one][other]
+        self.noted["cosines"] = {pair: round(sums / (self._step + 1), 4) for pair, sums in self._cosines.items()}
 
 
 def _taken(p: nn.Parameter) -> Tensor:
