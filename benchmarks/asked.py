@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from benchmarks.negation import is_negated
 from benchmarks.trials import Way
 
 
 @dataclass(frozen=True)
 class Question:
+    """only: by a name, of which rows it is asked beside all of them; given the texts of one."""
+
     asks: str
     ways: tuple[Way, ...]
+    only: tuple[str, Callable[[Sequence[str]], bool]] | None = None
 
 
 # The weight counts only where something is weighed, but names a trial; so it is told, too.
@@ -149,6 +154,15 @@ QUESTIONS = {
             Way("learnt mean", {}, technique="attention pooling"),
             Way("hidden layer", {}, technique="hidden layer"),
         ),
+    ),
+    "layer_rates": Question(
+        "Should lower layers learn at a lower rate?",
+        (Way("one rate", {}), Way("0.9 times that of the layer above", {}, technique="layer rates")),
+    ),
+    "negation": Question(
+        "Does it help to mark what a negation reaches?",
+        (Way("as it is written", {}), Way("scopes in braces", {}, technique="scopes marked")),
+        ("with a negation", is_negated),
     ),
     "tuning": Question(
         "Whole model or last layer?",

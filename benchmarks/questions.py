@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from yourbert.filenames import local_name
 from yourbert.params import read_params
 from yourbert.settings import Params, TaskData
 from yourbert.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from yourbert.corpus import Row
 
 OUT = RESULTS / "questions.json"
 
@@ -135,12 +138,18 @@ Asked = Mapping[str, Mapping[str, Sequence[Trial]]]  # way -> task -> a trial a 
 
 def compared(name: str, asked: Asked, params: Params, setup: Setup) -> dict[str, Any]:
     """Scores by seed of every way, what they cost, and each way's paired test against the first, task by task."""
-    first = next(iter(asked.values()))
-    of_task = {task: {way: of[task] for way, of in asked.items()} for task in first}
+    first, only = next(iter(asked.values())), QUESTIONS[name].only
+    found = {}
+    for task in first:
+        trials = {way: of[task] for way, of in asked.items()}
+        rows = _dev_rows(task, params.tasks[task].data, setup.corpus)
+        found[task] = _task(name, task, trials, rows, params)
+        if only and any(among := [only[1](row.texts) for row in rows]):
+            found[f"{task} {only[0]}"] = _task(name, task, trials, rows, params, np.array(among))
     return {
         "seeds": [one.seed for one in next(iter(first.values()))],
         "seconds": {way: round(_seconds(of), 1) for way, of in asked.items()},
-        "tasks": {task: _task(name, task, trials, params, setup) for task, trials in of_task.items()},
+        "tasks": found,
     }
 
 
@@ -154,23 +163,29 @@ def _each(of: Mapping[str, Sequence[Trial]]) -> list[Trial]:
     return [*{one.record: one for trials in of.values() for one in trials}.values()]
 
 
-def _dev_labels(task: str, data: TaskData, corpus: Path) -> npt.NDArray[Any]:
+def _dev_rows(task: str, data: TaskData, corpus: Path) -> list[Row]:
     from yourbert.corpus import SplitRows
 
-    labels = [row.label for row in SplitRows(corpus / local_name(data.dev), task, data, "dev")]
-    return np.array(labels, dtype=np.float64)
+    return list(SplitRows(corpus / local_name(data.dev), task, data, "dev"))
 
 
-def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], params: Params, setup: Setup) -> dict[str, Any]:
+def _task(
+    name: str,
+    task: str,
+    trials: Mapping[str, Sequence[Trial]],
+    rows: Sequence[Row],
+    params: Params,
+    among_R: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """A task's scores by way, and each way against the first; among_R: on these of its dev rows."""
     from yourbert.metrics import score_decided
     from yourbert.seeding import rng_for
     from yourbert.significance import compare, holm, paired, verdict
 
-    data = params.tasks[task].data
-    facts, labels_R = data.facts(task), _dev_labels(task, data, setup.corpus)
+    facts, among_R = params.tasks[task].data.facts(task), np.ones(len(rows), bool) if among_R is None else among_R
     kind = np.int64 if facts.labels else np.float64
-    answers = {way: np.stack([one.answers(task) for one in of]).astype(kind) for way, of in trials.items()}
-    labels_R, (first, *others) = labels_R.astype(kind), trials
+    answers = {way: np.stack([one.answers(task)[among_R] for one in of]).astype(kind) for way, of in trials.items()}
+    labels_R, (first, *others) = np.array([row.label for row in rows])[among_R].astype(kind), trials
     scores = {
         way: [score_decided(facts, one_R, labels_R)[facts.metric] for one_R in answers_SR]
         for way, answers_SR in answers.items()

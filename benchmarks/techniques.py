@@ -6,7 +6,7 @@ A way of `benchmarks/asked.py` names one. Those that weigh tasks against each ot
 loss (`sampling: joint`) and note how far the tasks' gradients of the encoder agree. Shapes: K tasks, N weights.
 
 Sources: surgery, by the name of an aggregator of TorchJD (PCGrad, MGDA ...); uncertainty, Kendall et al. (2018);
-dynamic weight average, Liu et al. (2019).
+dynamic weight average, Liu et al. (2019); layer rates, Howard and Ruder (2018), "Universal language model fine-tuning".
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import yourbert.model
+import yourbert.steps
 import yourbert.tailor
+from benchmarks.negation import scopes_marked
 from benchmarks.switches import changed
 from yourbert.attention import Packed
 from yourbert.heads import ClassifyHead, Head, build_head
@@ -35,11 +37,13 @@ TEMPERATURE, WINDOW = 2.0, 20
 UNCERTAINTY_LR = 0.01
 # The share of the steps in which the encoder stays as it is while the heads learn.
 HEADS_FIRST = 0.1
+# What a layer's learning rate is of that of the layer above.
+LAYER_RATE = 0.9
 
 
 @contextmanager
 def tried(name: str) -> Iterator[dict[str, Any]]:
-    """Training, and the reading of what it saved, by technique `name` ("" for none); yields what it has to tell."""
+    """Reading of texts and training, and use of what was saved, by technique `name` ("" for none); yields its notes."""
     noted: dict[str, Any] = {}
     if not name:
         yield noted
@@ -153,6 +157,38 @@ class HeadsFirst(OneByOne):
         return found
 
 
+class LayerRates(OneByOne):
+    """Each layer learns at `LAYER_RATE` times the rate of the one above it; heads and pooler at the whole."""
+
+    def __init__(self, noted: dict[str, Any], run: Run) -> None:
+        super().__init__(run)
+        names = {p: name for name, p in run.learning.items()}
+        layers = sum(1 for name in names.values() if name.startswith("encoder.layers.") and name.endswith(".qkv.bias"))
+        groups = []
+        for group in run.optimizer.param_groups:
+            depths: dict[int, list[nn.Parameter]] = {}
+            for p in group["params"]:
+                depths.setdefault(_depth(names[p], layers), []).append(p)
+            groups += [group | {"params": of, "rate": LAYER_RATE ** (layers + 1 - n)} for n, of in depths.items()]
+        run.optimizer.param_groups[:] = groups
+
+    def step(self) -> tuple[int, int]:
+        with changed(yourbert.steps, _set_rate=_set_rates):
+            return super().step()
+
+
+def _depth(name: str, layers: int) -> int:
+    """0 for the embeddings, 1 for the first layer ..., and one more than the last layer's for all else."""
+    if name.startswith("encoder.embeddings."):
+        return 0
+    return int(name.split(".")[2]) + 1 if name.startswith("encoder.layers.") else layers + 1
+
+
+def _set_rates(optimizer: torch.optim.AdamW, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["rate"]
+
+
 @contextmanager
 def hidden_layer() -> Iterator[None]:
     """A head that classifies one vector has a hidden layer before its last one."""
@@ -202,5 +238,6 @@ STEPPERS: dict[str, Callable[[dict[str, Any], Run], OneByOne]] = {
     "uncertainty": partial(Apart, Uncertainty),
     "dynamic average": partial(Apart, DynamicAverage),
     "heads first": HeadsFirst,
+    "layer rates": LayerRates,
 }
-SHAPES = {"hidden layer": hidden_layer, "attention pooling": attention_pooling}
+SHAPES = {"hidden layer": hidden_layer, "attention pooling": attention_pooling, "scopes marked": scopes_marked}

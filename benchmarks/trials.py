@@ -179,17 +179,16 @@ def train(one: Trial, params: Params, setup: Setup) -> None:
     from yourbert.tailor import tailor
     from yourbert.tokenize_task import tokenize_task
 
-    place, noted = one.place, dict[str, Any]()
-    for task, facts in one.data.items():
-        tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
-    base = one.after.model if one.after else setup.base
-    if one.pretrain is not None:
-        pretrain(
-            one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.model,
-            place / "metrics.json", place / "cost.json",
-        )  # fmt: skip
-    else:
-        with tried(one.way.technique) as noted:
+    place, base = one.place, one.after.model if one.after else setup.base
+    with tried(one.way.technique) as noted:
+        for task, facts in one.data.items():
+            tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
+        if one.pretrain is not None:
+            pretrain(
+                one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.model,
+                place / "metrics.json", place / "cost.json",
+            )  # fmt: skip
+        else:
             with off(*(SWITCHES if one.way.plain else ())):
                 tailor(
                     f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base,

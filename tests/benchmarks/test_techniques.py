@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.techniques import SHAPES, STEPPERS, WINDOW, DynamicAverage, Uncertainty, surgery, tried
+from benchmarks.techniques import LAYER_RATE, SHAPES, STEPPERS, WINDOW, DynamicAverage, Uncertainty, surgery, tried
 from tests import tiny
 from tests.test_tokenizer import write_base
 from yourbert.checkpoint import Resume
@@ -130,3 +130,36 @@ def test_the_dynamic_average_raises_the_task_that_stands_still() -> None:
         if step < 2 * WINDOW:
             torch.testing.assert_close(last, torch.ones(2))
     assert last[1] > last[0] and last.sum() == pytest.approx(2)
+
+
+def test_a_lower_layer_moves_less(tmp_path: Path) -> None:
+    """AdamW's first step moves a weight by its rate, however large the gradient."""
+    with tried("layer rates"):
+        import yourbert.tailor
+
+        settings = tiny.training(epochs=1, dropout=0.0, head_dropout=0.0, lr=1e-3, warmup=0.0, weight_decay=0.0)
+        made = tiny.learner(TASKS[:1], settings)
+        before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+        stepper_by = yourbert.tailor.stepper_for(made, made.machine)
+        moved: dict[str, float] = {}
+
+        def noting(run: Any) -> Any:
+            stepper = stepper_by(run)
+            take = stepper.step
+
+            def step() -> tuple[int, int]:
+                taken = take()
+                if not moved:
+                    moved.update({n: float((p - before[n]).detach().abs().max()) for n, p in run.learning.items()})
+                return taken  # type: ignore[no-any-return]
+
+            stepper.step = step
+            return stepper
+
+        with Resume(tmp_path / "resume", 1e9) as resume:
+            train("x", made, settings, resume, noting)
+    for part, depth in (("embeddings.word", 0), ("layers.0.qkv.weight", 1), ("layers.1.qkv.weight", 2)):
+        moves = [move for name, move in moved.items() if name.startswith(f"encoder.{part}")]
+        assert moves == [pytest.approx(1e-3 * LAYER_RATE ** (3 - depth), rel=0.01)], part
+    heads = [move for name, move in moved.items() if name.startswith("heads.")]
+    assert max(heads) == pytest.approx(1e-3, rel=0.01)
