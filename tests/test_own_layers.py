@@ -20,43 +20,66 @@ from yourbert.graph_step import GraphStep
 from yourbert.model_folder import load_model, save_model
 from yourbert.predict import predict
 from yourbert.pretrained import load_encoder
-from yourbert.settings import Runtime
+from yourbert.settings import Runtime, Training
 from yourbert.skills import localise
 from yourbert.steps import OneByOne
 from yourbert.train import train
 
 MOOD, SAME = tiny.task("mood"), tiny.task("same")
-STILL = tiny.training(epochs=2, dropout=0.0, head_dropout=0.0, lr=1e-2)
+BOTH_POOLINGS = pytest.mark.parametrize("pooling", ["mean", "cls"])
 
 
-def learner() -> TaskLearner:
-    return tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], STILL, own_layers={"mood": 1})
+def settings(pooling: str) -> Training:
+    return tiny.training(epochs=2, dropout=0.0, head_dropout=0.0, lr=1e-2, pooling=pooling)
+
+
+def learner(pooling: str, **mixture: Any) -> TaskLearner:
+    return tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], settings(pooling), **mixture)
+
+
+def with_own(pooling: str) -> TaskLearner:
+    return learner(pooling, own_layers={"mood": 1})
 
 
 def answers(made: TaskLearner, name: str) -> Any:
     return predict(made.model.eval(), name, made.tokens[name].splits["dev"], made.machine)
 
 
-def test_only_the_task_and_its_layers_move(tmp_path: Path) -> None:
-    made = learner()
+@BOTH_POOLINGS
+def test_only_the_task_and_its_layers_move(pooling: str, tmp_path: Path) -> None:
+    made = with_own(pooling)
     before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
     said = {name: answers(made, name) for name in ("mood", "same")}
     with Resume(tmp_path / "resume", 1e9) as resume:
-        outcome = train("tiny", made, STILL, resume)
+        outcome = train("tiny", made, made.settings, resume)
     moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved and all(name.startswith("heads.mood.") for name in moved)
     assert any(name.startswith("heads.mood.layers.0.") for name in moved)
+    assert any(name.startswith("heads.mood.pooler.") for name in moved) == (pooling == "cls")
     assert {line[2] for line in outcome.curve} == {"mood"}, "the other task is not even looked at"
     np.testing.assert_array_equal(answers(made, "same"), said["same"])
     assert not np.array_equal(answers(made, "mood"), said["mood"])
 
 
-def test_they_begin_as_the_layers_that_all_share() -> None:
-    made, plain = learner(), tiny.learner([tiny.tokens(MOOD), tiny.tokens(SAME)], STILL)
+@BOTH_POOLINGS
+def test_they_begin_as_the_layers_that_all_share(pooling: str) -> None:
+    made, plain = with_own(pooling), learner(pooling)
     np.testing.assert_array_equal(answers(made, "mood"), answers(plain, "mood"))
     assert made.model.encoder_for("same") is made.model.encoder
     own = made.model.encoder_for("mood").layers
     assert own[0] is made.model.encoder.layers[0] and own[-1] is made.model.head("mood").layers[0]
+
+
+@BOTH_POOLINGS
+def test_they_become_those_of_another_encoder(pooling: str) -> None:
+    made = learner(pooling, own_layers={"mood": tiny.CONFIG.num_hidden_layers})
+    other = tiny.learner([tiny.tokens(MOOD)], settings(pooling), seed=2)
+    embeddings = other.model.encoder.embeddings
+    embeddings.load_state_dict(made.model.encoder.embeddings.state_dict())
+    made.model.head("mood").linear.load_state_dict(other.model.head("mood").linear.state_dict())
+    assert not np.array_equal(answers(made, "mood"), answers(other, "mood"))
+    made.model.begin_own_layers("mood", other.model.encoder)
+    np.testing.assert_array_equal(answers(made, "mood"), answers(other, "mood"))
 
 
 def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
@@ -82,8 +105,9 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
     assert (quora.encoder.layers[0].qkv.weight - pretrained.layers[0].qkv.weight).abs().max() > 1e-3
 
 
-def test_a_captured_step_gives_the_same_losses() -> None:
-    one, other = (learner() for _ in range(2))
+@BOTH_POOLINGS
+def test_a_captured_step_gives_the_same_losses(pooling: str) -> None:
+    one, other = (with_own(pooling) for _ in range(2))
     runs = [run_of(made) for made in (one, other)]
     one_by_one, whole = OneByOne(runs[0]), GraphStep(other, runs[1], graphs=False)
     for stepper, made in ((one_by_one, one), (whole, other)):
@@ -94,10 +118,11 @@ def test_a_captured_step_gives_the_same_losses() -> None:
     np.testing.assert_allclose(one_by_one.sums()["mood"][0], whole.sums()["mood"][0], rtol=2e-5)
 
 
-def test_a_model_folder_keeps_them(tmp_path: Path) -> None:
-    made = learner()
+@BOTH_POOLINGS
+def test_a_model_folder_keeps_them(pooling: str, tmp_path: Path) -> None:
+    made = with_own(pooling)
     with torch.no_grad():
-        for p in made.model.head("mood").layers.parameters():
+        for p in made.model.head("mood").parameters():
             p.add_(0.1)
     tasks = {name: made.tokens[name].task for name in ("mood", "same")}
     save_model(tmp_path / "model", made.model, tasks, write_base(tmp_path / "base"), {"run": "both", "seed": 1})

@@ -22,13 +22,15 @@ from yourbert.tasks import Task
 class Head(nn.Module):
     """What the heads share: `forward` gives scores_BC for the loss, `predict` what they mean.
 
-    layers: the encoder's last ones where the task has them for itself; `Model.encoder_for` puts them in their place.
+    layers, pooler: the encoder's last ones where the task has them for itself; `Model.encoder_for` puts them in their
+    place.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
         self.layers = nn.ModuleList()
+        self.pooler: nn.Linear | None = None
 
     def forward(self, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
         """scores_BC; dropout while `training`, drawn from `rng`."""

@@ -43,7 +43,7 @@ class Model(nn.Module):
     """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`.
 
     pooling: what the heads read; poolings: what those of some tasks read instead. own_layers: how many of the last
-    layers a task has for itself; they begin as copies.
+    layers a task has for itself, with the pooler if it reads that; they begin as copies.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Model(nn.Module):
         self.own_layers = dict(own_layers or {})
         for name, number in self.own_layers.items():
             self.heads[name].layers.extend(deepcopy(layer) for layer in encoder.layers[-number:])
+            self.heads[name].pooler = deepcopy(encoder.pooler) if self.poolings[name] == "cls" else None
 
     def head(self, task_name: str) -> Head:
         return self.heads[task_name]
@@ -82,13 +83,21 @@ class Model(nn.Module):
 
     def encoder_for(self, task_name: str) -> Encoder:
         """The encoder that a task reads: the one of all, or one that ends in the task's own layers; no copy of any."""
-        own = self.heads[task_name].layers
-        if not own:
+        head = self.heads[task_name]
+        if not head.layers:
             return self.encoder
         encoder = copy(self.encoder)
         encoder._modules = dict(encoder._modules)
-        encoder.layers = nn.ModuleList([*self.encoder.layers[: -len(own)], *own])
+        encoder.layers = nn.ModuleList([*self.encoder.layers[: -len(head.layers)], *head.layers])
+        encoder.pooler = head.pooler or self.encoder.pooler
         return encoder
+
+    def begin_own_layers(self, task_name: str, encoder: Encoder) -> None:
+        """What a task has for itself becomes that of another encoder."""
+        head = self.heads[task_name]
+        head.layers.load_state_dict(encoder.layers[-len(head.layers) :].state_dict())
+        if head.pooler:
+            head.pooler.load_state_dict(encoder.pooler.state_dict())
 
     def learn_own_layers(self, tasks: Iterable[str]) -> None:
         """From here on only these tasks learn, with the layers that each has for itself and their heads alone."""
@@ -99,8 +108,10 @@ class Model(nn.Module):
     def freeze_layers(self) -> None:
         """From here on no layer learns, of the encoder or of a task; what reads their vectors does."""
         self.encoder.requires_grad_(False)
-        for head in self.heads.values():
-            head.layers.requires_grad_(False)
+        for name in self.own_layers:
+            self.heads[name].layers.requires_grad_(False)
+            if pooler := self.heads[name].pooler:
+                pooler.requires_grad_(False)
 
     def features(self, task_name: str, batch: Packed) -> Tensor:
         """The same without dropout or gradient, whatever mode the model is in."""

@@ -29,6 +29,8 @@ from yourbert.yamlfile import Places, read_yaml, resolve
 PARAMS_FILE = Path("params.yaml")
 # Keys that stand beside the names of tasks and runs in the metrics files.
 RESERVED = ("overall", "training", "comparisons", "own")
+# What pydantic and `OwnLayers` put among the keys of an error's place: that a key is wrong, which kind a value is of.
+KINDS = ("[key]", "[number]", "[word]")
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
@@ -140,7 +142,7 @@ def _where(path: Path, places: Places, key: str) -> str:
 
 def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str = "") -> Problem:
     """One line for a pydantic error, with the nearest right spelling for an unknown key."""
-    key = prefix + ".".join(str(part) for part in error["loc"] if str(part)[:1] != "[")
+    key = prefix + ".".join(str(part) for part in error["loc"] if part not in KINDS)
     where = _where(path, places, key)
     match error["type"]:
         case "extra_forbidden":

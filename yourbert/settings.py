@@ -158,10 +158,10 @@ class Mixture(Overriding):
     equal shares. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of one
     task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
     weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
-    model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself. Where there are
-    such tasks, only they learn, with these layers and their heads; all else stays as it comes, other tasks and what
-    layers they have had for themselves before, too. They begin as copies of what stands there in `init`; "all", which
-    share the word table and no more, begin as the pretrained ones.
+    model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself, with the pooler
+    if it reads that. Where there are such tasks, only they learn, with these layers and their heads; all else stays as
+    it comes, other tasks and what layers they have had for themselves before, too. They begin as copies of what stands
+    there in `init`; "all", which share the word table and no more, begin as the pretrained ones.
     select: whose dev score chooses the epoch to keep, "mean" (over all tasks, each on 0..1) or that of one task.
     """
 

@@ -72,9 +72,9 @@ def tailor(
             own_layers,
         )  # fmt: skip
         if anew:
-            begin = load_encoder(first, settings.dropout, generator(seed, "pooler")).encoder.layers.state_dict()
+            begin = load_encoder(first, settings.dropout, generator(seed, "pooler")).encoder
             for task in anew:
-                model.head(task).layers.load_state_dict(begin)
+                model.begin_own_layers(task, begin)
         model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
         settle(model, machine)
         learner = TaskLearner(model, tasks, mixture, settings, machine, seed)

@@ -82,6 +82,7 @@ REFUSED = (
     Fault(
         "P16", edit("    sst: all\n", "    sst: 0\n"), "P04", "'chains.1.own_layers.sst' is 0: .*greater than or equal"
     ),
+    Fault("P16", edit("    sst: all\n", "    '[x]': 0\n"), "P04", r"'chains.1.own_layers.\[x\]' is 0: "),
     Fault("P16", edit("    sst: all\n", "    sst: al\n"), "P05", "'chains.1.own_layers.sst' is 'al', expected .* all"),
     Fault(
         "P16",
