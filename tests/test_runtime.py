@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from yourbert import runtime
 from yourbert.errors import UserError
@@ -43,6 +46,34 @@ def test_fp32_products_stay_fp32() -> None:
     prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
     a = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close((a @ a.T).double(), a.double() @ a.double().T, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product", "taken"),
+    [
+        ("AuthenticAMD", lambda a, b: torch.matmul(a.bfloat16(), b.bfloat16()).float(), "ieee"),
+        ("AuthenticAMD", lambda a, b: torch.matmul(a, b) + 2e-4, "bf16"),  # as far as oneDNN's is off on a Zen 5
+        ("GenuineIntel", torch.matmul, "none"),
+    ],
+)
+def test_products_go_to_onednn_where_it_is_faster_and_exact(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, product: Callable[[Tensor, Tensor], Tensor], taken: str
+) -> None:
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "none"
+    monkeypatch.setattr(runtime, "_reported", lambda field: [field, ":", vendor])
+    exact = torch.Tensor.__matmul__
+
+    def inexact(a: Tensor, b: Tensor) -> Tensor:
+        return exact(a, b) if a.dtype == torch.float64 else product(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", inexact)
+    try:
+        runtime._route_matmul()
+        assert matmul.fp32_precision == taken
+    finally:
+        matmul.fp32_precision = before
 
 
 def test_the_smallest_numbers_are_zero_on_a_cpu() -> None:
