@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal
 
-Kind = Literal["train", "mlm", "predict", "tokenize", "start", "whole", "parity"]
+Kind = Literal["train", "mlm", "runs", "predict", "tokenize", "start", "whole", "parity"]
 Suite = Literal["cpu", "gpu", "ladder"]
 Device = Literal["cpu", "cuda"]
 
-OURS, OURS_FP32 = "ours", "ours-fp32"
+OURS, OURS_FP32, IN_TURN = "ours", "ours-fp32", "ours-in-turn"
 DEFAULT, TUNED = "hf-default", "hf-tuned"
 PLAIN, CROSS = "plain-loop", "cross-encoder"
 PIPELINE, PIPELINE_BF16 = "hf-pipeline", "hf-pipeline-bf16"
@@ -33,6 +33,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
 NEEDS: dict[str, tuple[str, ...]] = {
     OURS: (),
     OURS_FP32: (),
+    IN_TURN: (),
     DEFAULT: ("transformers", "accelerate"),
     TUNED: ("transformers", "accelerate"),
     PLAIN: ("transformers",),
@@ -46,6 +47,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 # The real weights, and shapes drawn at random: speed does not depend on the weights.
 SHAPES = {"minilm": (6, 384), "base": (12, 768)}
 TOKENIZED_ROWS = 50_000
+# Of each task, where runs are measured beside each other.
+SEEDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,8 @@ class Case:
         match self.kind:
             case "train" | "mlm":
                 return f"{self.kind} {self.shape} {self.task} {size}"
+            case "runs":
+                return f"{SEEDS} runs of each task {self.shape}"
             case "tokenize":
                 return f"{self.kind} {TOKENIZED_ROWS} pairs"
         return f"{self.kind} {self.shape} {self.task}"
@@ -157,6 +162,7 @@ SUITES: dict[Suite, tuple[Case, ...]] = {
         Case(kind="predict", variants=(OURS, PIPELINE, PIPELINE_BF16), shape="base", steps=3),
         Case(kind="train", variants=(*TRAINERS, CROSS), shape="base", task="sts", warmup=20, steps=60, rounds=3),
         Case(kind="train", variants=(*TRAINERS, CROSS), shape="base", task="quora", warmup=20, steps=60, rounds=3),
+        Case(kind="runs", variants=(OURS, IN_TURN), shape="base", task="all", warmup=40, steps=120, rounds=1),
         Case(kind="start", variants=TRAINERS, shape="base", warmup=0, steps=1, rounds=3),
         Case(kind="whole", variants=TRAINERS, shape="base", steps=1, rounds=2, epochs=3),
     ),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.cases import DEFAULT, OURS, OURS_FP32, PARITY, PIPELINE, TUNED, Suite
+from benchmarks.cases import DEFAULT, IN_TURN, OURS, OURS_FP32, PARITY, PIPELINE, TUNED, Suite
 from benchmarks.results import Results
 
 Measure = Literal["share", "times", "milliseconds", "floors", "seconds", "difference"]
@@ -64,7 +64,7 @@ class Verdict:
 
 def _against(suite: Suite, case: str, variant: str = OURS, **times: float) -> tuple[Goal, ...]:
     """Goals against peers: `default=5` is five times Trainer's default."""
-    peers = {"default": DEFAULT, "tuned": TUNED, "pipeline": PIPELINE}
+    peers = {"default": DEFAULT, "tuned": TUNED, "pipeline": PIPELINE, "in_turn": IN_TURN}
     return tuple(
         Goal(suite=suite, cases=(case,), measure="times", target=target, versus=peers[peer], variant=variant)
         for peer, target in times.items()
@@ -85,10 +85,12 @@ GOALS = (
         Goal(suite="cpu", cases=("parity minilm sst",), measure="difference", target=1e-5, versus=v, variant=PARITY)
         for v in ("loss", "logits")
     ),
+    Goal(suite="cpu", cases=("start minilm sst",), measure="seconds", target=4),
     Goal(suite="gpu", cases=("train base sst 16",), measure="milliseconds", target=2.5),
     *_against("gpu", "train base sst 16", tuned=8),
     Goal(suite="gpu", cases=("train base sst 16",), measure="floors", target=2),
     Goal(suite="gpu", cases=("train base cfimdb 16k tokens", "mlm base all 16k tokens"), measure="share", target=0.5),
+    *_against("gpu", "4 runs of each task base", in_turn=1.5),
     *_against("gpu", "predict base sst", pipeline=2),
     Goal(suite="gpu", cases=("whole base sst",), measure="seconds", target=15),
 )

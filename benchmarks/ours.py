@@ -53,10 +53,10 @@ class Taken:
 
 
 def answer(job: Job, precision: Precision) -> Block:
-    machine = prepare(_runtime(job, precision))
+    machine = prepare(runtime_of(job, precision))
     match job.kind:
         case "train":
-            return _train(job, machine)
+            return train_steps(job, machine)
         case "mlm":
             return _mlm(job, machine)
         case "predict":
@@ -71,12 +71,18 @@ def answer(job: Job, precision: Precision) -> Block:
     return _peaks(job, machine)
 
 
-def _runtime(job: Job, precision: Precision) -> Runtime:
+def runtime_of(job: Job, precision: Precision) -> Runtime:
     return Runtime(device=job.device, precision=precision, threads=job.threads, deterministic=False)
 
 
-def _run(learner: Learner, settings: Training, job: Job, stepper_of: Callable[[Run], Stepper]) -> Taken:
-    """Takes the job's steps, those of its warm-up first; the clock runs from the end of these."""
+def _run(
+    learner: Learner,
+    settings: Training,
+    job: Job,
+    stepper_of: Callable[[Run], Stepper],
+    warm: Callable[[], object] = lambda: None,
+) -> Taken:
+    """Takes the job's steps, those of its warm-up first; then calls `warm`, and from its return the clock runs."""
     learning = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
     optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
     per_epoch = learner.steps(0)
@@ -90,6 +96,7 @@ def _run(learner: Learner, settings: Training, job: Job, stepper_of: Callable[[R
             stepper.begin(number // per_epoch, number, {})
         if number == job.warmup:
             synchronise(job.device)
+            warm()
             started = time.perf_counter()
         read.append(stepper.step())
     synchronise(job.device)
@@ -112,10 +119,11 @@ def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
     return learner
 
 
-def _train(job: Job, machine: Machine) -> Block:
+def train_steps(job: Job, machine: Machine, warm: Callable[[], object] = lambda: None) -> Block:
+    """The training steps of one task; warm: see `_run`."""
     settings = Training.model_validate(job.training)
     learner = task_learner(job, machine, settings)
-    taken = _run(learner, settings, job, stepper_for(learner, machine) or OneByOne)
+    taken = _run(learner, settings, job, stepper_for(learner, machine) or OneByOne, warm)
     split = learner.tokens[job.task].splits["train"]
     return _block(job, machine, taken, lengths(split, batches(split, job, job.task)[job.warmup :]))
 
@@ -206,7 +214,7 @@ def _start(job: Job, machine: Machine) -> Block:
 def _whole(job: Job, precision: Precision) -> Block:
     """Texts in, a saved model and its metrics out: tokenize, tailor, evaluate."""
     params = read_params(Path(job.params))
-    runtime = _runtime(job, precision)
+    runtime = runtime_of(job, precision)
     weights = Path(job.weights)
     with tempfile.TemporaryDirectory(dir=job.scratch) as name:
         out = Path(name)

@@ -23,7 +23,7 @@ from yourbert.storage import read_json
 
 PAGE = Path("docs/performance.md")
 NOTHING = "No result file is there yet: `make bench`, then `python -m benchmarks.render`."
-STEPPING = ("train", "mlm")
+STEPPING = ("train", "mlm", "runs")
 
 
 def main() -> None:

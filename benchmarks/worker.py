@@ -14,7 +14,7 @@ from dataclasses import asdict
 from benchmarks import cases
 from benchmarks.cases import Block, Job
 
-LIBRARY = (cases.OURS, *cases.WITHOUT)
+LIBRARY = (cases.OURS, cases.IN_TURN, *cases.WITHOUT)
 
 
 def main(variant: str) -> None:
@@ -37,6 +37,10 @@ def main(variant: str) -> None:
 
 def answer(variant: str, job: Job) -> Block:
     """Imports what the variant needs, nothing else: its start is measured, too."""
+    if job.kind == "runs":
+        from benchmarks import side_by_side
+
+        return side_by_side.answer(job, in_turn=variant == cases.IN_TURN)
     if variant in LIBRARY:
         from benchmarks import ours, switches
 

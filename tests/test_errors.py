@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def test_in_a_project_a_mistake_has_a_copy_for_programs(here: Path, capsys: pyte
     assert copy["problems"][0] == {
         "code": "D14", "what": "label '7' is unknown", "where": "a.tsv:2:3", "fix": "correct it",
     }  # fmt: skip
+
+
+def test_a_mistake_comes_whole_out_of_another_process() -> None:
+    with pytest.raises(UserError) as caught:
+        broken()
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.problems, copy.total) == (caught.value.problems, 99) and str(copy) == str(caught.value)
+    assert str(copy).count("YB-D14") == 28
 
 
 def test_elsewhere_nothing_is_written(here: Path) -> None:

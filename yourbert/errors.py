@@ -47,7 +47,11 @@ class UserError(Exception):
         self.problems = tuple(problems)
         assert self.problems, "a UserError names at least one problem"
         self.total = total if total is not None else len(self.problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        # What it is made from again in another process.
+        super().__init__(self.problems, self.total)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
 
     @property
     def exit_code(self) -> int:

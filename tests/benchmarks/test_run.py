@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import interleave
-from benchmarks.cases import Case
+from benchmarks import interleave, side_by_side
+from benchmarks.cases import SEEDS, Case
 from benchmarks.goals import GOALS, exit_code
 from benchmarks.goals import evaluate as judged
 from benchmarks.interleave import SURE_ROUNDS, Options, Run, order
@@ -18,6 +20,7 @@ from benchmarks.results import Results
 from benchmarks.rows import examples
 from tests.benchmarks.conftest import SHAPE
 from tests.closure import ROOT, imports
+from yourbert.errors import UserError
 from yourbert.packing import PackedSplit
 
 
@@ -51,6 +54,28 @@ def test_ours_and_the_plain_loop(options: Options, monkeypatch: pytest.MonkeyPat
     assert results.times(step, "ours", "plain-loop") and results.share(step, "ours")
     assert str(options.corpus.parent) not in str({k: v for k, v in facts.items() if k != "left_out"})
     assert exit_code(judged(results)) == 1, "none of the goals' cases was measured"
+
+
+def test_runs_in_turn_and_at_once(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    case = Case(kind="runs", variants=("ours", "ours-in-turn"), shape=SHAPE, task="all", batch=8, steps=2, rounds=1)
+    facts = Run("cpu", [case], options).measure()
+    assert not facts["left_out"]
+    at_once, in_turn = facts["blocks"]
+    assert at_once["steps"] == in_turn["steps"] == SEEDS * 2, "the steps of every seed of the only task"
+    assert at_once["rows"] == in_turn["rows"] == SEEDS * 2 * 8 and at_once["tokens"] == in_turn["tokens"] > 0
+    assert Results(facts).times(case.name, "ours", "ours-in-turn")
+
+
+def test_a_run_that_fails_keeps_no_other_waiting(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    case = Case(kind="runs", variants=("ours",), shape=SHAPE, task="all", batch=8, steps=2, rounds=1)
+    job = Run("cpu", [case], options)._job(0, case)
+    (tokens := options.scratch / "fewer").mkdir()
+    shutil.copytree(options.tokens / "sst", tokens / "sst")
+    (tokens / "sst" / "task.json").unlink()
+    with pytest.raises(UserError, match=r"C01 .*task\.json"):
+        side_by_side.answer(replace(job, tokens=str(tokens)), in_turn=False)
 
 
 def test_the_order_of_rounds() -> None:
