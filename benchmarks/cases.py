@@ -33,7 +33,6 @@ WITHOUT: dict[str, tuple[str, ...]] = {
 NEEDS: dict[str, tuple[str, ...]] = {
     OURS: (),
     OURS_FP32: (),
-    IN_TURN: (),
     DEFAULT: ("transformers", "accelerate"),
     TUNED: ("transformers", "accelerate"),
     PLAIN: ("transformers",),
@@ -43,6 +42,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     TOKENIZER: ("transformers",),
     PARITY: ("transformers",),
     **dict.fromkeys(WITHOUT, ()),
+    IN_TURN: (),
 }
 # The real weights, and shapes drawn at random: speed does not depend on the weights.
 SHAPES = {"minilm": (6, 384), "base": (12, 768)}

@@ -46,6 +46,8 @@ def test_fp32_products_stay_fp32() -> None:
     prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
     a = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close((a @ a.T).double(), a.double() @ a.double().T, atol=1e-4, rtol=1e-5)
+    if "AuthenticAMD" in runtime._reported("vendor_id"):
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16", "and are computed by oneDNN"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
