@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from benchmarks.asked import QUESTIONS
 from benchmarks.pages import fill
 from benchmarks.results import RESULTS
 from benchmarks.trials import PURPOSE, Setup, Trial, Way, train, trial
+from yourbert.errors import exit_cleanly, fail, nearest
 from yourbert.filenames import local_name
 from yourbert.params import read_params
 from yourbert.settings import Params, TaskData
@@ -45,7 +47,7 @@ def main() -> None:
     params = read_params()
     setup = Setup(given.base, given.corpus, given.work, given.records, given.epochs, given.text)
     asked = {
-        (name, run): {way.name: _trials(run, way, given.seeds, params, setup) for way in QUESTIONS[name].ways}
+        (name, run): {way.name: _trials(run, way, given.seeds, params, setup) for way in ways_of(name, given.ways)}
         for name in given.questions
         for run in given.runs
     }
@@ -70,6 +72,15 @@ def main() -> None:
     fill(given.page, [section(name, known[name]) for name in QUESTIONS if name in known])
 
 
+def ways_of(name: str, chosen: Sequence[str]) -> list[Way]:
+    """The ways of a question, or its first and those chosen. Raises UserError (P05) for one that it does not have."""
+    first, *others = QUESTIONS[name].ways
+    known = [way.name for way in others]
+    for unknown in sorted({*chosen} - {first.name, *known}):
+        fail("P05", f"no way '{unknown}' of '{name}' ({', '.join(known)}){nearest(unknown, known)}", where="--ways")
+    return [first, *(way for way in others if not chosen or way.name in chosen)]
+
+
 def _waves(trials: Sequence[Trial]) -> list[list[Trial]]:
     """What is still to be trained; what others go on from is in an earlier list."""
     waves = [[one for one in trials if not one.known]]
@@ -88,6 +99,7 @@ def _trials(run: str, way: Way, seeds: Sequence[int], params: Params, setup: Set
 def _command(name: str, given: argparse.Namespace) -> str:
     """What answers a question, wherever base and corpus lie."""
     words = ["python -m benchmarks.questions", name, "--runs", *given.runs, "--seeds", *map(str, given.seeds)]
+    words += ["--ways", *map(shlex.quote, given.ways)] if given.ways else []
     words += ["--epochs", str(given.epochs)] if given.epochs else []
     return " ".join(words + (["--text", given.text.name] if given.text else []))
 
@@ -111,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("questions", nargs="+", choices=QUESTIONS, metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--runs", nargs="+", default=["sst", "sts"], help="tasks, mixtures and chains of params.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--ways", nargs="+", default=[], metavar="WAY", help="beside the first, instead of all others")
     parser.add_argument("--epochs", type=int, help="instead of those of params.yaml")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, a thread each")
     parser.add_argument("--base", type=Path, default=Path("build/base"))
@@ -236,4 +249,4 @@ def table(found: dict[str, Any]) -> str:
 if __name__ == "__main__":
     import stages  # noqa: F401  # sets up OpenMP before torch is imported, as every stage does
 
-    main()
+    exit_cleanly(main)

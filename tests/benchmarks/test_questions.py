@@ -14,7 +14,7 @@ import pytest
 from benchmarks.asked import QUESTIONS
 from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
-from benchmarks.questions import section, table
+from benchmarks.questions import section, table, ways_of
 from benchmarks.trials import Setup, Way, trial
 from yourbert.errors import UserError
 from yourbert.params import read_params
@@ -66,6 +66,14 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
     shutil.rmtree(tmp_path / "work")
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
     assert page.read_text() == text and not (tmp_path / "work").exists(), "the records are enough"
+
+
+def test_some_ways_of_a_question_are_enough() -> None:
+    assert [way.name for way in ways_of("surgery", ["MGDA", "PCGrad"])] == ["sum", "PCGrad", "MGDA"]
+    assert ways_of("surgery", ["sum"]) == [QUESTIONS["surgery"].ways[0]]
+    assert ways_of("surgery", []) == [*QUESTIONS["surgery"].ways]
+    with pytest.raises(UserError, match=r"P05 --ways: no way 'PCgrad' .*; did you mean 'PCGrad'\?"):
+        ways_of("surgery", ["PCgrad"])
 
 
 def test_a_page_shows_the_ways_in_their_order() -> None:
