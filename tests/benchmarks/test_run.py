@@ -81,12 +81,12 @@ def test_a_run_that_fails_keeps_no_other_waiting(options: Options, monkeypatch: 
 def test_the_order_of_rounds() -> None:
     wanted = GOALS[0].cases[0]
     goal = Case(kind="train", variants=(), rounds=SURE_ROUNDS + 1)
-    other = Case(kind="start", variants=(), rounds=3)
+    other = Case(kind="whole", variants=(), rounds=3)
     assert goal.name == wanted
     steps = [(number, case.kind) for number, case in order([other, goal])]
-    assert steps[:2] == [(0, "start"), (0, "train")], "first rounds come first, as the suite has them"
+    assert steps[:2] == [(0, "whole"), (0, "train")], "first rounds come first, as the suite has them"
     assert steps[2:4] == [(1, "train"), (2, "train")], "then a goal's cases get their rounds"
-    assert sorted(steps) == sorted([(n, "train") for n in range(4)] + [(n, "start") for n in range(3)])
+    assert sorted(steps) == sorted([(n, "train") for n in range(4)] + [(n, "whole") for n in range(3)])
 
 
 def test_no_round_begins_after_the_minutes(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
