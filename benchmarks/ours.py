@@ -32,6 +32,7 @@ from yourbert.packing import PackedSplit, pack, pieces_in
 from yourbert.params import read_params
 from yourbert.predict import predict
 from yourbert.pretrain import NAME, MlmLearner, MlmModel, masking_of
+from yourbert.pretrain import stepper_for as mlm_stepper_for
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import Machine, computes_bf16, generator, prepare
 from yourbert.settings import Mixture, Precision, Runtime, TaskData, Training
@@ -153,7 +154,7 @@ def _mlm(job: Job, machine: Machine) -> Block:
     settings = Training.model_validate(job.training)
     masking = masking_of(Tokenizer.load(Path(job.weights)), params.pretrain)
     learner = MlmLearner(model, rows, rows, masking, settings, machine, job.seed)
-    taken = _run(learner, settings, job, OneByOne)
+    taken = _run(learner, settings, job, mlm_stepper_for(learner))
     read = batches(rows, job, NAME)[job.warmup :]
     ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, masking.special_ids)).sum()) for rows_B in read)
     return _block(job, machine, taken, lengths(rows, read), mlm_head_flops(encoder.config, masking.rate * ordinary))

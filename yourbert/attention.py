@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -91,7 +92,7 @@ class Layout:
     def tokens(self) -> int:
         return self.offsets[-1]
 
-    @property
+    @cached_property
     def longest(self) -> int:
         return max(end - start for start, end in pairwise(self.offsets))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -152,6 +152,12 @@ class Embeddings(nn.Module):
         return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
 
 
+class Fused(Protocol):
+    """A layer's training pass by kernels of its own (`yourbert/fused`)."""
+
+    def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor: ...
+
+
 class Layer(nn.Module):
     """Attention and feed-forward, each followed by dropout, the residual and a layer norm."""
 
@@ -166,6 +172,7 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.heads, self.p = config.num_attention_heads, p
+        self.fused: Fused | None = None
 
     def forward(
         self,
@@ -176,6 +183,8 @@ class Layer(nn.Module):
         rows_S: Tensor | None = None,
     ) -> Tensor:
         """[T, E] -> [T, E]; with `rows_S` only those rows go on after the attention: [S, E]."""
+        if self.fused and self.training:
+            return self.fused(x_TE, layout, rng, rows_S)
         p = self.p if self.training else 0.0
         context_TE = attend(project(x_TE, self.qkv), layout, self.heads, p, rng, kernel)
         if rows_S is not None:

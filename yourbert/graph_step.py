@@ -32,6 +32,7 @@ from torch import Tensor
 from yourbert.batching import row_lengths
 from yourbert.buckets import Bucket, Sizes, plan
 from yourbert.finetune import TaskLearner
+from yourbert.fused.fusion import fuse
 from yourbert.gpu import FAULTS, capture, dropout_generator, reason, side_stream
 from yourbert.optim import follow, move, rate
 from yourbert.outcome import Sums
@@ -86,6 +87,8 @@ class GraphStep:
         pad = learner.model.encoder.embeddings.pad
         self.resident = {n: ResidentSplit(stream.split, pad, device) for n, stream in learner.streams.items()}
         self.shapes = _Shapes(learner)
+        longest = max(bucket.longest for shape in self.shapes.all() for bucket in shape.buckets)
+        self.fusion = fuse(learner.model, run.optimizer, learner.machine, longest)
         steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
         batches = max(len(shape.tasks) for shape in self.shapes.all())
         # What `_compute` reads and writes: these very tensors, for as long as graphs remember them.
@@ -103,6 +106,8 @@ class GraphStep:
         self._rows: dict[str, int] = {}
 
     def begin(self, epoch: int, step: int, sums: Sums) -> None:
+        if self.fusion:
+            self.fusion.refresh()
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
         self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,15 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
+class Fused(Protocol):
+    """The weights that are moved by kernels of their own (`yourbert/fused`)."""
+
+    def refresh(self) -> None: ...
+    def gradients(self) -> list[Tensor]: ...
+    def move(self, scale: Tensor, stopped: Tensor) -> None: ...
+    def forget(self) -> None: ...
+
+
 class AdamW(torch.optim.AdamW):
     """PyTorch's, with its methods as they are written.
 
@@ -35,11 +45,23 @@ class AdamW(torch.optim.AdamW):
     """
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    fusion: Fused | None = None
+    grad_scale: Tensor
+    found_inf: Tensor
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        inspect.unwrap(torch.optim.AdamW.zero_grad)(self, set_to_none)
+        if self.fusion:
+            self.fusion.forget()
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # without a closure
+        inspect.unwrap(torch.optim.AdamW.step)(self)
+        if self.fusion:
+            self.fusion.move(self.grad_scale, self.found_inf)
 
 
-def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> AdamW:
     groups = [group for group in decay_groups(parameters, weight_decay) if group["params"]]
     return AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
@@ -75,7 +97,7 @@ def decay_after(steps_done: int, steps: int, settings: Training) -> float:
 
 
 def move(
-    optimizer: torch.optim.AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None
+    optimizer: AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None
 ) -> Tensor:
     """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
 
@@ -84,9 +106,14 @@ def move(
     a norm which is not finite raises, and under which no later step moves anything.
     """
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-    optimizer.grad_scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)  # type: ignore[attr-defined]
-    broken = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
-    optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+    fusion = optimizer.fusion
+    if fusion and (gradients := fusion.gradients()):
+        # In fp32, whatever the gradients are in.
+        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
+        norm = torch.linalg.vector_norm(torch.stack([norm, *norms]))
+    scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)
+    stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
+    optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

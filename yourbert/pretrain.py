@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces
+from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces, row_lengths
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.cost import Cost
 from yourbert.distributed import here
 from yourbert.encoder import Encoder
 from yourbert.errors import fail, shortened
+from yourbert.fused.fusion import fuse
 from yourbert.gpu import dropout_generator
 from yourbert.heads import MlmHead
 from yourbert.masking import Masked, Masking
@@ -37,7 +38,7 @@ from yourbert.project import located
 from yourbert.runtime import Machine, generator, prepare
 from yourbert.seeding import rng_for, seed_of
 from yourbert.settings import Pretrain, Runtime, Training
-from yourbert.steps import StepLoss, no_loss
+from yourbert.steps import OneByOne, Run, StepLoss, Stepper, no_loss
 from yourbert.storage import folder_hash, link_or_copy, read_array, scratch, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
 from yourbert.train import train
@@ -119,6 +120,18 @@ class MlmLearner:
 
     def aggregate(self, scores: dict[str, float]) -> float:
         return scores[NAME]
+
+
+def stepper_for(learner: MlmLearner) -> Callable[[Run], Stepper]:
+    """One by one, on a single GPU with fused layers where these work."""
+
+    def made(run: Run) -> Stepper:
+        if learner.machine.ranks.world == 1:
+            longest = int(row_lengths(learner.stream.split).max())
+            fuse(learner.model, run.optimizer, learner.machine, longest)
+        return OneByOne(run)
+
+    return made
 
 
 def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
@@ -305,4 +318,4 @@ def _train_mlm(
     model = MlmModel(encoder, head).to(machine.device).eval()
     learner = MlmLearner(model, train_rows, dev_rows, masking, schedule, machine, seed)
     before = learner.evaluate()[NAME]
-    return before, train("pretrain", learner, schedule, resume, ranks=machine.ranks)
+    return before, train("pretrain", learner, schedule, resume, stepper_for(learner), machine.ranks)

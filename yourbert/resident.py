@@ -105,7 +105,7 @@ class FixedLayout(Layout):
     def __init__(self, bounds_S1: Tensor, sequence_T: Tensor, position_T: Tensor, bucket: Bucket) -> None:
         lengths_S = bounds_S1.diff()
         column_L = torch.arange(bucket.longest, device=bounds_S1.device)
-        self.bucket, self.position_T = bucket, position_T
+        self.bucket, self.position_T, self.longest = bucket, position_T, bucket.longest
         self.padding_SL = column_L >= lengths_S[:, None]
         self.token_SL = bounds_S1[:-1, None] + column_L.masked_fill(self.padding_SL, 0)
         bias_SL = torch.zeros(self.padding_SL.shape, device=bounds_S1.device).masked_fill(self.padding_SL, -torch.inf)
@@ -127,10 +127,6 @@ class FixedLayout(Layout):
     @property
     def tokens(self) -> int:
         return self.bucket.tokens
-
-    @property
-    def longest(self) -> int:
-        return self.bucket.longest
 
     def _make_maps(self, parts: int, heads: int) -> RowMaps:
         """As `Layout` makes them, by operations of the device; the padding comes as a mask, since its size varies."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from yourbert.distributed import Gradients
 from yourbert.errors import fail
-from yourbert.optim import move, rate
+from yourbert.optim import AdamW, move, rate
 from yourbert.outcome import Sums
 from yourbert.settings import Training
 from yourbert.spikes import Spikes
@@ -88,7 +88,7 @@ class Run:
     learner: Learner
     settings: Training
     learning: dict[str, nn.Parameter]
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     gradients: Gradients
     steps: int
     spikes: Spikes = field(default_factory=Spikes)
@@ -123,6 +123,8 @@ class OneByOne:
         self._rows: dict[str, int] = {}
 
     def begin(self, epoch: int, step: int, sums: Sums) -> None:
+        if self.run.optimizer.fusion:
+            self.run.optimizer.fusion.refresh()
         self._epoch, self._step = epoch, step
         self._losses = {task: total for task, (total, _) in sums.items()}
         self._rows = {task: rows for task, (_, rows) in sums.items()}

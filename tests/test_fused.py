@@ -1,0 +1,193 @@
+"""A fused layer is the layer: the same losses and weights, by the reference kernels here and by Triton's on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests import tiny
+from yourbert import graph_step
+from yourbert.checkpoint import Resume
+from yourbert.distributed import ALONE, Gradients
+from yourbert.encoder import EncoderConfig, Layer, initialise
+from yourbert.finetune import TaskLearner
+from yourbert.fused import fusion, plain
+from yourbert.fused.fusion import attach, check, fuse, weights_of
+from yourbert.graph_step import GraphStep
+from yourbert.model import Model
+from yourbert.optim import AdamW, adamw
+from yourbert.packing import pieces_in
+from yourbert.runtime import Machine
+from yourbert.settings import Training
+from yourbert.steps import Run, Stepper
+from yourbert.train import train
+
+STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
+
+
+def by_reference(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> fusion.Fusion | None:
+    """As `fuse`, on a CPU."""
+    layers = [part for part in model.modules() if isinstance(part, Layer) and fusion._learns(part)]
+    return attach(layers, weights_of(layers, plain, machine.dtype), plain, optimizer)
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    return lambda yes: monkeypatch.setattr(graph_step, "fuse", by_reference if yes else fuse)
+
+
+def learner_of(settings: Training, **mixture: object) -> TaskLearner:
+    described = [tiny.task(), tiny.task("sim", "similarity"), tiny.task("bi", "similarity", encoding="bi")]
+    opened = [tiny.tokens(task, 91 - 30 * number) for number, task in enumerate(described)]
+    learner = tiny.learner(opened, settings, **mixture)
+    learner.model.encoder.embeddings.restrict(pieces_in(split for tokens in opened for split in tokens.splits.values()))
+    return learner
+
+
+def run_of(learner: TaskLearner) -> Run:
+    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
+    steps = sum(learner.steps(epoch) for epoch in range(learner.settings.epochs))
+    optimizer, gradients = adamw(learning.values(), learner.settings.weight_decay), Gradients(learning.values(), ALONE)
+    return Run("tiny", learner, learner.settings, learning, optimizer, gradients, steps)
+
+
+def layer_of(width: int, wide: int, heads: int) -> Layer:
+    config = EncoderConfig(
+        vocab_size=10, hidden_size=width, num_hidden_layers=1, num_attention_heads=heads, intermediate_size=wide
+    )
+    layer, rng = Layer(config, 0.1), torch.Generator().manual_seed(1)
+    initialise(layer, rng)
+    with torch.no_grad():
+        for p in layer.parameters():
+            if p.ndim == 1:
+                p += 0.2 * torch.randn(p.shape, generator=rng)
+    return layer
+
+
+@pytest.mark.parametrize(("width", "heads", "longest"), [(32, 2, 16), (32, 1, 40), (96, 3, 100)])
+def test_its_pass_and_gradients_are_those_of_the_plain_layer(
+    width: int, heads: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "TOLERANCE", 1e-4)
+    layer = layer_of(width, 2 * width, heads)
+    check(layer, weights_of([layer], plain, torch.float32)[0], longest, dropped=0)
+
+
+@pytest.mark.parametrize("spoilt", ["gelu", "gelu_back", "add_norm_back", "attend_back"])
+def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(plain, spoilt)
+
+    def wrong(*given: object) -> object:
+        found = right(*given)
+        (found if isinstance(found, Tensor) else found[0]).mul_(1.1)
+        return found
+
+    monkeypatch.setattr(plain, spoilt, wrong)
+    layer = layer_of(32, 64, 2)
+    with pytest.raises(RuntimeError, match="differs from the plain one"):
+        check(layer, weights_of([layer], plain, torch.float32)[0], 16)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "pooling", "own"), [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1})]
+)
+def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
+    fused: Callable[[bool], None], sampling: str, pooling: str, own: dict[str, int]
+) -> None:
+    settings = STILL.model_copy(update={"pooling": pooling, "clip": 0.05})
+    learners, sums = [], []
+    for yes in (False, True):
+        fused(yes)
+        learner = learner_of(settings, sampling=sampling)
+        if own:
+            learner = with_own_layers(learner, settings, own, sampling)
+        stepper = GraphStep(learner, run_of(learner), graphs=False)
+        assert (stepper.fusion is not None) == yes
+        learner.model.train()
+        found = []
+        for epoch in range(settings.epochs):
+            stepper.begin(epoch, len(found), {})
+            for _ in range(learner.steps(epoch)):
+                stepper.step()
+                found.append(sum(total for total, _ in stepper.sums().values()))
+        learners.append(learner)
+        sums.append(found)
+    assert sums[1] == pytest.approx(sums[0], rel=1e-4)
+    for name, p in learners[0].model.named_parameters():
+        torch.testing.assert_close(
+            learners[1].model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int], sampling: str) -> TaskLearner:
+    model = learner.model
+    tasks = [tokens.task for tokens in learner.tokens.values()]
+    rng = torch.Generator().manual_seed(5)
+    again = Model(model.encoder, tasks, settings.pooling, settings.head_dropout, rng, own_layers=own)
+    return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
+
+
+def test_it_learns_under_dropout_and_draws_the_same_again(fused: Callable[[bool], None], tmp_path: Path) -> None:
+    fused(True)
+    ended = []
+    for _ in range(2):
+        learner = learner_of(tiny.training(epochs=6))
+        with Resume(tmp_path / "resume") as resume:
+            outcome = train("tiny", learner, learner.settings, resume, lambda run, of=learner: GraphStep(of, run, False))
+        ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+    assert outcome.best > 0.8
+    assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
+
+
+def test_an_interruption_changes_nothing(fused: Callable[[bool], None], tmp_path: Path) -> None:
+    fused(True)
+    settings, ended = tiny.training(epochs=2, average=0.9), []
+    for dies_at in (-1, 7):
+        for attempt in range(2):
+            learner = learner_of(settings, sampling="annealed")
+
+            def stepper_of(run: Run, learner: TaskLearner = learner, attempt: int = attempt, at: int = dies_at) -> Stepper:
+                stepper = GraphStep(learner, run, graphs=False)
+                take = stepper.step
+
+                def step() -> tuple[int, int]:
+                    if attempt == 0 and stepper._first + stepper._done == at:
+                        raise InterruptedError
+                    return take()
+
+                stepper.step = step  # type: ignore[method-assign]
+                return stepper
+
+            try:
+                with Resume(tmp_path / str(dies_at), 0) as resume:
+                    train("tiny", learner, settings, resume, stepper_of)
+                break
+            except InterruptedError:
+                assert (tmp_path / str(dies_at) / "state.safetensors").exists()
+        ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+    assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
+
+
+def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> None:
+    fused(True)
+    learner = learner_of(STILL)
+    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    learner.model.train()
+    stepper.begin(0, 0, {})
+    stepper.step()
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    assert stepper.fusion is not None
+    steps_L4 = stepper.fusion.steps_L4.clone()
+    stepper.stopped.fill_(True)
+    stepper.step()
+    assert all(torch.equal(before[name], p) for name, p in learner.model.named_parameters())
+    assert torch.equal(steps_L4, stepper.fusion.steps_L4)
+
+
+def test_on_a_cpu_layers_stay_plain() -> None:
+    learner = learner_of(STILL)
+    assert fuse(learner.model, adamw(learner.model.parameters(), 0.0), learner.machine, 32) is None

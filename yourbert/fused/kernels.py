@@ -1,0 +1,125 @@
+"""The kernels of a fused layer by Triton; `yourbert/fused/plain.py` says what each computes.
+
+Sizes of blocks and numbers of warps were chosen for the H200 (LOG.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+from torch import Tensor
+
+from yourbert.fused.attention import attend_back_program, attend_program
+from yourbert.fused.layer import Draw, Parts
+from yourbert.fused.moving import adamw_program
+from yourbert.fused.rows import add_norm_back_program, add_norm_program, gelu_back_program, gelu_program, sums_program
+
+# Programs whose sums over rows are added up afterwards: a few for each multiprocessor of a large GPU.
+NORM_PARTS, GELU_PARTS = 528, 264
+LOG2_E = math.log2(math.e)
+
+
+def parts(rows: int, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
+    counts = (
+        min(NORM_PARTS, last_rows), min(GELU_PARTS, last_rows), min(NORM_PARTS, last_rows),
+        sequences * triton.cdiv(longest, _block(longest)),
+    )  # fmt: skip
+    return Parts(counts, width, wide, like.device)
+
+
+def attend(qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw) -> tuple[Tensor, Tensor]:
+    rows, width = len(qkv_T3E), qkv_T3E.shape[1] // 3
+    out_TE, logsum_HT = qkv_T3E.new_empty(rows, width), bias_3E.new_empty(heads, rows)
+    block, span = _block(longest), _span(longest)
+    attend_program[triton.cdiv(longest, block), heads, len(bounds_S1) - 1](
+        qkv_T3E, bias_3E, bounds_S1, draw.seeds, out_TE, logsum_HT, rows, span, draw.site, draw.dropped, draw.factor,
+        (width // heads) ** -0.5 * LOG2_E, E=width, D=width // heads, BLOCK=block, DROP=draw.dropped > 0,
+        num_warps=4, num_stages=1,
+    )  # fmt: skip
+    return out_TE, logsum_HT
+
+
+def attend_back(
+    dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, out_TE: Tensor,
+    logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+) -> Tensor:  # fmt: skip
+    heads, rows = logsum_HT.shape
+    width, block = dout_TE.shape[1], _block(longest)
+    dqkv_T3E, slope = torch.empty_like(qkv_T3E), (width // heads) ** -0.5
+    attend_back_program[triton.cdiv(longest, block), heads, len(bounds_S1) - 1](
+        dout_TE, qkv_T3E, bias_3E, bounds_S1, draw.seeds, out_TE, logsum_HT, dqkv_T3E, parts_P3E, rows, _span(longest),
+        draw.site, draw.dropped, draw.factor, slope * LOG2_E, slope, E=width, D=width // heads, BLOCK=block,
+        MANY=longest > block, DROP=draw.dropped > 0, num_warps=4, num_stages=1,
+    )  # fmt: skip
+    return dqkv_T3E
+
+
+def _block(longest: int) -> int:
+    """Rows of a sequence that a program takes."""
+    return min(64, max(16, triton.next_power_of_2(longest)))
+
+
+def _span(longest: int) -> int:
+    """Rounded up, so that one program serves all."""
+    return -(-longest // 16) * 16
+
+
+def add_norm(
+    x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, width = x_TE.shape
+    out_TE, sum_TE, stats_T2 = torch.empty_like(x_TE), torch.empty_like(x_TE), bias_E.new_empty(rows, 2)
+    add_norm_program[(rows,)](
+        x_TE, y_TE, bias_E, weight_E, shift_E, draw.seeds, out_TE, sum_TE, stats_T2, rows, draw.site, draw.dropped,
+        draw.factor, eps, E=width, DROP=draw.dropped > 0, COLUMNS=triton.next_power_of_2(width),
+    )  # fmt: skip
+    return out_TE, sum_TE, stats_T2
+
+
+def add_norm_back(
+    dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
+) -> tuple[Tensor, Tensor]:
+    rows, width = dout_TE.shape
+    dx_TE, dy_TE = torch.empty_like(dout_TE), torch.empty_like(dout_TE)
+    add_norm_back_program[(len(parts_P3E),)](
+        dout_TE, sum_TE, stats_T2, weight_E, draw.seeds, dx_TE, dy_TE, parts_P3E, rows, draw.site, draw.dropped,
+        draw.factor, E=width, DROP=draw.dropped > 0, ROWS=2 if rows > NORM_PARTS else 1,
+        COLUMNS=triton.next_power_of_2(width),
+    )  # fmt: skip
+    return dx_TE, dy_TE
+
+
+def gelu(x_TF: Tensor, bias_F: Tensor) -> Tensor:
+    out_TF, block = torch.empty_like(x_TF), 1024
+    gelu_program[(triton.cdiv(x_TF.numel(), block),)](x_TF, bias_F, out_TF, x_TF.numel(), E=x_TF.shape[1], BLOCK=block)
+    return out_TF
+
+
+def gelu_back(dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
+    rows, wide = x_TF.shape
+    dx_TF, columns = torch.empty_like(x_TF), min(1024, triton.next_power_of_2(wide))
+    gelu_back_program[len(parts_PF), triton.cdiv(wide, columns)](
+        dout_TF, x_TF, bias_F, dx_TF, parts_PF, rows, E=wide, ROWS=2, COLUMNS=columns
+    )
+    return dx_TF
+
+
+def sums(found: Parts) -> Tensor:
+    out, columns = found.memory.new_empty(found.columns), 32
+    sums_program[(found.columns // columns,)](
+        found.memory, out, *found.counts, E=found.width, F=found.wide, ROWS=128, COLUMNS=columns
+    )
+    return out
+
+
+def adamw(
+    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor, lr: Tensor, scale: Tensor,
+    stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+) -> None:  # fmt: skip
+    count, block = len(master_N), 1024
+    adamw_program[(triton.cdiv(count, block),)](
+        master_N, gradient_N, mean_N, square_N, copy_N, lr, scale, stopped, corrections, count, *betas, eps, decay,
+        BLOCK=block,
+    )  # fmt: skip

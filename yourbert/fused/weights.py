@@ -1,0 +1,172 @@
+"""A layer's matrices in one piece of memory each: fp32 masters, bf16 copies, gradients and moments; and AdamW over them.
+
+The parameters of the model become views of the masters, and the optimizer's state views of the moments, so whoever
+reads or saves them (checkpoints, averages) sees what is always there. PyTorch's own AdamW goes on with the vectors,
+the embeddings and the heads, and passes over the matrices, whose gradients it is not shown.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.attention import Layout
+from yourbert.encoder import Layer
+from yourbert.fused.layer import Draw, FusedLayer, Kernels
+
+MATRICES = ("qkv", "out", "wide", "narrow")
+
+
+@dataclass(frozen=True)
+class Matrices:
+    qkv: Tensor
+    out: Tensor
+    wide: Tensor
+    narrow: Tensor
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The biases of the products, and both norms, in the order of the kernels' sums."""
+
+    last_weight: nn.Parameter
+    last_shift: nn.Parameter
+    narrow: nn.Parameter
+    wide: nn.Parameter
+    norm_weight: nn.Parameter
+    norm_shift: nn.Parameter
+    out: nn.Parameter
+    qkv: nn.Parameter
+
+
+class Beside:
+    """Work of a backward pass that nothing there waits for: on a GPU it has a stream of its own.
+
+    The products that make the gradients of weights are half of a backward pass. Beside the others they fill the places
+    that small products leave empty. What they read is kept until the layer after the next is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._held: list[Tensor] = []
+        self._behind: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()
+
+    def run(self, work: Callable[[], object], *read: Tensor) -> None:
+        if self.stream is None:
+            work()
+            return
+        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
+        with torch.cuda.stream(self.stream):
+            work()
+        self._held += read
+
+    def behind(self) -> None:
+        """A layer is done: the work of the one before it must be, too."""
+        if self.stream is None:
+            return
+        self._behind.append((self.stream.record_event(), self._held))
+        self._held = []
+        if len(self._behind) > 1:
+            event, _ = self._behind.popleft()
+            torch.cuda.current_stream(self.stream.device).wait_event(event)
+
+    def join(self) -> None:
+        """From here on all of it is done."""
+        if self.stream is not None:
+            torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+            self._behind.clear()
+
+
+class Seeds:
+    """Three for each layer that asks, drawn for many at once."""
+
+    AT_ONCE = 64
+
+    def __init__(self) -> None:
+        self._left: list[Tensor] = []
+
+    def take(self, rng: torch.Generator | None, device: torch.device) -> Tensor:
+        if not self._left:
+            # Four a row: a kernel reads what begins at a multiple of 16 bytes.
+            self._left = list(torch.randint(2**62, (self.AT_ONCE, 4), generator=rng, device=device).unbind())
+        return self._left.pop()
+
+    def forget(self) -> None:
+        """What is left is of a step that is over."""
+        self._left.clear()
+
+
+class LayerWeights:
+    """A layer's weights as the fused function uses them; called as the layer is."""
+
+    def __init__(self, layer: Layer, kernels: Kernels, dtype: torch.dtype, beside: Beside, seeds: Seeds) -> None:
+        self.beside, self.seeds = beside, seeds
+        self.kernels, self.heads, self.p, self.eps = kernels, layer.heads, layer.p, layer.attention_norm.eps
+        linear = (layer.qkv, layer.attention_out, layer.wide, layer.narrow)
+        self.parameters = [part.weight for part in linear]
+        norm, last = layer.attention_norm, layer.output_norm
+        self.vectors = Vectors(
+            last.weight, last.bias, layer.narrow.bias, layer.wide.bias, norm.weight, norm.bias,
+            layer.attention_out.bias, layer.qkv.bias,
+        )  # fmt: skip
+        self.master_N = torch.cat([p.detach().flatten() for p in self.parameters])
+        self.copy_N, self.gradient_N = self.master_N.to(dtype), torch.empty_like(self.master_N, dtype=dtype)
+        self.mean_N, self.square_N = torch.zeros_like(self.master_N), torch.zeros_like(self.master_N)
+        for p, view in zip(self.parameters, self._views(self.master_N), strict=True):
+            p.data = view
+        self.matrices = Matrices(*self._views(self.copy_N))
+        self.gradients = dict(zip(MATRICES, self._views(self.gradient_N), strict=True))
+        self._learned: set[str] = set()
+
+    @property
+    def learned(self) -> bool:
+        """Whether a backward pass came by since `forget`."""
+        return bool(self._learned)
+
+    def _views(self, flat_N: Tensor) -> list[Tensor]:
+        parts = flat_N.split([p.numel() for p in self.parameters])
+        return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
+
+    def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor:
+        dropped = round(self.p * 65536)
+        seeds = self.seeds.take(rng, x_TE.device) if dropped else self.copy_N
+        return self.apply(x_TE, layout, seeds, dropped, rows_S)
+
+    def apply(self, x_TE: Tensor, layout: Layout, seeds: Tensor, dropped: int, rows_S: Tensor | None) -> Tensor:
+        """With `dropped` of 65536 elements dropped, by three seeds."""
+        draws = tuple(Draw(seeds, site, dropped, 65536 / (65536 - dropped)) for site in range(3))
+        # Below a frozen layer nothing asks for a gradient; the weights of this one still learn.
+        x_TE = x_TE if x_TE.requires_grad else x_TE.detach().requires_grad_()
+        z_TE: Tensor = FusedLayer.apply(x_TE, self, layout, rows_S, draws)  # type: ignore[no-untyped-call]
+        return z_TE
+
+    def learn(self, name: str, dy_TO: Tensor, x_TI: Tensor) -> None:
+        """The gradient of y = x w'; a step's further tasks add to it."""
+        gradient = self.gradients[name]
+        if name in self._learned:
+            self.beside.run(lambda: gradient.addmm_(dy_TO.mT, x_TI), dy_TO, x_TI)
+        else:
+            self.beside.run(lambda: torch.mm(dy_TO.mT, x_TI, out=gradient), dy_TO, x_TI)
+        self._learned.add(name)
+
+    def learn_vectors(self, sums: Tensor) -> None:
+        vectors = list(vars(self.vectors).values())
+        for p, gradient in zip(vectors, sums.split([len(p) for p in vectors]), strict=True):
+            p.grad = gradient if p.grad is None else p.grad + gradient
+
+    def forget(self) -> None:
+        """A new step begins."""
+        self._learned.clear()
+
+    def follow(self, optimizer: torch.optim.AdamW, steps: Iterable[Tensor]) -> None:
+        """The optimizer's state of these matrices becomes a view of this one, and keeps what it held."""
+        views = zip(self.parameters, steps, self._views(self.mean_N), self._views(self.square_N), strict=True)
+        for p, step, mean, square in views:
+            own = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+            for name, tensor in optimizer.state[p].items():
+                own[name].copy_(tensor)
+            optimizer.state[p] = own
