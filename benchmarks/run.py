@@ -10,6 +10,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import goals
 from benchmarks.cases import SUITES, Case, Suite
@@ -17,10 +18,10 @@ from benchmarks.interleave import Options, Run
 from benchmarks.results import RESULTS, Results
 from yourbert.errors import exit_cleanly, fail
 from yourbert.params import read_params
-from yourbert.storage import write_json
+from yourbert.storage import read_json, write_json
 
 
-def parsed() -> tuple[Suite, str, list[Case], Options]:
+def parsed() -> tuple[Suite, Path, bool, list[Case], Options]:
     from benchmarks.rows import as_peers_read, tokens_of_corpus
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,20 +31,22 @@ def parsed() -> tuple[Suite, str, list[Case], Options]:
     parser.add_argument("--threads", type=int, default=0, help="for every variant (default: as torch chooses)")
     parser.add_argument("--rounds", type=int, help="at most so many, of every case")
     parser.add_argument("--steps", type=int, help="so many timed steps a block, after one of warm-up")
+    parser.add_argument("--variants", default="", help="only these of each case, with commas between")
+    parser.add_argument("--add", action="store_true", help="to what the result file holds, instead of replacing it")
     parser.add_argument("--only", default="", help="cases whose name holds one of these words, with commas between")
     parser.add_argument("--weights", type=Path, default=Options.own, help="folder of the weights and the vocabulary")
     parser.add_argument("--corpus", type=Path, default=Options.corpus, help="a folder with the tasks' files")
     given = parser.parse_args()
-    cases = [
-        _changed(case, given) for case in SUITES[given.suite] if any(w in case.name for w in given.only.split(","))
-    ]
+    named = [case for case in SUITES[given.suite] if any(word in case.name for word in given.only.split(","))]
+    cases = [case for case in (_changed(case, given) for case in named) if case.variants]
     _look_for(given)
     if not cases:
-        fail("P05", f"no case holds '{given.only}'", where="--only", fix="leave --only out to see all names")
+        what = f"no case holds '{given.only}'" + (f" and has a variant of '{given.variants}'" if given.variants else "")
+        fail("P05", what, where="--only", fix="leave --only and --variants out to see all names")
     options = Options(own=given.weights, corpus=given.corpus, threads=given.threads, minutes=given.minutes)
     read = as_peers_read(read_params(options.params))
     options = replace(options, tokens=tokens_of_corpus(given.corpus, options.own, read, options.scratch))
-    return given.suite, given.name or given.suite, cases, options
+    return given.suite, RESULTS / f"{given.name or given.suite}.json", given.add, cases, options
 
 
 def _look_for(given: argparse.Namespace) -> None:
@@ -59,17 +62,39 @@ def _look_for(given: argparse.Namespace) -> None:
 def _changed(case: Case, given: argparse.Namespace) -> Case:
     if given.steps:
         case = replace(case, warmup=min(1, case.warmup), steps=given.steps)
+    if given.variants:
+        case = replace(case, variants=tuple(v for v in case.variants if v in given.variants.split(",")))
     return replace(case, rounds=min(case.rounds, given.rounds)) if given.rounds else case
 
 
+def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The results of two runs over different cases. Raises UserError (P05) when they are not of one machine and code."""
+    same = ("processor", "gpu", "packages", "revision", "changed_files")
+    if before["suite"] != now["suite"] or any(before["machine"][key] != now["machine"][key] for key in same):
+        what = "the result file is of another suite, machine or revision"
+        fail("P05", what, where="--add", fix="leave --add out, or give another --name")
+    if both := before["cases"].keys() & now["cases"].keys():
+        fail("P05", f"the result file has {', '.join(both)}", where="--add", fix="name other cases with --only")
+    lists = {key: before[key] + now[key] for key in ("blocks", "peaks", "left_out")}
+    threads = sorted({*before["machine"]["threads"], *now["machine"]["threads"]})
+    return now | lists | {
+        "command": f"{before['command']}; {now['command']}",
+        "cases": before["cases"] | now["cases"],
+        "machine": now["machine"] | {"threads": threads, "load_at_start": before["machine"]["load_at_start"]},
+        "minutes": round(before["minutes"] + now["minutes"], 1),
+    }
+
+
 def main() -> None:
-    suite, name, cases, options = parsed()
+    suite, path, add, cases, options = parsed()
     facts = Run(suite, cases, options).measure()
-    write_json(RESULTS / f"{name}.json", facts)
+    if add and path.exists():
+        facts = joined(read_json(path), facts)
+    write_json(path, facts)
     verdicts = goals.evaluate(Results(facts))
     for row in goals.table(verdicts):
         print(f"{row[3]:6} {row[0]:62} {row[2]:>13}  {row[1]}")
-    print(f"{facts['minutes']} minutes; written to {RESULTS / name}.json; `python -m benchmarks.render` draws it")
+    print(f"{facts['minutes']} minutes; written to {path}; `python -m benchmarks.render` draws it")
     sys.exit(goals.exit_code(verdicts))
 
 

@@ -21,9 +21,9 @@ Floats = npt.NDArray[np.float64]
 
 TOKEN_STEP = 16  # tokens of a bucket: whole rows of tiles of a matrix product
 LENGTH_STEP = 16  # its longest sequence
-# Each bucket costs a capture (some tenths of a second): no more of them than keep the filler below this share.
+# Each bucket costs a capture (a tenth of a second): no more of them than keep the filler below this share.
 MOST_BUCKETS = 8
-FILLER_SHARE = 0.05
+FILLER_SHARE = 0.02
 GRID = 256  # sizes that the cuts are chosen from
 
 

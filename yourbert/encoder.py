@@ -120,6 +120,7 @@ class Embeddings(nn.Module):
         self._whole_VE: Tensor | None = None
         self._row_of_V: Tensor | None = None
         self._pad_row = self.pad
+        self.fused: FusedEmbeddings | None = None
 
     def restrict(self, pieces: npt.NDArray[np.integer[Any]]) -> None:
         """From here on `word` holds the rows of these word pieces and of [PAD] alone; no other may be read."""
@@ -140,16 +141,27 @@ class Embeddings(nn.Module):
         self.word = nn.Parameter(self._whole_VE)
         self._whole_VE = self._row_of_V = None
 
+    def rows_of(self, tokens_T: Tensor) -> tuple[Tensor, int]:
+        """Which rows of `word` these pieces have, and which one [PAD] has."""
+        if self._row_of_V is None:
+            return tokens_T, self.pad
+        return self._row_of_V.index_select(0, tokens_T), self._pad_row
+
     def forward(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
         """[T, E] in `dtype`; summed and normalised in fp32. As in the reference, [PAD] never learns."""
-        if self._row_of_V is None:
-            x_TE = F.embedding(batch.tokens_T, self.word, self.pad)
-        else:
-            rows_T = self._row_of_V.index_select(0, batch.tokens_T)
-            x_TE = F.embedding(rows_T, self.word, self._pad_row)
+        if self.fused and self.training:
+            return self.fused(batch, dtype, rng)
+        rows_T, pad = self.rows_of(batch.tokens_T)
+        x_TE = F.embedding(rows_T, self.word, pad)
         x_TE = x_TE + F.embedding(batch.positions_T, self.position)
         x_TE = x_TE + F.embedding(batch.segments_T, self.segment)
         return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
+
+
+class FusedEmbeddings(Protocol):
+    """The embeddings' training pass by kernels of its own (`yourbert/fused`)."""
+
+    def __call__(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor: ...
 
 
 class Fused(Protocol):

@@ -56,9 +56,9 @@ class AdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # without a closure
-        inspect.unwrap(torch.optim.AdamW.step)(self)
         if self.fusion:
             self.fusion.move(self.grad_scale, self.found_inf)
+        inspect.unwrap(torch.optim.AdamW.step)(self)
 
 
 def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> AdamW:

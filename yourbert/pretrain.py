@@ -81,6 +81,7 @@ class MlmLearner:
         self.model, self.masking, self.machine, self.seed = model, masking, machine, seed
         self.pieces = 1
         self.stream = Stream(train, settings.batch_size, seed, NAME)
+        self._ready: tuple[int, Batch, Masked] | None = None
         self.dev = dev
         self.rng = dropout_generator(machine.device)
 
@@ -89,18 +90,28 @@ class MlmLearner:
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
         ranks = self.machine.ranks
-        batch = gather(self.stream.split, self.stream.rows(step))
+        ready, batch, masked = self._ready or self._read(step)
+        if ready != step:
+            _, batch, masked = self._read(step)
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
-        masked = self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
         mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
         for piece_B, counts, last in in_pieces(mine_B, self.pieces, (len(batch.rows_B), len(batch.tokens_T))):
             own = masked.within(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
             total = no_loss(self.machine.device)
             if len(own.places_M):
-                logits_MV = self.model(gather(self.stream.split, piece_B), own, self.machine, self.rng)
+                whole = np.array_equal(piece_B, batch.rows_B)
+                piece = batch if whole else gather(self.stream.split, piece_B)
+                logits_MV = self.model(piece, own, self.machine, self.rng)
                 targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
                 total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
             yield StepLoss(NAME, total / len(masked.places_M), *counts, of=len(batch.rows_B), last=last)
+        # While a GPU still computes this step.
+        self._ready = self._read(step + 1)
+
+    def _read(self, step: int) -> tuple[int, Batch, Masked]:
+        """The number of a step, its batch and what is masked there."""
+        batch = gather(self.stream.split, self.stream.rows(step))
+        return step, batch, self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
 
     def rows_of(self, epoch: int, step: int) -> str:
         return f"sequences {shortened([str(row) for row in self.stream.rows(step)])}"

@@ -12,20 +12,22 @@ import triton
 from torch import Tensor
 
 from yourbert.fused.attention import attend_back_program, attend_program
-from yourbert.fused.layer import Draw, Parts
+from yourbert.fused.embed import embed_back_program, embed_program, position_sums_program
+from yourbert.fused.layer import Draw, Parts, Places, Tables
 from yourbert.fused.moving import adamw_program
 from yourbert.fused.rows import add_norm_back_program, add_norm_program, gelu_back_program, gelu_program, sums_program
 
-# Programs whose sums over rows are added up afterwards: a few for each multiprocessor of a large GPU.
-NORM_PARTS, GELU_PARTS = 528, 264
+# Programs whose sums over rows are added up afterwards: at most a few for each multiprocessor of a large GPU, and of
+# few rows as many as take a few of them each, since the sums are read again.
+NORM_PARTS, ROWS_OF_NORM = 528, 2
+GELU_PARTS, ROWS_OF_GELU = 264, 4
 LOG2_E = math.log2(math.e)
 
 
 def parts(rows: int, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
-    counts = (
-        min(NORM_PARTS, last_rows), min(GELU_PARTS, last_rows), min(NORM_PARTS, last_rows),
-        sequences * triton.cdiv(longest, _block(longest)),
-    )  # fmt: skip
+    norm = min(NORM_PARTS, triton.cdiv(last_rows, ROWS_OF_NORM))
+    gelu = min(GELU_PARTS, triton.cdiv(last_rows, ROWS_OF_GELU))
+    counts = (norm, gelu, norm, sequences * triton.cdiv(longest, _block(longest)))
     return Parts(counts, width, wide, like.device)
 
 
@@ -36,7 +38,7 @@ def attend(qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, he
     attend_program[triton.cdiv(longest, block), heads, len(bounds_S1) - 1](
         qkv_T3E, bias_3E, bounds_S1, draw.seeds, out_TE, logsum_HT, rows, span, draw.site, draw.dropped, draw.factor,
         (width // heads) ** -0.5 * LOG2_E, E=width, D=width // heads, BLOCK=block, DROP=draw.dropped > 0,
-        num_warps=4, num_stages=1,
+        num_warps=4, num_stages=2,
     )  # fmt: skip
     return out_TE, logsum_HT
 
@@ -85,7 +87,7 @@ def add_norm_back(
     dx_TE, dy_TE = torch.empty_like(dout_TE), torch.empty_like(dout_TE)
     add_norm_back_program[(len(parts_P3E),)](
         dout_TE, sum_TE, stats_T2, weight_E, draw.seeds, dx_TE, dy_TE, parts_P3E, rows, draw.site, draw.dropped,
-        draw.factor, E=width, DROP=draw.dropped > 0, ROWS=2 if rows > NORM_PARTS else 1,
+        draw.factor, E=width, DROP=draw.dropped > 0, ROWS=1 if len(parts_P3E) < NORM_PARTS else 2,
         COLUMNS=triton.next_power_of_2(width),
     )  # fmt: skip
     return dx_TE, dy_TE
@@ -99,11 +101,46 @@ def gelu(x_TF: Tensor, bias_F: Tensor) -> Tensor:
 
 def gelu_back(dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
     rows, wide = x_TF.shape
-    dx_TF, columns = torch.empty_like(x_TF), min(1024, triton.next_power_of_2(wide))
+    few = len(parts_PF) < GELU_PARTS
+    dx_TF, columns = torch.empty_like(x_TF), min(512 if few else 1024, triton.next_power_of_2(wide))
     gelu_back_program[len(parts_PF), triton.cdiv(wide, columns)](
-        dout_TF, x_TF, bias_F, dx_TF, parts_PF, rows, E=wide, ROWS=2, COLUMNS=columns
+        dout_TF, x_TF, bias_F, dx_TF, parts_PF, rows, E=wide, ROWS=1 if few else 2, COLUMNS=columns
     )
     return dx_TF
+
+
+def embed(
+    tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    rows, width = len(places[0]), len(weight_E)
+    out_TE, stats_T2 = weight_E.new_empty(rows, width, dtype=dtype), weight_E.new_empty(rows, 2)
+    embed_program[(rows,)](
+        *tables, weight_E, shift_E, *places, draw.seeds, out_TE, stats_T2, rows, draw.dropped, draw.factor, eps,
+        E=width, DROP=draw.dropped > 0, COLUMNS=triton.next_power_of_2(width),
+    )  # fmt: skip
+    return out_TE, stats_T2
+
+
+def embed_back(
+    dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+) -> tuple[Tensor, Tensor]:
+    rows, width = dout_TE.shape
+    few = rows < NORM_PARTS * ROWS_OF_NORM
+    parts_P4E = stats_T2.new_empty(min(NORM_PARTS, triton.cdiv(rows, ROWS_OF_NORM)), 4 * width)
+    dtotal_TE = torch.empty_like(dout_TE, dtype=stats_T2.dtype)
+    embed_back_program[(len(parts_P4E),)](
+        dout_TE, *tables, weight_E, *places, draw.seeds, stats_T2, dtotal_TE, parts_P4E, rows, draw.dropped,
+        draw.factor, E=width, DROP=draw.dropped > 0, ROWS=1 if few else 2, COLUMNS=triton.next_power_of_2(width),
+    )  # fmt: skip
+    return dtotal_TE, parts_P4E.sum(0).view(4, width)
+
+
+def position_sums(dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None:
+    positions, width = out_E.shape
+    columns = min(256, triton.next_power_of_2(width))
+    position_sums_program[positions, triton.cdiv(width, columns)](
+        dtotal_TE, bounds_S1, out_E, len(bounds_S1) - 1, E=width, SEQUENCES=16, COLUMNS=columns
+    )
 
 
 def sums(found: Parts) -> Tensor:
@@ -115,11 +152,12 @@ def sums(found: Parts) -> Tensor:
 
 
 def adamw(
-    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor, lr: Tensor, scale: Tensor,
+    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor, scale: Tensor,
     stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
 ) -> None:  # fmt: skip
-    count, block = len(master_N), 1024
+    count, block = master_N.numel(), 1024
     adamw_program[(triton.cdiv(count, block),)](
-        master_N, gradient_N, mean_N, square_N, copy_N, lr, scale, stopped, corrections, count, *betas, eps, decay,
-        BLOCK=block,
+        master_N, gradient_N, mean_N, square_N, master_N if copy_N is None else copy_N, lr, scale, stopped, corrections, count,
+        *betas, eps, decay,
+        COPY=copy_N is not None, BLOCK=block,
     )  # fmt: skip

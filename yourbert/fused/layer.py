@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from yourbert.fused.weights import LayerWeights
 
 
+# Of the embeddings: the tables of word pieces, positions and segments, and which row of each a token takes.
+Tables = tuple[Tensor, Tensor, Tensor]
+Places = tuple[Tensor, Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class Draw:
     """Which elements are dropped: `dropped` of 65536, by the seed at `site`; the others are multiplied by `factor`."""
@@ -75,8 +80,16 @@ class Kernels(Protocol):
     def gelu(self, x_TF: Tensor, bias_F: Tensor) -> Tensor: ...
     def gelu_back(self, dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor: ...
     def sums(self, found: Parts) -> Tensor: ...
+    def embed(
+        self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+    def embed_back(
+        self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+    def position_sums(self, dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None: ...
     def adamw(
-        self, master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor, lr: Tensor,
+        self, master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
         scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
     ) -> None: ...  # fmt: skip
 
@@ -139,5 +152,4 @@ class FusedLayer(torch.autograd.Function):
         own.learn("qkv", dqkv_T3E, x_TE)
         dx_TE.addmm_(dqkv_T3E, w.qkv)
         own.learn_vectors(kernels.sums(parts))
-        own.beside.behind()
         return dx_TE, None, None, None, None

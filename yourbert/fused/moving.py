@@ -9,9 +9,10 @@ import triton.language as tl
 @triton.jit
 def adamw_program(
     master_N, gradient_N, mean_N, square_N, copy_N, lr, scale, stopped, corrections, count,
-    beta1: tl.constexpr, beta2: tl.constexpr, eps: tl.constexpr, decay: tl.constexpr, BLOCK: tl.constexpr,
+    beta1: tl.constexpr, beta2: tl.constexpr, eps: tl.constexpr, decay: tl.constexpr, COPY: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Moves the masters and rewrites their copies in lower precision; nothing where `stopped` is not zero.
+    """Moves the masters and rewrites their copies in lower precision, if there are any; nothing where `stopped` is not zero.
 
     scale: what the gradient is divided by. corrections: 1 - beta ** step of both moments.
     """
@@ -29,4 +30,5 @@ def adamw_program(
         tl.store(master_N + at, master, mask=real)
         tl.store(mean_N + at, mean, mask=real)
         tl.store(square_N + at, square, mask=real)
-        tl.store(copy_N + at, master.to(copy_N.dtype.element_ty), mask=real)
+        if COPY:
+            tl.store(copy_N + at, master.to(copy_N.dtype.element_ty), mask=real)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yourbert.fused.layer import Draw, Parts
+from yourbert.fused.layer import Draw, Parts, Places, Tables
 
 
 def parts(rows: int, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
@@ -79,16 +79,49 @@ def gelu_back(dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -
     return dx_TF.to(x_TF.dtype)
 
 
+def embed(
+    tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """dropout(norm(the sum of a token's rows)), and a tensor for its backward."""
+    normal_TE = F.layer_norm(_total(tables, places), weight_E.shape, weight_E, shift_E, eps)
+    return (normal_TE * _kept(normal_TE, draw)).to(dtype), torch.tensor(eps)
+
+
+def embed_back(
+    dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dtotal_TE; and the gradients of weight, shift and both segments, [4, E]."""
+    dout_TE = dout_TE.float()
+    dout_TE = dout_TE * _kept(dout_TE, draw)
+    with torch.enable_grad():
+        read = (_total(tables, places).detach().requires_grad_(), weight_E.detach().requires_grad_())
+        out_TE = F.layer_norm(read[0], weight_E.shape, read[1], None, float(stats_T2))
+        dtotal_TE, dweight_E = torch.autograd.grad(out_TE, read, dout_TE)
+    segments = [dtotal_TE[places[2] == segment].sum(0) for segment in range(2)]
+    return dtotal_TE, torch.stack([dweight_E, dout_TE.sum(0), *segments])
+
+
+def position_sums(dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None:
+    """For each position, a row of `out_E`, the sum over the sequences that reach it."""
+    for start, end in zip(*_pairs(bounds_S1), strict=True):
+        out_E[: end - start] += dtotal_TE[start:end]
+
+
+def _total(tables: Tables, places: Places) -> Tensor:
+    word_TE, position_TE, segment_TE = (table[rows_T] for table, rows_T in zip(tables, places, strict=True))
+    return word_TE + position_TE + segment_TE
+
+
 def sums(found: Parts) -> Tensor:
     """The gradients of all vectors, one after the other."""
     return torch.cat([table.sum(0) for table in found.tables()])
 
 
 def adamw(
-    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor, lr: Tensor, scale: Tensor,
+    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor, scale: Tensor,
     stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
 ) -> None:  # fmt: skip
-    """One step with the gradient divided by `scale`, unless `stopped`; `copy_N` becomes the masters, rounded."""
+    """One step with the gradient divided by `scale`, unless `stopped`; `copy_N` becomes the masters, rounded, where there is one."""
     if stopped:
         return
     gradient_N = gradient_N.float() / scale
@@ -97,7 +130,8 @@ def adamw(
     square_N.mul_(betas[1]).addcmul_(gradient_N, gradient_N, value=1 - betas[1])
     deviation_N = square_N.sqrt() / corrections[1].sqrt() + eps
     master_N.sub_(lr / corrections[0] * mean_N / deviation_N)
-    copy_N.copy_(master_N)
+    if copy_N is not None:
+        copy_N.copy_(master_N)
 
 
 def _pairs(bounds_S1: Tensor) -> tuple[list[int], list[int]]:

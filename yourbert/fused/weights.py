@@ -7,8 +7,7 @@ the embeddings and the heads, and passes over the matrices, whose gradients it i
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -43,44 +42,6 @@ class Vectors:
     qkv: nn.Parameter
 
 
-class Beside:
-    """Work of a backward pass that nothing there waits for: on a GPU it has a stream of its own.
-
-    The products that make the gradients of weights are half of a backward pass. Beside the others they fill the places
-    that small products leave empty. What they read is kept until the layer after the next is done.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._held: list[Tensor] = []
-        self._behind: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()
-
-    def run(self, work: Callable[[], object], *read: Tensor) -> None:
-        if self.stream is None:
-            work()
-            return
-        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
-        with torch.cuda.stream(self.stream):
-            work()
-        self._held += read
-
-    def behind(self) -> None:
-        """A layer is done: the work of the one before it must be, too."""
-        if self.stream is None:
-            return
-        self._behind.append((self.stream.record_event(), self._held))
-        self._held = []
-        if len(self._behind) > 1:
-            event, _ = self._behind.popleft()
-            torch.cuda.current_stream(self.stream.device).wait_event(event)
-
-    def join(self) -> None:
-        """From here on all of it is done."""
-        if self.stream is not None:
-            torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
-            self._behind.clear()
-
-
 class Seeds:
     """Three for each layer that asks, drawn for many at once."""
 
@@ -103,8 +64,8 @@ class Seeds:
 class LayerWeights:
     """A layer's weights as the fused function uses them; called as the layer is."""
 
-    def __init__(self, layer: Layer, kernels: Kernels, dtype: torch.dtype, beside: Beside, seeds: Seeds) -> None:
-        self.beside, self.seeds = beside, seeds
+    def __init__(self, layer: Layer, kernels: Kernels, dtype: torch.dtype, seeds: Seeds) -> None:
+        self.seeds = seeds
         self.kernels, self.heads, self.p, self.eps = kernels, layer.heads, layer.p, layer.attention_norm.eps
         linear = (layer.qkv, layer.attention_out, layer.wide, layer.narrow)
         self.parameters = [part.weight for part in linear]
@@ -148,9 +109,9 @@ class LayerWeights:
         """The gradient of y = x w'; a step's further tasks add to it."""
         gradient = self.gradients[name]
         if name in self._learned:
-            self.beside.run(lambda: gradient.addmm_(dy_TO.mT, x_TI), dy_TO, x_TI)
+            gradient.addmm_(dy_TO.mT, x_TI)
         else:
-            self.beside.run(lambda: torch.mm(dy_TO.mT, x_TI, out=gradient), dy_TO, x_TI)
+            torch.mm(dy_TO.mT, x_TI, out=gradient)
         self._learned.add(name)
 
     def learn_vectors(self, sums: Tensor) -> None:
@@ -166,7 +127,12 @@ class LayerWeights:
         """The optimizer's state of these matrices becomes a view of this one, and keeps what it held."""
         views = zip(self.parameters, steps, self._views(self.mean_N), self._views(self.square_N), strict=True)
         for p, step, mean, square in views:
-            own = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
-            for name, tensor in optimizer.state[p].items():
-                own[name].copy_(tensor)
-            optimizer.state[p] = own
+            follow_state(optimizer, p, step, mean, square)
+
+
+def follow_state(optimizer: torch.optim.AdamW, p: nn.Parameter, step: Tensor, mean: Tensor, square: Tensor) -> None:
+    """The optimizer's state of a weight becomes these tensors, which take over what it held."""
+    own = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+    for name, tensor in optimizer.state[p].items():
+        own[name].copy_(tensor)
+    optimizer.state[p] = own
