@@ -24,8 +24,9 @@ from yourbert.runtime import Machine
 LOGGER = logging.getLogger("yourbert")
 # Widths are a multiple of this, and heads at least half of it, a power of two.
 WIDTH_STEP = 32
-# Most that a fused layer may differ from the plain one, as a share of its norm: bf16 rounds to 0.4%.
-TOLERANCE = 0.03
+# Most that a result of a fused layer may differ from the plain one's in fp32, as a share of its norm: bf16 rounds each
+# number to 0.4%, and a layer's gradients come out up to 2% off.
+TOLERANCE = 0.05
 # Weights from which a table gets a kernel of its own.
 LARGE = 1 << 20
 
@@ -150,7 +151,7 @@ def _fits(layer: Layer) -> bool:
 
 
 def check(layer: Layer, fused: LayerWeights, longest: int, dropped: int = 1) -> None:
-    """Raises RuntimeError where the fused layer differs from the plain one, forward or backward.
+    """Raises RuntimeError where the fused layer differs from the plain one in fp32, forward or backward.
 
     dropped: elements of 65536; one, so that the very kernels that a training needs are tried, and made.
     """
@@ -162,11 +163,11 @@ def check(layer: Layer, fused: LayerWeights, longest: int, dropped: int = 1) -> 
     for rows_S in (None, layout.starts_S):
         found = []
         for whole in (True, False):
-            read_TE = x_TE.clone().requires_grad_()
+            read_TE = x_TE.to(dtype if whole else torch.float32, copy=True).requires_grad_()
             if whole:
                 z_TE = fused.apply(read_TE, layout, seeds, dropped, rows_S)
             else:
-                z_TE = layer(read_TE, layout, None, rows_S=rows_S)
+                z_TE = layer(read_TE, layout, None, "grouped", rows_S)
             read = z_TE if rows_S is not None else z_TE[: layout.tokens]
             (read.float() * weight_TE[: len(read)]).sum().backward()
             gradients = [read_TE.grad, *(p.grad for p in vars(fused.vectors).values())]
@@ -194,7 +195,7 @@ def check_embeddings(fused: EmbeddingWeights, dtype: torch.dtype, longest: int, 
     own.train(False)
     found = []
     for whole in (True, False):
-        out_TE = fused.apply(batch, dtype, seeds, dropped) if whole else own(batch, dtype, None)
+        out_TE = fused.apply(batch, dtype, seeds, dropped) if whole else own(batch, torch.float32, None)
         (out_TE.float() * weight_TE).sum().backward()
         found.append([out_TE.detach(), *(_kept(p.grad) for p in own.parameters())])
         own.zero_grad(set_to_none=True)
