@@ -68,7 +68,7 @@ def _changed(case: Case, given: argparse.Namespace) -> Case:
 
 
 def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The results of two runs over different cases. Raises UserError (P05) when they are not of one machine and code."""
+    """The results of two runs over different cases. Raises UserError (P05) when machine or code are not the same."""
     same = ("processor", "gpu", "packages", "revision", "changed_files")
     if before["suite"] != now["suite"] or any(before["machine"][key] != now["machine"][key] for key in same):
         what = "the result file is of another suite, machine or revision"
@@ -77,12 +77,16 @@ def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         fail("P05", f"the result file has {', '.join(both)}", where="--add", fix="name other cases with --only")
     lists = {key: before[key] + now[key] for key in ("blocks", "peaks", "left_out")}
     threads = sorted({*before["machine"]["threads"], *now["machine"]["threads"]})
-    return now | lists | {
-        "command": f"{before['command']}; {now['command']}",
-        "cases": before["cases"] | now["cases"],
-        "machine": now["machine"] | {"threads": threads, "load_at_start": before["machine"]["load_at_start"]},
-        "minutes": round(before["minutes"] + now["minutes"], 1),
-    }
+    return (
+        now
+        | lists
+        | {
+            "command": f"{before['command']}; {now['command']}",
+            "cases": before["cases"] | now["cases"],
+            "machine": now["machine"] | {"threads": threads, "load_at_start": before["machine"]["load_at_start"]},
+            "minutes": round(before["minutes"] + now["minutes"], 1),
+        }
+    )
 
 
 def main() -> None:

@@ -97,7 +97,8 @@ def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("sampling", "pooling", "own"), [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1})]
+    ("sampling", "pooling", "own"),
+    [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1})],
 )
 def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
     fused: Callable[[bool], None], sampling: str, pooling: str, own: dict[str, int], monkeypatch: pytest.MonkeyPatch
@@ -142,7 +143,8 @@ def test_it_learns_under_dropout_and_draws_the_same_again(fused: Callable[[bool]
     for _ in range(2):
         learner = tiny.learner([tiny.tokens(tiny.task(), 91)], tiny.training(epochs=6))
         with Resume(tmp_path / "resume") as resume:
-            outcome = train("tiny", learner, learner.settings, resume, lambda run, of=learner: GraphStep(of, run, False))
+            make: Callable[[Run], Stepper] = lambda run, of=learner: GraphStep(of, run, False)  # noqa: E731
+            outcome = train("tiny", learner, learner.settings, resume, make)
         ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
     assert outcome.best > 0.9
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
@@ -155,7 +157,9 @@ def test_an_interruption_changes_nothing(fused: Callable[[bool], None], tmp_path
         for attempt in range(2):
             learner = learner_of(settings, sampling="annealed")
 
-            def stepper_of(run: Run, learner: TaskLearner = learner, attempt: int = attempt, at: int = dies_at) -> Stepper:
+            def stepper_of(
+                run: Run, learner: TaskLearner = learner, attempt: int = attempt, at: int = dies_at
+            ) -> Stepper:
                 stepper = GraphStep(learner, run, graphs=False)
                 take = stepper.step
 

@@ -96,9 +96,7 @@ def decay_after(steps_done: int, steps: int, settings: Training) -> float:
     return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
 
 
-def move(
-    optimizer: AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None
-) -> Tensor:
+def move(optimizer: AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None) -> Tensor:
     """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
 
     Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not

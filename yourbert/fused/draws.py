@@ -1,8 +1,8 @@
 """Dropout inside a Triton program: whether an element is kept follows from a seed and its place alone.
 
 So the backward pass finds the same again and no mask is stored, and it does not matter which program asks. The bits are
-those of a hash with three multiplications (Wellons 2018, triple32): half of the seed is added before, half of it mixed in
-between. With two multiplications the draws of neighbours would be related (`tests/test_fused.py` measures it).
+those of a hash with three multiplications (Wellons 2018, triple32): half of the seed is added before, half of it mixed
+in between. With two multiplications the draws of neighbours are related (LOG.md).
 """
 
 from __future__ import annotations

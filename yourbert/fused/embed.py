@@ -12,7 +12,9 @@ from yourbert.fused.draws import kept
 
 
 @triton.jit
-def _total(word_UE, position_E, segment_2E, words_T, positions_T, segments_T, token, real, column, inside, E: tl.constexpr):
+def _total(
+    word_UE, position_E, segment_2E, words_T, positions_T, segments_T, token, real, column, inside, E: tl.constexpr
+):  # fmt: skip
     """[tokens, columns]: the sum of a token's rows of the three tables."""
     mask = real[:, None] & inside[None, :]
     total = tl.zeros([token.shape[0], column.shape[0]], tl.float32)

@@ -67,8 +67,10 @@ class Fusion:
     def move(self, scale: Tensor, stopped: Tensor) -> None:
         """Moves what has a gradient; PyTorch's step, which comes after, no longer sees one of the tables."""
         group: dict[str, Any] = self.group
-        moves = [layer.learned for layer in self.layers] + [table.grad is not None for table in self.tables]
-        counts = [self.steps_N] if all(moves) else [n for ns, did in zip(self._steps, moves, strict=True) if did for n in ns]
+        moved = [layer.learned for layer in self.layers] + [table.grad is not None for table in self.tables]
+        counts = [self.steps_N]
+        if not all(moved):
+            counts = [step for steps, did in zip(self._steps, moved, strict=True) if did for step in steps]
         for count in counts:
             count += 1 - stopped
         corrections_N2 = (1 - self.betas_2 ** self.steps_N[:, None].double()).float()
@@ -169,7 +171,7 @@ def check(layer: Layer, fused: LayerWeights, longest: int, dropped: int = 1) -> 
             else:
                 z_TE = layer(read_TE, layout, None, "grouped", rows_S)
             read = z_TE if rows_S is not None else z_TE[: layout.tokens]
-            (read.float() * weight_TE[: len(read)]).sum().backward()
+            (read.float() * weight_TE[: len(read)]).sum().backward()  # type: ignore[no-untyped-call]
             gradients = [read_TE.grad, *(p.grad for p in vars(fused.vectors).values())]
             gradients += fused.gradients.values() if whole else [p.grad for p in fused.parameters]
             found.append([read.detach().clone(), *(_kept(gradient) for gradient in gradients)])

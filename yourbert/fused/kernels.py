@@ -31,7 +31,9 @@ def parts(rows: int, last_rows: int, sequences: int, longest: int, width: int, w
     return Parts(counts, width, wide, like.device)
 
 
-def attend(qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw) -> tuple[Tensor, Tensor]:
+def attend(
+    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw
+) -> tuple[Tensor, Tensor]:
     rows, width = len(qkv_T3E), qkv_T3E.shape[1] // 3
     out_TE, logsum_HT = qkv_T3E.new_empty(rows, width), bias_3E.new_empty(heads, rows)
     block, span = _block(longest), _span(longest)
@@ -60,7 +62,7 @@ def attend_back(
 
 def _block(longest: int) -> int:
     """Rows of a sequence that a program takes."""
-    return min(64, max(16, triton.next_power_of_2(longest)))
+    return min(64, max(16, int(triton.next_power_of_2(longest))))
 
 
 def _span(longest: int) -> int:
@@ -152,12 +154,11 @@ def sums(found: Parts) -> Tensor:
 
 
 def adamw(
-    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor, scale: Tensor,
-    stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
+    scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
 ) -> None:  # fmt: skip
     count, block = master_N.numel(), 1024
     adamw_program[(triton.cdiv(count, block),)](
-        master_N, gradient_N, mean_N, square_N, master_N if copy_N is None else copy_N, lr, scale, stopped, corrections, count,
-        *betas, eps, decay,
-        COPY=copy_N is not None, BLOCK=block,
+        master_N, gradient_N, mean_N, square_N, master_N if copy_N is None else copy_N, lr, scale, stopped,
+        corrections, count, *betas, eps, decay, COPY=copy_N is not None, BLOCK=block,
     )  # fmt: skip

@@ -3,8 +3,8 @@
     x ─► qkv ─► attend ─► out ─► add, norm ─► wide ─► gelu ─► narrow ─► add, norm ─► z
 
 The products read bf16 copies of the weights, and write the gradients of those into memory of the layer
-(`yourbert/fused/weights.py`); autograd sees x and z alone. The gradients of vectors (biases, norms) are sums over rows: each kernel
-leaves parts of them, which are added up at the end, all at once.
+(`yourbert/fused/weights.py`); autograd sees x and z alone. The gradients of vectors (biases, norms) are sums over rows:
+each kernel leaves parts of them, which are added up at the end, all at once.
 
 Shapes: T rows of a packed batch, S those that go on after the attention where not all do; E hidden width, F
 feed-forward width; P parts of a sum.
@@ -98,7 +98,14 @@ class FusedLayer(torch.autograd.Function):
     """z = layer(x); with `rows_S` only those rows go on after the attention."""
 
     @staticmethod
-    def forward(ctx: Any, x_TE: Tensor, own: LayerWeights, layout: Layout, rows_S: Tensor | None, draws: tuple[Draw, Draw, Draw]) -> Tensor:
+    def forward(
+        ctx: Any,
+        x_TE: Tensor,
+        own: LayerWeights,
+        layout: Layout,
+        rows_S: Tensor | None,
+        draws: tuple[Draw, Draw, Draw],
+    ) -> Tensor:
         kernels, w, v = own.kernels, own.matrices, own.vectors
         qkv_T3E = x_TE @ w.qkv.mT
         out_TE, logsum_HT = kernels.attend(qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, own.heads, draws[0])

@@ -12,7 +12,7 @@ def adamw_program(
     beta1: tl.constexpr, beta2: tl.constexpr, eps: tl.constexpr, decay: tl.constexpr, COPY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Moves the masters and rewrites their copies in lower precision, if there are any; nothing where `stopped` is not zero.
+    """Moves the masters and rewrites their copies in lower precision, where there are any; nothing when `stopped`.
 
     scale: what the gradient is divided by. corrections: 1 - beta ** step of both moments.
     """

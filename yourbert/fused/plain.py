@@ -21,7 +21,7 @@ def attend(
     qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw
 ) -> tuple[Tensor, Tensor]:
     """Attention inside each sequence, dropout of its probabilities included: out_TE and what the backward wants."""
-    qkv_T3HD = (qkv_T3E.float() + bias_3E).unflatten(1, (3, heads, -1))
+    qkv_T3HD = (qkv_T3E.float() + bias_3E).view(len(qkv_T3E), 3, heads, -1)
     out_TE = torch.empty_like(qkv_T3E[:, : qkv_T3E.shape[1] // 3])
     for sequence, (start, end) in enumerate(zip(*_pairs(bounds_S1), strict=True)):
         q_HLD, k_HLD, v_HLD = qkv_T3HD[start:end].permute(1, 2, 0, 3)
@@ -74,7 +74,7 @@ def gelu(x_TF: Tensor, bias_F: Tensor) -> Tensor:
 
 def gelu_back(dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
     """dx_TF, and parts of the gradient of bias."""
-    dx_TF = torch.ops.aten.gelu_backward(dout_TF.float(), x_TF.float() + bias_F)
+    dx_TF: Tensor = torch.ops.aten.gelu_backward(dout_TF.float(), x_TF.float() + bias_F)
     parts_PF.copy_(dx_TF.sum(0, keepdim=True))
     return dx_TF.to(x_TF.dtype)
 
@@ -118,10 +118,10 @@ def sums(found: Parts) -> Tensor:
 
 
 def adamw(
-    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor, scale: Tensor,
-    stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
+    scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
 ) -> None:  # fmt: skip
-    """One step with the gradient divided by `scale`, unless `stopped`; `copy_N` becomes the masters, rounded, where there is one."""
+    """One step with the gradient divided by `scale`, unless `stopped`; a copy becomes the masters, rounded."""
     if stopped:
         return
     gradient_N = gradient_N.float() / scale

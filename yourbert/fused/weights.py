@@ -1,4 +1,4 @@
-"""A layer's matrices in one piece of memory each: fp32 masters, bf16 copies, gradients and moments; and AdamW over them.
+"""A layer's matrices, in one piece of memory of each kind: fp32 masters, bf16 copies, gradients and moments.
 
 The parameters of the model become views of the masters, and the optimizer's state views of the moments, so whoever
 reads or saves them (checkpoints, averages) sees what is always there. PyTorch's own AdamW goes on with the vectors,
@@ -89,7 +89,7 @@ class LayerWeights:
         return bool(self._learned)
 
     def _views(self, flat_N: Tensor) -> list[Tensor]:
-        parts = flat_N.split([p.numel() for p in self.parameters])
+        parts = torch.split(flat_N, [p.numel() for p in self.parameters])
         return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
 
     def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor:
@@ -116,7 +116,7 @@ class LayerWeights:
 
     def learn_vectors(self, sums: Tensor) -> None:
         vectors = list(vars(self.vectors).values())
-        for p, gradient in zip(vectors, sums.split([len(p) for p in vectors]), strict=True):
+        for p, gradient in zip(vectors, torch.split(sums, [len(p) for p in vectors]), strict=True):
             p.grad = gradient if p.grad is None else p.grad + gradient
 
     def forget(self) -> None:
@@ -130,7 +130,7 @@ class LayerWeights:
             follow_state(optimizer, p, step, mean, square)
 
 
-def follow_state(optimizer: torch.optim.AdamW, p: nn.Parameter, step: Tensor, mean: Tensor, square: Tensor) -> None:
+def follow_state(optimizer: torch.optim.AdamW, p: Tensor, step: Tensor, mean: Tensor, square: Tensor) -> None:
     """The optimizer's state of a weight becomes these tensors, which take over what it held."""
     own = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
     for name, tensor in optimizer.state[p].items():
