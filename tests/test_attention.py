@@ -84,10 +84,10 @@ def test_no_sequence_attends_across_a_boundary(changed: int) -> None:
 
 
 def test_many_sequences_split_into_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = layout_of(LENGTHS * 3)
+    whole, split = layout_of(LENGTHS * 3), layout_of(LENGTHS * 3)
+    blocks = len(whole.groups)
     monkeypatch.setattr("yourbert.attention.BLOCK_SCORES", 2 * 32 * 32)
-    split = layout_of(LENGTHS * 3)
-    assert len(split.groups) > len(whole.groups)
+    assert len(split.groups) > blocks
     qkv = random_qkv(whole)
     torch.testing.assert_close(attend(qkv, whole, HEADS), attend(qkv, split, HEADS), atol=1e-12, rtol=0)
 

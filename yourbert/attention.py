@@ -70,8 +70,7 @@ class Layout:
     """Where the sequences of a packed batch lie; built once per batch from host integers.
 
     offsets: S + 1 rising integers; sequence s has tokens offsets[s] .. offsets[s + 1]. rows: length of the
-    packed tensors; rows from `tokens` on are filler and belong to no sequence. slots: per group, on the host,
-    the token of each slot and whether the slot is more than padding, both [N, L].
+    packed tensors; rows from `tokens` on are filler and belong to no sequence.
     """
 
     offsets: tuple[int, ...]
@@ -80,8 +79,6 @@ class Layout:
     lengths_S: Tensor
     sequence_T: Tensor
     bounds_S1: Tensor
-    groups: tuple[Group, ...]
-    slots: tuple[tuple[Integers, npt.NDArray[np.bool_]], ...]
     _maps: dict[tuple[int, int], RowMaps] = field(default_factory=dict)
 
     @property
@@ -103,15 +100,6 @@ class Layout:
         lengths = np.diff(bounds)
         assert bounds[0] == 0 and len(lengths) and lengths.min() >= 1, "sequences of at least one token"
         assert rows >= bounds[-1], "a packed tensor holds all its tokens"
-        slots, groups, first = [], [], 0
-        for members in _blocks(lengths):
-            column = np.arange(_up(int(lengths[members[0]]), WIDTH_STEP))
-            real_NL = column < lengths[members, None]
-            slots.append((bounds[members, None] + np.where(real_NL, column, 0), real_NL))
-            bias = np.where(real_NL, np.float32(0), np.float32(-np.inf))[:, None, None]
-            bias_N11L = None if real_NL.all() else _tensor(bias, device)
-            groups.append(Group(len(members), len(column), first, bias_N11L))
-            first += real_NL.size
         return cls(
             offsets=tuple(bounds.tolist()),
             rows=rows,
@@ -119,9 +107,29 @@ class Layout:
             lengths_S=_tensor(lengths, device),
             sequence_T=_tensor(np.repeat(np.arange(len(lengths)), lengths), device),
             bounds_S1=_tensor(bounds.astype(np.int32), device),
-            groups=tuple(groups),
-            slots=tuple(slots),
         )
+
+    @cached_property
+    def slots(self) -> tuple[tuple[Integers, npt.NDArray[np.bool_]], ...]:
+        """Per group, on the host: the token of each slot and whether the slot is more than padding, both [N, L]."""
+        bounds, slots = np.asarray(self.offsets), []
+        lengths = np.diff(bounds)
+        for members in _blocks(lengths):
+            column = np.arange(_up(int(lengths[members[0]]), WIDTH_STEP))
+            real_NL = column < lengths[members, None]
+            slots.append((bounds[members, None] + np.where(real_NL, column, 0), real_NL))
+        return tuple(slots)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The grouped kernel's blocks; no other kernel asks for them."""
+        groups, first = [], 0
+        for _, real_NL in self.slots:
+            bias = np.where(real_NL, np.float32(0), np.float32(-np.inf))[:, None, None]
+            bias_N11L = None if real_NL.all() else _tensor(bias, self.starts_S.device)
+            groups.append(Group(real_NL.shape[0], real_NL.shape[1], first, bias_N11L))
+            first += real_NL.size
+        return tuple(groups)
 
     def maps(self, parts: int, heads: int) -> RowMaps:
         """Row maps for packed [T, parts * H * D]; made at first use and kept for all layers."""

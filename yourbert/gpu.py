@@ -2,7 +2,6 @@
 
 What fails is left out, with the reason in one line of the log: without flash attention the grouped kernel computes the
 same, without graphs the same operations are called one by one. So a result depends on the kernel alone.
-This code has not been run on a GPU yet (LOG.md).
 """
 
 from __future__ import annotations

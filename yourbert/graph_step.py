@@ -13,7 +13,7 @@ Dropout: the generator is seeded before every step by the run's seed, the step's
 reads the seed anew, so the draws of step n follow from the seed and n, and resuming needs no generator state.
 
 Where graphs do not work the same operations are called one by one, with the same results. This is also how a CPU tests
-them; on a GPU this code has not been run yet (LOG.md).
+them.
 
 Shapes: N steps of an epoch, P batches of a step, B rows of a batch, K tasks.
 """

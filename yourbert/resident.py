@@ -11,6 +11,7 @@ tokens of the bucket; H heads, D head width; and for the grouped kernel one bloc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,22 +104,25 @@ class FixedLayout(Layout):
     """
 
     def __init__(self, bounds_S1: Tensor, sequence_T: Tensor, position_T: Tensor, bucket: Bucket) -> None:
-        lengths_S = bounds_S1.diff()
-        column_L = torch.arange(bucket.longest, device=bounds_S1.device)
         self.bucket, self.position_T, self.longest = bucket, position_T, bucket.longest
-        self.padding_SL = column_L >= lengths_S[:, None]
-        self.token_SL = bounds_S1[:-1, None] + column_L.masked_fill(self.padding_SL, 0)
-        bias_SL = torch.zeros(self.padding_SL.shape, device=bounds_S1.device).masked_fill(self.padding_SL, -torch.inf)
         super().__init__(
             offsets=(),
             rows=bucket.tokens,
             starts_S=bounds_S1[:-1],
-            lengths_S=lengths_S,
+            lengths_S=bounds_S1.diff(),
             sequence_T=sequence_T,
             bounds_S1=bounds_S1.int(),
-            groups=(Group(bucket.sequences, bucket.longest, 0, bias_SL[:, None, None]),),
-            slots=(),
         )
+
+    @cached_property
+    def padding_SL(self) -> Tensor:
+        return torch.arange(self.longest, device=self.starts_S.device) >= self.lengths_S[:, None]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        bias_SL = torch.zeros(self.padding_SL.shape, device=self.starts_S.device)
+        bias_SL.masked_fill_(self.padding_SL, -torch.inf)
+        return (Group(self.sequences, self.longest, 0, bias_SL[:, None, None]),)
 
     @property
     def sequences(self) -> int:
@@ -132,7 +136,9 @@ class FixedLayout(Layout):
         """As `Layout` makes them, by operations of the device; the padding comes as a mask, since its size varies."""
         part, head = (torch.arange(n, device=self.starts_S.device) for n in (parts, heads))
         # Block rows [parts, S, H, L]; packed rows [T, parts, H].
-        into = (self.token_SL[None, :, None, :] * parts + part[:, None, None, None]) * heads + head[:, None]
+        column_L = torch.arange(self.longest, device=self.starts_S.device)
+        token_SL = self.starts_S[:, None] + column_L.masked_fill(self.padding_SL, 0)
+        into = (token_SL[None, :, None, :] * parts + part[:, None, None, None]) * heads + head[:, None]
         block = part[:, None] * self.sequences + self.sequence_T[:, None, None]
         back = (block * heads + head) * self.longest + self.position_T[:, None, None]
         padding = self.padding_SL[:, None, :].expand(-1, heads, -1)

@@ -6,9 +6,11 @@ products by cuBLAS, and between them one Triton kernel where there were five to 
 products read are bf16 copies which AdamW rewrites as it moves the masters, and the products write their gradients
 where AdamW reads them.
 
-layer.py     the function: what is computed in which order, forward and backward
-weights.py   a layer's masters, bf16 copies, gradients and moments, each in one piece of memory; AdamW over them
+fusion.py    which layers of a model are fused, tried at the start; their part of the optimizer's step
+layer.py     a layer as a function: what is computed in which order, forward and backward
+embeddings.py   the same for the embeddings
+weights.py   a layer's masters, bf16 copies, gradients and moments, each in one piece of memory
 plain.py     the kernels' work in PyTorch's own operations: the reference, and how a CPU tests the rest
 kernels.py   the same by Triton
-attention.py, rows.py, moving.py   the Triton programs
+attention.py, rows.py, embed.py, moving.py, draws.py   the Triton programs
 """
