@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,13 @@ from yourbert.finetune import TaskLearner
 from yourbert.fused import fusion, plain
 from yourbert.fused.embeddings import EmbeddingWeights
 from yourbert.fused.fusion import attach, check, fuse, weights_of
+from yourbert.fused.layer import Draw
 from yourbert.graph_step import GraphStep
 from yourbert.model import Model
 from yourbert.optim import AdamW, adamw
 from yourbert.packing import pieces_in
-from yourbert.runtime import Machine
-from yourbert.settings import Training
+from yourbert.runtime import Machine, prepare
+from yourbert.settings import Runtime, Training
 from yourbert.steps import Run, Stepper
 from yourbert.train import train
 
@@ -200,3 +203,56 @@ def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> 
 def test_on_a_cpu_layers_stay_plain() -> None:
     learner = learner_of(STILL)
     assert fuse(learner.model, adamw(learner.model.parameters(), 0.0), learner.machine, 32) is None
+
+
+def kept_by_hash(seed: int, places: int, dropped: int) -> npt.NDArray[np.bool_]:
+    """As `yourbert/fused/draws.py` draws them."""
+    bits = np.arange(places, dtype=np.uint32) + np.uint32(seed & 0xFFFFFFFF)
+    bits = (bits ^ (bits >> np.uint32(17))) * np.uint32(0xED5AD4BB)
+    bits = (bits ^ (bits >> np.uint32(11))) * np.uint32(0xAC4C1B51)
+    bits ^= np.uint32(seed >> 32)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x31848BAB)
+    return ((bits ^ (bits >> np.uint32(14))) >> np.uint32(16)).astype(np.int64) >= dropped
+
+
+def test_the_hash_drops_at_its_rate_and_no_place_because_of_another() -> None:
+    """Neighbours, rows apart and other seeds: related no more than independent draws are."""
+    places, dropped, rng = 1 << 20, 6554, np.random.default_rng(1)
+    p, apart = dropped / 65536, []
+    for _ in range(10):
+        first, second = (kept_by_hash(int(seed), places, dropped) - (1 - p) for seed in rng.integers(0, 2**62, 2))
+        apart.append(first.mean() / (p * (1 - p)) ** 0.5)
+        apart += [(first[:-lag] * first[lag:]).mean() / (p * (1 - p)) for lag in (1, 2, 64, 300, 768, 3072)]
+        apart.append((first * second).mean() / (p * (1 - p)))
+    assert max(map(abs, apart)) * places**0.5 < 4.5, "in standard errors; of 80"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("width", "heads", "longest"), [(32, 2, 16), (384, 12, 64), (768, 12, 64), (768, 12, 200)])
+def test_triton_computes_what_the_reference_says(width: int, heads: int, longest: int) -> None:
+    from yourbert.fused import kernels
+
+    layer = layer_of(width, 4 * width, heads).cuda()
+    check(layer, weights_of([layer], kernels, torch.bfloat16)[0], longest, dropped=0)
+    seeds = torch.randint(2**62, (3,), device="cuda")
+    zeros_TE, ones_E = torch.zeros(1000, width, device="cuda", dtype=torch.bfloat16), torch.ones(width, device="cuda")
+    draw = Draw(seeds, 1, 6554, 65536 / (65536 - 6554))
+    _, sum_TE, stats_T2 = kernels.add_norm(zeros_TE, zeros_TE, ones_E, ones_E, ones_E, 1e-12, draw)
+    keep = kept_by_hash(int(seeds[1]), sum_TE.numel(), 6554).reshape(sum_TE.shape)
+    np.testing.assert_array_equal((sum_TE != 0).cpu().numpy(), keep)
+    parts_P3E = ones_E.new_empty(500, 3 * width)
+    _, dy_TE = kernels.add_norm_back(torch.randn_like(zeros_TE), sum_TE, stats_T2, ones_E, draw, parts_P3E)
+    assert not dy_TE.float().cpu().numpy()[~keep].any(), "the backward drops what the forward dropped"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_layers_are_fused() -> None:
+    machine = prepare(Runtime(device="cuda", precision="auto", threads=0, deterministic=False))
+    if machine.dtype != torch.bfloat16:
+        pytest.skip("an older card")
+    opened = [tiny.tokens(tiny.task(), 91)]
+    learner = tiny.learner(opened, STILL, machine=machine)
+    stepper = GraphStep(learner, run_of(learner), graphs=machine.graph)
+    assert stepper.fusion is not None and learner.model.encoder.embeddings.fused is not None
