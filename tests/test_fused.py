@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from yourbert.fused import fusion, plain
 from yourbert.fused.embeddings import EmbeddingWeights
 from yourbert.fused.fusion import attach, check, fuse, weights_of
 from yourbert.fused.layer import Draw
+from yourbert.fused.weights import LayerWeights
 from yourbert.graph_step import GraphStep
 from yourbert.model import Model
 from yourbert.optim import AdamW, adamw
@@ -198,6 +201,22 @@ def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> 
     stepper.step()
     assert all(torch.equal(before[name], p) for name, p in learner.model.named_parameters())
     assert torch.equal(steps_N, stepper.fusion.steps_N)
+
+
+def test_a_check_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(layer: Layer, fused: LayerWeights, longest: int) -> None:
+        for p in layer.parameters():
+            p.grad = torch.ones_like(p)
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(fusion, "check", breaks)
+    monkeypatch.setitem(sys.modules, "yourbert.fused.kernels", plain)
+    learner = learner_of(STILL)
+    optimizer = adamw(learner.model.parameters(), 0.0)
+    gpu = replace(learner.machine, device=torch.device("cuda"), dtype=torch.bfloat16)
+    assert fuse(learner.model, optimizer, gpu, 32) is None
+    assert all(p.grad is None for p in learner.model.parameters())
+    assert all(layer.fused is None for layer in learner.model.encoder.layers)
 
 
 def test_on_a_cpu_layers_stay_plain() -> None:

@@ -113,6 +113,8 @@ def fuse(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> 
             check_embeddings(own, machine.dtype, longest)
     except Exception as error:  # a compiler may fail in any way
         LOGGER.info("no fused layers (%s): operations one by one", reason(error))
+        # A check that broke off may have left some.
+        optimizer.zero_grad(set_to_none=True)
         return None
     return attach(learning, layers, embeddings, kernels, optimizer)
 
