@@ -75,18 +75,15 @@ def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         fail("P05", what, where="--add", fix="leave --add out, or give another --name")
     if both := before["cases"].keys() & now["cases"].keys():
         fail("P05", f"the result file has {', '.join(both)}", where="--add", fix="name other cases with --only")
-    lists = {key: before[key] + now[key] for key in ("blocks", "peaks", "left_out")}
     threads = sorted({*before["machine"]["threads"], *now["machine"]["threads"]})
-    return (
-        now
-        | lists
-        | {
-            "command": f"{before['command']}; {now['command']}",
-            "cases": before["cases"] | now["cases"],
-            "machine": now["machine"] | {"threads": threads, "load_at_start": before["machine"]["load_at_start"]},
-            "minutes": round(before["minutes"] + now["minutes"], 1),
-        }
-    )
+    return {
+        **now,
+        **{key: before[key] + now[key] for key in ("blocks", "peaks", "left_out")},
+        "command": f"{before['command']}; {now['command']}",
+        "cases": before["cases"] | now["cases"],
+        "machine": now["machine"] | {"threads": threads, "load_at_start": before["machine"]["load_at_start"]},
+        "minutes": round(before["minutes"] + now["minutes"], 1),
+    }
 
 
 def main() -> None:

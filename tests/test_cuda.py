@@ -18,7 +18,6 @@ from yourbert.attention import attend
 from yourbert.batching import gather
 from yourbert.buckets import fit
 from yourbert.checkpoint import Resume
-from yourbert.distributed import ALONE, Gradients
 from yourbert.dropout import keep_mask
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
@@ -26,7 +25,6 @@ from yourbert.gpu import FAULTS, capture, dropout_generator
 from yourbert.graph_step import GraphStep, Shape, stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import settle
-from yourbert.optim import adamw
 from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.predict import predict
@@ -58,13 +56,6 @@ def learner_of(settings: Training, machine: Machine, **mixture: object) -> TaskL
     learner = tiny.learner(opened, settings, machine=machine, **mixture)
     learner.model.encoder.embeddings.restrict(pieces_in(split for tokens in opened for split in tokens.splits.values()))
     return learner
-
-
-def run_of(learner: TaskLearner) -> Run:
-    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-    steps = sum(learner.steps(epoch) for epoch in range(learner.settings.epochs))
-    optimizer, gradients = adamw(learning.values(), 0.01), Gradients(learning.values(), ALONE)
-    return Run("tiny", learner, learner.settings, learning, optimizer, gradients, steps)
 
 
 def curve(stepper: GraphStep | OneByOne, learner: TaskLearner, steps: int = STEPS) -> list[float]:
@@ -120,7 +111,7 @@ def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, consi
     found, settings = [], tiny.training(epochs=4, consistency=consistency)
     for graphs in (True, False):
         learner = learner_of(settings, machine_of(deterministic=True), sampling=sampling)
-        stepper = GraphStep(learner, run_of(learner), graphs)
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs)
         found.append((curve(stepper, learner), weights(learner.model)))
         assert stepper.graphs == graphs, "the capture did not fail"
     assert found[0][0] == found[1][0]
@@ -132,7 +123,7 @@ def test_a_replayed_graph_gives_the_losses_of_its_operations_with_flash_attentio
     curves = []
     for graphs in (True, False):
         learner = learner_of(tiny.training(epochs=4), machine_of())
-        curves.append(curve(GraphStep(learner, run_of(learner), graphs), learner))
+        curves.append(curve(GraphStep(learner, tiny.run_of(learner), graphs), learner))
     assert curves[0][0] == pytest.approx(curves[1][0], rel=1e-3)
     assert curves[0] == pytest.approx(curves[1], rel=0.02)
 
@@ -141,7 +132,7 @@ def test_the_losses_are_those_of_one_by_one() -> None:
     settings, curves = tiny.training(epochs=4, dropout=0.0, head_dropout=0.0), []
     for whole in (True, False):
         learner = learner_of(settings, machine_of(precision="fp32"))
-        run = run_of(learner)
+        run = tiny.run_of(learner)
         curves.append(curve(GraphStep(learner, run, True) if whole else OneByOne(run), learner))
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
@@ -151,7 +142,7 @@ def test_the_losses_are_those_of_one_by_one() -> None:
 @pytest.mark.parametrize("consistency", ["none", "dropout"])
 def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, consistency: str) -> None:
     learner = learner_of(tiny.training(epochs=2, consistency=consistency), machine_of(deterministic))
-    stepper = GraphStep(learner, run_of(learner), graphs)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs)
     learner.model.train()
     stepper.begin(0, 0, {})
     stepper.step()
@@ -228,7 +219,7 @@ def test_a_capture_that_breaks_off_leaves_a_process_that_goes_on(
         with monkeypatch.context() as patch:
             if breaks:
                 patch.setattr(GraphStep, "_compute", waits)
-            stepper = GraphStep(learner, run_of(learner), graphs=breaks)
+            stepper = GraphStep(learner, tiny.run_of(learner), graphs=breaks)
             with caplog.at_level("INFO", "yourbert"):
                 curve(stepper, learner, steps=20)
         assert not stepper.graphs

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tests import tiny
 from yourbert import graph_step
 from yourbert.checkpoint import Resume
-from yourbert.distributed import ALONE, Gradients
 from yourbert.encoder import Embeddings, EncoderConfig, Layer, initialise
 from yourbert.finetune import TaskLearner
 from yourbert.fused import fusion, plain
@@ -56,13 +55,6 @@ def learner_of(settings: Training, **mixture: object) -> TaskLearner:
     learner = tiny.learner(opened, settings, **mixture)
     learner.model.encoder.embeddings.restrict(pieces_in(split for tokens in opened for split in tokens.splits.values()))
     return learner
-
-
-def run_of(learner: TaskLearner) -> Run:
-    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-    steps = sum(learner.steps(epoch) for epoch in range(learner.settings.epochs))
-    optimizer, gradients = adamw(learning.values(), learner.settings.weight_decay), Gradients(learning.values(), ALONE)
-    return Run("tiny", learner, learner.settings, learning, optimizer, gradients, steps)
 
 
 def layer_of(width: int, wide: int, heads: int) -> Layer:
@@ -117,7 +109,7 @@ def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
         learner = learner_of(settings, sampling=sampling)
         if own:
             learner = with_own_layers(learner, settings, own, sampling)
-        stepper = GraphStep(learner, run_of(learner), graphs=False)
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
         assert (stepper.fusion is not None) == yes
         learner.model.train()
         found = []
@@ -190,7 +182,7 @@ def test_an_interruption_changes_nothing(fused: Callable[[bool], None], tmp_path
 def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> None:
     fused(True)
     learner = learner_of(STILL)
-    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
     learner.model.train()
     stepper.begin(0, 0, {})
     stepper.step()
@@ -273,5 +265,5 @@ def test_on_a_gpu_layers_are_fused() -> None:
         pytest.skip("an older card")
     opened = [tiny.tokens(tiny.task(), 91)]
     learner = tiny.learner(opened, STILL, machine=machine)
-    stepper = GraphStep(learner, run_of(learner), graphs=machine.graph)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=machine.graph)
     assert stepper.fusion is not None and learner.model.encoder.embeddings.fused is not None

@@ -15,7 +15,6 @@ from yourbert import graph_step
 from yourbert.attention import Kernel
 from yourbert.checkpoint import Resume
 from yourbert.consistency import divergence
-from yourbert.distributed import ALONE, Gradients
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.graph_step import GraphStep, stepper_for
@@ -24,7 +23,7 @@ from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.seeding import seed_of
 from yourbert.settings import Training
-from yourbert.steps import OneByOne, Run, mean_loss
+from yourbert.steps import OneByOne, mean_loss
 from yourbert.train import train
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
@@ -51,13 +50,6 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def run_of(learner: TaskLearner) -> Run:
-    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-    optimizer = adamw(learning.values(), learner.settings.weight_decay)
-    steps = sum(learner.steps(epoch) for epoch in range(learner.settings.epochs))
-    return Run("tiny", learner, learner.settings, learning, optimizer, Gradients(learning.values(), ALONE), steps)
-
-
 @pytest.mark.parametrize("consistency", ["none", "dropout"])
 @pytest.mark.parametrize(("sampling", "pooling", "clip"), [("joint", "cls", 0.05), ("proportional", "mean", 0.0)])
 def test_step_for_step_the_losses_are_those_of_one_by_one(
@@ -68,7 +60,7 @@ def test_step_for_step_the_losses_are_those_of_one_by_one(
     settings = STILL.model_copy(update=changes)
     mixture = {"sampling": sampling, "weights": {"sim": 2.0}, "poolings": {"sim": "mean"}}
     learners = [learner_of(settings, 3, **mixture) for _ in range(2)]
-    runs = [run_of(learner) for learner in learners]
+    runs = [tiny.run_of(learner) for learner in learners]
     one_by_one, whole = OneByOne(runs[0]), GraphStep(learners[1], runs[1], graphs=False)
     step = 0
     for epoch in range(settings.epochs):
@@ -128,7 +120,7 @@ def test_rows_that_are_missing_differ_in_nothing() -> None:
     losses = []
     for weight in (0.0, 1.0):
         learner = learner_of(tiny.training(consistency="dropout", consistency_weight=weight))
-        stepper = GraphStep(learner, run_of(learner), graphs=False)
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
         learner.model.train()
         stepper.rng.manual_seed(seed)
         bucket = stepper.shapes.all()[0].buckets[0]
@@ -147,7 +139,7 @@ def test_rows_that_are_missing_differ_in_nothing() -> None:
 def test_the_draws_of_a_step_follow_from_the_seed_and_its_number() -> None:
     """They are those that one by one draws from, where a step has one task; and a later start changes nothing."""
     learner = learner_of(tiny.training(epochs=2))
-    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
     learner.model.train()
     for epoch in (0, 1):
         stepper.begin(epoch, first := epoch * learner.steps(0), {})
@@ -189,7 +181,7 @@ def test_interrupted_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_gradient_that_is_not_finite_stops_the_weights_at_once_and_the_run_when_it_is_looked_at() -> None:
     learner = learner_of(STILL)
-    stepper, model = GraphStep(learner, run_of(learner), graphs=False), learner.model
+    stepper, model = GraphStep(learner, tiny.run_of(learner), graphs=False), learner.model
     model.train()
     stepper.begin(0, 0, {})
     for _ in range(3):
@@ -224,7 +216,7 @@ def test_a_run_that_diverges_keeps_its_weights(tmp_path: Path) -> None:
 
 def test_shapes_are_few_and_chosen_before_the_first_step() -> None:
     learner = learner_of(tiny.training(epochs=5), 3, sampling="annealed")
-    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
     shapes = stepper.shapes.all()
     assert {shape.tasks for shape in shapes} == {("mood",), ("sim",), ("bi",)}
     assert len(shapes) <= 3 * 8
@@ -319,7 +311,7 @@ def test_a_step_reads_nothing_back_and_touches_no_other_device(
     learner.class_weights = {n: w if w is None else w.to(nowhere) for n, w in learner.class_weights.items()}
     monkeypatch.setattr(graph_step, "dropout_generator", lambda device: torch.Generator())
     monkeypatch.setattr(graph_step, "move", lambda *facts: moved.append(facts))
-    stepper = GraphStep(learner, run_of(learner), graphs=False)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
     learner.model.train()
     stepper.begin(0, 0, {})
     stepper.step()
@@ -365,7 +357,7 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
     ended, settings = [], tiny.training(epochs=1)
     for graphs in (True, False):
         learner = learner_of(settings)
-        stepper = GraphStep(learner, run_of(learner), graphs)
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs)
         learner.model.train()
         with caplog.at_level("INFO", "yourbert"):
             stepper.begin(0, 0, {})

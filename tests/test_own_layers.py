@@ -11,7 +11,6 @@ import torch
 
 from tests import tiny
 from tests.catalogue.project import Project
-from tests.test_graph_step import run_of
 from tests.test_tokenizer import write_base
 from yourbert.checkpoint import Resume
 from yourbert.errors import UserError
@@ -108,7 +107,7 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
 @BOTH_POOLINGS
 def test_a_captured_step_gives_the_same_losses(pooling: str) -> None:
     one, other = (with_own(pooling) for _ in range(2))
-    runs = [run_of(made) for made in (one, other)]
+    runs = [tiny.run_of(made) for made in (one, other)]
     one_by_one, whole = OneByOne(runs[0]), GraphStep(other, runs[1], graphs=False)
     for stepper, made in ((one_by_one, one), (whole, other)):
         made.model.train()

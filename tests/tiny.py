@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from yourbert.distributed import ALONE, Gradients
 from yourbert.encoder import EncoderConfig
 from yourbert.finetune import TaskLearner
 from yourbert.masking import Masking
 from yourbert.model import Model
 from yourbert.model_folder import settle
+from yourbert.optim import adamw
 from yourbert.packing import PackedSplit, TaskTokens
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine
 from yourbert.seeding import rng_for
 from yourbert.settings import Mixture, Training
+from yourbert.steps import Run
 from yourbert.tasks import Task
 
 VOCABULARY = 60
@@ -113,3 +116,12 @@ def learner(
     )
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
+
+
+def run_of(learner: TaskLearner) -> Run:
+    """What a stepper works on, as the training loop makes it."""
+    settings = learner.settings
+    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
+    steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
+    optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
+    return Run("tiny", learner, settings, learning, optimizer, gradients, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from benchmarks.goals import evaluate as judged
 from benchmarks.interleave import SURE_ROUNDS, Options, Run, order
 from benchmarks.results import Results
 from benchmarks.rows import examples
+from benchmarks.run import _changed, joined
 from tests.benchmarks.conftest import SHAPE
 from tests.closure import ROOT, imports
 from yourbert.errors import UserError
@@ -124,3 +126,25 @@ def test_the_library_knows_no_benchmark() -> None:
     for path in [*(ROOT / "yourbert").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
         assert "benchmarks" not in path.read_text(), path
     assert list(imports(ROOT / "benchmarks" / "ours.py")), "the other way round it is fine"
+
+
+def test_results_of_two_commands_are_joined_where_nothing_differs_but_the_cases() -> None:
+    machine = {"processor": "p", "gpu": "", "packages": {}, "revision": "r", "changed_files": 0, "load_at_end": 2.0}
+
+    def found(case: str, **changes: object) -> dict[str, Any]:
+        own = machine | {"threads": [1], "load_at_start": 1.0} | changes
+        lists = {"blocks": [case], "peaks": [case], "left_out": []}
+        return {"suite": "cpu", "machine": own, "command": case, "cases": {case: {}}, "minutes": 1.5, **lists}
+
+    both = joined(found("a", load_at_start=0.5), found("b", threads=[2]))
+    assert both["blocks"] == both["peaks"] == list(both["cases"]) == ["a", "b"] and both["command"] == "a; b"
+    assert both["minutes"] == 3 and both["machine"]["threads"] == [1, 2] and both["machine"]["load_at_start"] == 0.5
+    for other in (found("a"), found("b", revision="s"), found("b") | {"suite": "gpu"}):
+        with pytest.raises(UserError, match="P05"):
+            joined(found("a"), other)
+
+
+def test_variants_that_are_named_take_part_alone() -> None:
+    named = argparse.Namespace(steps=0, rounds=0, variants="ours,hf-tuned")
+    case = Case(kind="train", variants=("ours", "ours-fp32", "hf-tuned"))
+    assert _changed(case, named).variants == ("ours", "hf-tuned")
