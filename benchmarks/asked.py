@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.negation import is_negated
 from benchmarks.trials import Way
+from yourbert.report.page.rows import is_negated
 
 
 @dataclass(frozen=True)

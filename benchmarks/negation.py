@@ -8,7 +8,7 @@ their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import yourbert.tokenize_task
@@ -23,10 +23,6 @@ SCOPE = re.compile(rf"(?P<negates>{NEGATION.pattern})\s*(?P<scope>.*?)\s*(?={END
 def marked(text: str) -> str:
     """The text with every scope that is not empty in braces; a negation inside one is not marked again."""
     return SCOPE.sub(lambda m: f"{m['negates']} {{ {m['scope']} }} " if m["scope"] else m[0], text)
-
-
-def is_negated(texts: Sequence[str]) -> bool:
-    return any(NEGATION.search(text) for text in texts)
 
 
 class MarkedRows(SplitRows):

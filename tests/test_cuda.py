@@ -165,31 +165,14 @@ def test_dropout_has_its_rate_on_a_gpu(dtype: torch.dtype) -> None:
 
 
 def finished(folder: Path, settings: Training, machine: Machine, dies_at: int = -1) -> tuple[Outcome, TaskLearner]:
-    """A run, cut off once at step `dies_at` and started again."""
-    for attempt in range(2):
-        learner = learner_of(settings, machine, sampling="annealed")
+    def stepper_of(learner: TaskLearner, run: Run) -> GraphStep:
         make = stepper_for(learner, machine)
         assert make is not None
+        stepper = make(run)
+        assert isinstance(stepper, GraphStep)
+        return stepper
 
-        def dying(run: Run, attempt: int = attempt, make: object = make) -> GraphStep:
-            stepper: GraphStep = make(run)  # type: ignore[operator]
-            if attempt == 0 and dies_at >= 0:
-                take = stepper.step
-
-                def step() -> tuple[int, int]:
-                    if stepper._first + stepper._done == dies_at:
-                        raise InterruptedError
-                    return take()
-
-                stepper.step = step  # type: ignore[method-assign]
-            return stepper
-
-        try:
-            with Resume(folder, 0) as resume:
-                return train("tiny", learner, settings, resume, dying), learner
-        except InterruptedError:
-            continue
-    raise AssertionError("cut off twice")
+    return tiny.finished(folder, lambda: learner_of(settings, machine, sampling="annealed"), stepper_of, dies_at)
 
 
 def test_deterministic_gives_the_same_bytes_twice_and_after_an_interruption(tmp_path: Path) -> None:

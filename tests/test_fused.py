@@ -110,7 +110,7 @@ def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
         if own:
             learner = with_own_layers(learner, settings, own, sampling)
         stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
-        assert (stepper.fusion is not None) == yes
+        assert (stepper.run.optimizer.fusion is not None) == yes
         learner.model.train()
         found = []
         for epoch in range(settings.epochs):
@@ -150,31 +150,14 @@ def test_it_learns_under_dropout_and_draws_the_same_again(fused: Callable[[bool]
 
 def test_an_interruption_changes_nothing(fused: Callable[[bool], None], tmp_path: Path) -> None:
     fused(True)
-    settings, ended = tiny.training(epochs=2, average=0.9), []
+    ended = []
     for dies_at in (-1, 7):
-        for attempt in range(2):
-            learner = learner_of(settings, sampling="annealed")
-
-            def stepper_of(
-                run: Run, learner: TaskLearner = learner, attempt: int = attempt, at: int = dies_at
-            ) -> Stepper:
-                stepper = GraphStep(learner, run, graphs=False)
-                take = stepper.step
-
-                def step() -> tuple[int, int]:
-                    if attempt == 0 and stepper._first + stepper._done == at:
-                        raise InterruptedError
-                    return take()
-
-                stepper.step = step  # type: ignore[method-assign]
-                return stepper
-
-            try:
-                with Resume(tmp_path / str(dies_at), 0) as resume:
-                    train("tiny", learner, settings, resume, stepper_of)
-                break
-            except InterruptedError:
-                assert (tmp_path / str(dies_at) / "state.safetensors").exists()
+        _, learner = tiny.finished(
+            tmp_path / str(dies_at),
+            lambda: learner_of(tiny.training(epochs=2, average=0.9), sampling="annealed"),
+            lambda learner, run: GraphStep(learner, run, graphs=False),
+            dies_at,
+        )
         ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
 
@@ -187,12 +170,12 @@ def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> 
     stepper.begin(0, 0, {})
     stepper.step()
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
-    assert stepper.fusion is not None
-    steps_N = stepper.fusion.steps_N.clone()
+    assert stepper.run.optimizer.fusion is not None
+    steps_N = stepper.run.optimizer.fusion.steps_N.clone()
     stepper.stopped.fill_(True)
     stepper.step()
     assert all(torch.equal(before[name], p) for name, p in learner.model.named_parameters())
-    assert torch.equal(steps_N, stepper.fusion.steps_N)
+    assert torch.equal(steps_N, stepper.run.optimizer.fusion.steps_N)
 
 
 def test_a_check_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,4 +249,4 @@ def test_on_a_gpu_layers_are_fused() -> None:
     opened = [tiny.tokens(tiny.task(), 91)]
     learner = tiny.learner(opened, STILL, machine=machine)
     stepper = GraphStep(learner, tiny.run_of(learner), graphs=machine.graph)
-    assert stepper.fusion is not None and learner.model.encoder.embeddings.fused is not None
+    assert stepper.run.optimizer.fusion is not None and learner.model.encoder.embeddings.fused is not None

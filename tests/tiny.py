@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from yourbert.checkpoint import Resume
 from yourbert.distributed import ALONE, Gradients
 from yourbert.encoder import EncoderConfig
 from yourbert.finetune import TaskLearner
+from yourbert.graph_step import GraphStep
 from yourbert.masking import Masking
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
+from yourbert.outcome import Outcome
 from yourbert.packing import PackedSplit, TaskTokens
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine
@@ -22,6 +26,7 @@ from yourbert.seeding import rng_for
 from yourbert.settings import Mixture, Training
 from yourbert.steps import Run
 from yourbert.tasks import Task
+from yourbert.train import train
 
 VOCABULARY = 60
 MACHINE = Machine(torch.device("cpu"), torch.float32, torch.get_num_threads())
@@ -116,6 +121,36 @@ def learner(
     )
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
+
+
+def finished(
+    folder: Path,
+    made: Callable[[], TaskLearner],
+    stepper_of: Callable[[TaskLearner, Run], GraphStep],
+    dies_at: int = -1,
+) -> tuple[Outcome, TaskLearner]:
+    """A run that saves after each step, cut off before step `dies_at` and started again."""
+    for attempt in range(2):
+        learner = made()
+
+        def dying(run: Run, learner: TaskLearner = learner, attempt: int = attempt) -> GraphStep:
+            stepper = stepper_of(learner, run)
+            take = stepper.step
+
+            def step() -> tuple[int, int]:
+                if attempt == 0 and stepper._first + stepper._done == dies_at:
+                    raise InterruptedError
+                return take()
+
+            stepper.step = step  # type: ignore[method-assign]
+            return stepper
+
+        try:
+            with Resume(folder, 0) as resume:
+                return train("tiny", learner, learner.settings, resume, dying), learner
+        except InterruptedError:
+            assert (folder / "state.safetensors").exists()
+    raise AssertionError("cut off twice")
 
 
 def run_of(learner: TaskLearner) -> Run:

@@ -84,6 +84,11 @@ class Stream:
     def batch(self, k: int) -> Batch:
         return gather(self.split, self.rows(k))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self._lengths.max())
+
     def tokens_in(self, rows_B: Ints) -> int:
         return int(self._lengths[rows_B].sum())
 

@@ -88,7 +88,7 @@ class GraphStep:
         self.resident = {n: ResidentSplit(stream.split, pad, device) for n, stream in learner.streams.items()}
         self.shapes = _Shapes(learner)
         longest = max(bucket.longest for shape in self.shapes.all() for bucket in shape.buckets)
-        self.fusion = fuse(learner.model, run.optimizer, learner.machine, longest)
+        fuse(learner.model, run.optimizer, learner.machine, longest)
         steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
         batches = max(len(shape.tasks) for shape in self.shapes.all())
         # What `_compute` reads and writes: these very tensors, for as long as graphs remember them.
@@ -106,8 +106,6 @@ class GraphStep:
         self._rows: dict[str, int] = {}
 
     def begin(self, epoch: int, step: int, sums: Sums) -> None:
-        if self.fusion:
-            self.fusion.refresh()
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
         self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}

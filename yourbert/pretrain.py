@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces, row_lengths
+from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.cost import Cost
 from yourbert.distributed import here
@@ -90,9 +90,9 @@ class MlmLearner:
 
     def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
         ranks = self.machine.ranks
-        ready, batch, masked = self._ready or self._read(step)
-        if ready != step:
-            _, batch, masked = self._read(step)
+        if self._ready is None or self._ready[0] != step:
+            self._ready = self._read(step)
+        _, batch, masked = self._ready
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
         mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
         for piece_B, counts, last in in_pieces(mine_B, self.pieces, (len(batch.rows_B), len(batch.tokens_T))):
@@ -138,8 +138,7 @@ def stepper_for(learner: MlmLearner) -> Callable[[Run], Stepper]:
 
     def made(run: Run) -> Stepper:
         if learner.machine.ranks.world == 1:
-            longest = int(row_lengths(learner.stream.split).max())
-            fuse(learner.model, run.optimizer, learner.machine, longest)
+            fuse(learner.model, run.optimizer, learner.machine, learner.stream.longest)
         return OneByOne(run)
 
     return made

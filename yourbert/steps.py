@@ -123,8 +123,6 @@ class OneByOne:
         self._rows: dict[str, int] = {}
 
     def begin(self, epoch: int, step: int, sums: Sums) -> None:
-        if self.run.optimizer.fusion:
-            self.run.optimizer.fusion.refresh()
         self._epoch, self._step = epoch, step
         self._losses = {task: total for task, (total, _) in sums.items()}
         self._rows = {task: rows for task, (_, rows) in sums.items()}

@@ -89,6 +89,8 @@ class _Loop:
         """The steps of an epoch that are left."""
         outcome, stepper = self.outcome, self.stepper
         self.learner.model.train()
+        if self.optimizer.fusion:
+            self.optimizer.fusion.refresh()
         stepper.begin(outcome.epoch, outcome.steps_done, outcome.sums)
         while outcome.steps_done < self.ends[outcome.epoch]:
             rows, tokens = stepper.step()

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.negation import is_negated, marked
+from benchmarks.negation import marked
 from benchmarks.techniques import tried
 from tests.test_tokenizer import write_base
 from yourbert.params import read_params
+from yourbert.report.page.rows import is_negated
 from yourbert.storage import read_array
 from yourbert.tokenize_task import tokenize_task
 

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from yourbert.fused.draws import kept
+from yourbert.fused.rows import norm_back
 
 
 @triton.jit
@@ -78,13 +79,7 @@ def embed_back_program(
         dout = tl.load(dout_TE + at, mask=mask, other=0.0).to(tl.float32)
         if DROP:
             dout = tl.where(kept(tl.load(seeds), at, threshold), dout * factor, 0.0)
-        mean = tl.load(stats_T2 + 2 * token, mask=real, other=0.0)
-        scale = tl.load(stats_T2 + 2 * token + 1, mask=real, other=0.0)
-        normal = tl.where(mask, (total - mean[:, None]) * scale[:, None], 0.0)
-        dnormal = dout * weight[None, :]
-        along = tl.sum(dnormal * normal, 1) / E
-        dtotal = scale[:, None] * (dnormal - (tl.sum(dnormal, 1) / E)[:, None] - normal * along[:, None])
-        dtotal = tl.where(mask, dtotal, 0.0)
+        normal, dtotal = norm_back(dout, total, stats_T2, weight, token, real, mask, E)
         tl.store(dtotal_TE + at, dtotal, mask=mask)
         dweight += tl.sum(dout * normal, 0)
         dshift += tl.sum(dout, 0)

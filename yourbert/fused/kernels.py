@@ -24,11 +24,15 @@ GELU_PARTS, ROWS_OF_GELU = 264, 4
 LOG2_E = math.log2(math.e)
 
 
-def parts(rows: int, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
-    norm = min(NORM_PARTS, triton.cdiv(last_rows, ROWS_OF_NORM))
+def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
+    norm = _norm_parts(last_rows)
     gelu = min(GELU_PARTS, triton.cdiv(last_rows, ROWS_OF_GELU))
     counts = (norm, gelu, norm, sequences * triton.cdiv(longest, _block(longest)))
     return Parts(counts, width, wide, like.device)
+
+
+def _norm_parts(rows: int) -> int:
+    return min(NORM_PARTS, int(triton.cdiv(rows, ROWS_OF_NORM)))
 
 
 def attend(
@@ -127,12 +131,12 @@ def embed_back(
     dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
 ) -> tuple[Tensor, Tensor]:
     rows, width = dout_TE.shape
-    few = rows < NORM_PARTS * ROWS_OF_NORM
-    parts_P4E = stats_T2.new_empty(min(NORM_PARTS, triton.cdiv(rows, ROWS_OF_NORM)), 4 * width)
+    parts_P4E = stats_T2.new_empty(_norm_parts(rows), 4 * width)
     dtotal_TE = torch.empty_like(dout_TE, dtype=stats_T2.dtype)
     embed_back_program[(len(parts_P4E),)](
         dout_TE, *tables, weight_E, *places, draw.seeds, stats_T2, dtotal_TE, parts_P4E, rows, draw.dropped,
-        draw.factor, E=width, DROP=draw.dropped > 0, ROWS=1 if few else 2, COLUMNS=triton.next_power_of_2(width),
+        draw.factor, E=width, DROP=draw.dropped > 0, ROWS=1 if len(parts_P4E) < NORM_PARTS else 2,
+        COLUMNS=triton.next_power_of_2(width),
     )  # fmt: skip
     return dtotal_TE, parts_P4E.sum(0).view(4, width)
 

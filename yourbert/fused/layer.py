@@ -61,9 +61,7 @@ class Parts:
 class Kernels(Protocol):
     """What `yourbert/fused/plain.py` says, by whoever computes it."""
 
-    def parts(
-        self, rows: int, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor
-    ) -> Parts: ...
+    def parts(self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts: ...
     def attend(
         self, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw
     ) -> tuple[Tensor, Tensor]: ...
@@ -137,7 +135,7 @@ class FusedLayer(torch.autograd.Function):
         ) = ctx.saved_tensors  # fmt: skip
         kernels, w, v = own.kernels, own.matrices, own.vectors
         width, wide = x_TE.shape[1], wide_TF.shape[1]
-        parts = kernels.parts(len(x_TE), len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
+        parts = kernels.parts(len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
         last, middle, first, before = parts.tables()
         dbetween_TE, dnarrow_TE = kernels.add_norm_back(
             gradients[0].contiguous(), last_sum_TE, last_stats_T2, v.last_weight, draws[2], last

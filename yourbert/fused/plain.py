@@ -12,7 +12,7 @@ from torch import Tensor
 from yourbert.fused.layer import Draw, Parts, Places, Tables
 
 
-def parts(rows: int, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
+def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
     """Room for what is summed to the gradients of vectors."""
     return Parts((1, 1, 1, 1), width, wide, like.device)
 

@@ -37,6 +37,18 @@ def add_norm_program(
     tl.store(out_TE + at, out.to(out_TE.dtype.element_ty), mask=real)
 
 
+@triton.jit
+def norm_back(dout, total, stats_T2, weight, row, there, real, E: tl.constexpr):
+    """[rows, columns]: what the rows' sums were normalised to, and the gradient of those sums."""
+    mean = tl.load(stats_T2 + 2 * row, mask=there, other=0.0)
+    scale = tl.load(stats_T2 + 2 * row + 1, mask=there, other=0.0)
+    normal = tl.where(real, (total - mean[:, None]) * scale[:, None], 0.0)
+    dnormal = dout * weight[None, :]
+    along = tl.sum(dnormal * normal, 1) / E
+    dtotal = scale[:, None] * (dnormal - (tl.sum(dnormal, 1) / E)[:, None] - normal * along[:, None])
+    return normal, tl.where(real, dtotal, 0.0)
+
+
 @triton.jit(do_not_specialize=["T", "site", "threshold"])
 def add_norm_back_program(
     dout_TE, sum_TE, stats_T2, weight_E, seeds, dx_TE, dy_TE, parts_P3E, T, site, threshold, factor,
@@ -56,13 +68,7 @@ def add_norm_back_program(
         at = row[:, None] * E + column[None, :]
         dout = tl.load(dout_TE + at, mask=real, other=0.0).to(tl.float32)
         total = tl.load(sum_TE + at, mask=real, other=0.0).to(tl.float32)
-        mean = tl.load(stats_T2 + 2 * row, mask=row < T, other=0.0)
-        scale = tl.load(stats_T2 + 2 * row + 1, mask=row < T, other=0.0)
-        normal = tl.where(real, (total - mean[:, None]) * scale[:, None], 0.0)
-        dnormal = dout * weight[None, :]
-        along = tl.sum(dnormal * normal, 1) / E
-        dtotal = scale[:, None] * (dnormal - (tl.sum(dnormal, 1) / E)[:, None] - normal * along[:, None])
-        dtotal = tl.where(real, dtotal, 0.0)
+        normal, dtotal = norm_back(dout, total, stats_T2, weight, row, row < T, real, E)
         tl.store(dx_TE + at, dtotal.to(dx_TE.dtype.element_ty), mask=real)
         if DROP:
             dtotal = tl.where(kept(tl.load(seeds + site), at, threshold), dtotal * factor, 0.0)

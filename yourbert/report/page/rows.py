@@ -65,13 +65,17 @@ def words(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in WORD.findall(text.lower())]
 
 
+def is_negated(texts: Sequence[str]) -> bool:
+    return any(NEGATION.search(text) for text in texts)
+
+
 def slices(texts: Sequence[Sequence[str]], seen: Counter[str]) -> Iterator[tuple[str, Mask]]:
     """Kinds of text that models are known to find hard, and the rows of each. seen: how often train has each word."""
     lengths_R = np.array([len(words(row)) for row in texts])
     low, high = np.quantile(lengths_R, [1 / 3, 2 / 3])
     yield f"short (up to {low:.0f} words)", lengths_R <= low
     yield f"long (more than {high:.0f} words)", lengths_R > high
-    yield "with a negation", np.array([any(NEGATION.search(text) for text in row) for row in texts])
+    yield "with a negation", np.array([is_negated(row) for row in texts])
     yield "with a contrast (but, although, ..)", np.array([any(CONTRAST.search(text) for text in row) for row in texts])
     yield "with a word that train hardly has", np.array([any(seen[w] < RARE for w in words(row)) for row in texts])
     if texts and len(texts[0]) == 2:
