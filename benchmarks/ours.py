@@ -25,14 +25,14 @@ from yourbert.evaluate import evaluate
 from yourbert.finetune import WITH_LABELS, TaskLearner
 from yourbert.graph_step import stepper_for
 from yourbert.heads import MlmHead
+from yourbert.mlm import NAME, MlmLearner, MlmModel
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
 from yourbert.packing import PackedSplit, pack, pieces_in
 from yourbert.params import read_params
 from yourbert.predict import predict
-from yourbert.pretrain import NAME, MlmLearner, MlmModel, masking_of
-from yourbert.pretrain import stepper_for as mlm_stepper_for
+from yourbert.pretrain import masking_of
 from yourbert.pretrained import load_encoder
 from yourbert.runtime import Machine, computes_bf16, generator, prepare
 from yourbert.settings import Mixture, Precision, Runtime, TaskData, Training
@@ -154,7 +154,7 @@ def _mlm(job: Job, machine: Machine) -> Block:
     settings = Training.model_validate(job.training)
     masking = masking_of(Tokenizer.load(Path(job.weights)), params.pretrain)
     learner = MlmLearner(model, rows, rows, masking, settings, machine, job.seed)
-    taken = _run(learner, settings, job, mlm_stepper_for(learner))
+    taken = _run(learner, settings, job, stepper_for(learner, machine) or OneByOne)
     read = batches(rows, job, NAME)[job.warmup :]
     ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, masking.special_ids)).sum()) for rows_B in read)
     return _block(job, machine, taken, lengths(rows, read), mlm_head_flops(encoder.config, masking.rate * ordinary))

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,12 +26,9 @@ from yourbert.checkpoint import Resume
 from yourbert.distributed import Gradients, here
 from yourbert.errors import UserError, exit_cleanly
 from yourbert.finetune import TaskLearner
-from yourbert.heads import MlmHead
 from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.predict import predict
-from yourbert.pretrain import MlmLearner, MlmModel, sequences
-from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine, prepare
 from yourbert.settings import Runtime
 from yourbert.steps import StepLoss
@@ -67,22 +63,12 @@ def learner(name: str, machine: Machine) -> TaskLearner:
     return made
 
 
-def mlm_learner(machine: Machine) -> MlmLearner:
-    sizes = ((90, 1), (300, 2))
-    work = Path(tempfile.gettempdir())
-    rows, dev = (sequences([tiny.split(tiny.task(), size, seed)], iter(()), 32, work) for size, seed in sizes)
-    encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1), 0.0)
-    encoder.freeze_pooler()
-    model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2)))
-    return MlmLearner(model, rows, dev, tiny.MASKING, tiny.training(**STILL), machine, 1)
-
-
 def run(name: str, machine: Machine, folder: Path) -> tuple[Outcome, dict[str, Tensor]]:
     """Trains one of `RUNS`, or "mlm"; what came out and the weights."""
-    made = mlm_learner(machine) if name == "mlm" else learner(name, machine)
-    settings = tiny.training(**STILL) if isinstance(made, MlmLearner) else made.settings
+    still = tiny.training(**STILL)
+    made = tiny.mlm_learner(still, 90, 300, machine) if name == "mlm" else learner(name, machine)
     with Resume(folder / name, leads=machine.ranks.leads) as resume:
-        outcome = train(name, made, settings, resume, ranks=machine.ranks)
+        outcome = train(name, made, made.settings, resume, ranks=machine.ranks)
     return outcome, weights(made.model)
 
 

@@ -22,7 +22,7 @@ from yourbert.dropout import keep_mask
 from yourbert.errors import UserError
 from yourbert.finetune import TaskLearner
 from yourbert.gpu import FAULTS, capture, dropout_generator
-from yourbert.graph_step import GraphStep, Shape, stepper_for
+from yourbert.graph_step import Filled, GraphStep, Shape, stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.outcome import Outcome
@@ -58,7 +58,7 @@ def learner_of(settings: Training, machine: Machine, **mixture: object) -> TaskL
     return learner
 
 
-def curve(stepper: GraphStep | OneByOne, learner: TaskLearner, steps: int = STEPS) -> list[float]:
+def curve(stepper: GraphStep | OneByOne, learner: Filled, steps: int = STEPS) -> list[float]:
     """The sum of all losses so far, after each step."""
     learner.model.train()
     found: list[float] = []
@@ -118,6 +118,17 @@ def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, consi
     assert same(found[0][1], found[1][1])
 
 
+def test_so_does_one_of_masked_words() -> None:
+    found, settings = [], tiny.training(epochs=4)
+    for graphs in (True, False):
+        learner = tiny.mlm_learner(settings, 110, machine=machine_of(deterministic=True))
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs)
+        found.append((curve(stepper, learner), weights(learner.model)))
+        assert stepper.graphs == graphs, "the capture did not fail"
+    assert found[0][0] == found[1][0]
+    assert same(found[0][1], found[1][1])
+
+
 def test_a_replayed_graph_gives_the_losses_of_its_operations_with_flash_attention() -> None:
     """Not the bytes: its backward adds up in no fixed order."""
     curves = []
@@ -128,10 +139,12 @@ def test_a_replayed_graph_gives_the_losses_of_its_operations_with_flash_attentio
     assert curves[0] == pytest.approx(curves[1], rel=0.02)
 
 
-def test_the_losses_are_those_of_one_by_one() -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_losses_are_those_of_one_by_one(masked: bool) -> None:
     settings, curves = tiny.training(epochs=4, dropout=0.0, head_dropout=0.0), []
     for whole in (True, False):
-        learner = learner_of(settings, machine_of(precision="fp32"))
+        machine = machine_of(precision="fp32")
+        learner = tiny.mlm_learner(settings, 110, machine=machine) if masked else learner_of(settings, machine)
         run = tiny.run_of(learner)
         curves.append(curve(GraphStep(learner, run, True) if whole else OneByOne(run), learner))
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
@@ -139,9 +152,12 @@ def test_the_losses_are_those_of_one_by_one() -> None:
 
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("deterministic", [True, False])
-@pytest.mark.parametrize("consistency", ["none", "dropout"])
-def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, consistency: str) -> None:
-    learner = learner_of(tiny.training(epochs=2, consistency=consistency), machine_of(deterministic))
+@pytest.mark.parametrize("what", ["rows", "rows twice", "masked words"])
+def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, what: str) -> None:
+    machine = machine_of(deterministic)
+    settings = tiny.training(epochs=2, consistency="dropout" if what == "rows twice" else "none")
+    masked = what == "masked words"
+    learner = tiny.mlm_learner(settings, 110, machine=machine) if masked else learner_of(settings, machine)
     stepper = GraphStep(learner, tiny.run_of(learner), graphs)
     learner.model.train()
     stepper.begin(0, 0, {})

@@ -38,7 +38,7 @@ MODEL = ["dropout", "attention", "encoder", "heads", "model", "pretrained"]
 LEARN = [
     "distributed", "gpu", "runtime", "launch", "metrics", "predict", "resident", "objectives", "consistency", "optim",
     "fused", "averaging", "checkpoint", "spikes", "outcome", "meter", "progress", "stopping", "steps", "train",
-    "model_folder", "finetune", "graph_step", "pretrain", "tailor",
+    "model_folder", "finetune", "graph_step", "mlm", "pretrain", "tailor",
 ]  # fmt: skip
 FETCH = ["web", "content", "fetch", "stock", "wheel", "hub", "mirrors", "corpora", "random_model", "download", "check"]
 TELL = [

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import tempfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from tests import tiny
 from yourbert import pretrain
 from yourbert.checkpoint import Resume
 from yourbert.errors import UserError
-from yourbert.heads import MlmHead
+from yourbert.graph_step import GraphStep
 from yourbert.packing import PackedSplit
-from yourbert.pretrain import MlmLearner, MlmModel, read_texts, sequences
-from yourbert.pretrained import load_encoder, random_encoder, save_encoder
+from yourbert.pretrain import read_texts, sequences
+from yourbert.pretrained import load_encoder, save_encoder
+from yourbert.steps import OneByOne
 from yourbert.tokenizer import Tokenizer
 from yourbert.train import train
 
+STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(tiny.VOCABULARY - 5))]
 
 
@@ -35,31 +38,61 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
     """Two of five pieces of a row name its class, so a model that reads the context guesses far above chance."""
-    rows = sequences([tiny.split(tiny.task(), 400, 1)], iter(()), 32, tmp_path)
-    dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32, tmp_path)
-    encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1), 0.1)
-    encoder.freeze_pooler()
-    model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2)))
     settings = tiny.training(lr=3e-3, batch_size=16, epochs=4)
-    learner = MlmLearner(model, rows, dev, tiny.MASKING, settings, tiny.MACHINE, 1)
-    model.eval()
+    learner = tiny.mlm_learner(settings, 400)
+    model = learner.model.eval()
     untrained = learner.evaluate()["mlm"]
     with Resume(tmp_path / "resume") as resume:
         outcome = train("mlm", learner, settings, resume)
     assert outcome.best > 0.2 > 4 * untrained
-    save_encoder(tmp_path / "out", encoder, model.head)
+    save_encoder(tmp_path / "out", model.encoder, model.head)
     loaded = load_encoder(tmp_path / "out", 0.0, torch.Generator())
     assert loaded.mlm_head is not None
     for name, tensor in model.head.state_dict().items():
         assert torch.equal(loaded.mlm_head.state_dict()[name], tensor)
 
 
-def test_the_dev_mask_is_the_same_each_time(tmp_path: Path) -> None:
-    dev = sequences([tiny.split(tiny.task(), 60, 2)], iter(()), 32, tmp_path)
-    encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1))
-    model = MlmModel(encoder, MlmHead(tiny.CONFIG, torch.Generator().manual_seed(2))).eval()
-    learner = MlmLearner(model, dev, dev, tiny.MASKING, tiny.training(), tiny.MACHINE, 1)
+def test_the_dev_mask_is_the_same_each_time() -> None:
+    learner = tiny.mlm_learner(STILL)
+    learner.model.eval()
     assert learner.evaluate() == learner.evaluate()
+
+
+def test_a_step_as_a_whole_is_the_step_one_by_one() -> None:
+    """To the last batch of two passes, which is smaller; also where it masks but one place."""
+    for masking in (tiny.MASKING, replace(tiny.MASKING, rate=1e-3)):
+        learners = [tiny.mlm_learner(STILL, masking=masking) for _ in range(2)]
+        one, other = (tiny.run_of(learner) for learner in learners)
+        one_by_one, whole = OneByOne(one), GraphStep(learners[1], other, graphs=False)
+        step = 0
+        for epoch in range(STILL.epochs):
+            for stepper, learner in zip((one_by_one, whole), learners, strict=True):
+                learner.model.train()
+                stepper.begin(epoch, step, {})
+            for _ in range(learners[0].steps(epoch)):
+                assert one_by_one.step() == whole.step(), "rows and tokens"
+                step += 1
+                (total, rows), (got, real) = one_by_one.sums()["mlm"], whole.sums()["mlm"]
+                assert real == rows and got == pytest.approx(total, rel=2e-5)
+        for name, p in learners[0].model.named_parameters():
+            torch.testing.assert_close(
+                learners[1].model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_whole_steps_that_are_cut_off_go_on_to_the_same_weights(tmp_path: Path) -> None:
+    ended = [
+        tiny.finished(
+            tmp_path / str(dies_at),
+            lambda: tiny.mlm_learner(tiny.training(epochs=2)),
+            lambda learner, run: GraphStep(learner, run, graphs=False),
+            dies_at,
+        )
+        for dies_at in (-1, 17)
+    ]
+    assert ended[0][0] == ended[1][0]
+    for one, other in zip(*(learner.model.parameters() for _, learner in ended), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("max_length", [8, 16, 64])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +14,16 @@ from yourbert.checkpoint import Resume
 from yourbert.distributed import ALONE, Gradients
 from yourbert.encoder import EncoderConfig
 from yourbert.finetune import TaskLearner
-from yourbert.graph_step import GraphStep
+from yourbert.graph_step import Filled, GraphStep
+from yourbert.heads import MlmHead
 from yourbert.masking import Masking
+from yourbert.mlm import MlmLearner, MlmModel
 from yourbert.model import Model
 from yourbert.model_folder import settle
 from yourbert.optim import adamw
 from yourbert.outcome import Outcome
 from yourbert.packing import PackedSplit, TaskTokens
+from yourbert.pretrain import sequences
 from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine
 from yourbert.seeding import rng_for
@@ -28,6 +32,7 @@ from yourbert.steps import Run
 from yourbert.tasks import Task
 from yourbert.train import train
 
+L = TypeVar("L", bound=Filled)
 VOCABULARY = 60
 MACHINE = Machine(torch.device("cpu"), torch.float32, torch.get_num_threads())
 # [PAD] [UNK] [CLS] [SEP] [MASK] come first; no piece goes on a word.
@@ -123,17 +128,26 @@ def learner(
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
 
 
+def mlm_learner(
+    settings: Training, rows: int = 91, dev: int = 60, machine: Machine = MACHINE, masking: Masking = MASKING
+) -> MlmLearner:
+    work = Path(tempfile.gettempdir())
+    splits = [sequences([split(task(), size, seed)], iter(()), 32, work) for size, seed in ((rows, 1), (dev, 2))]
+    encoder = random_encoder(CONFIG, torch.Generator().manual_seed(1), settings.dropout)
+    encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
+    encoder.freeze_pooler()
+    model = MlmModel(encoder, MlmHead(CONFIG, torch.Generator().manual_seed(2))).to(machine.device)
+    return MlmLearner(model, *splits, masking, settings, machine, 1)
+
+
 def finished(
-    folder: Path,
-    made: Callable[[], TaskLearner],
-    stepper_of: Callable[[TaskLearner, Run], GraphStep],
-    dies_at: int = -1,
-) -> tuple[Outcome, TaskLearner]:
+    folder: Path, made: Callable[[], L], stepper_of: Callable[[L, Run], GraphStep], dies_at: int = -1
+) -> tuple[Outcome, L]:
     """A run that saves after each step, cut off before step `dies_at` and started again."""
     for attempt in range(2):
         learner = made()
 
-        def dying(run: Run, learner: TaskLearner = learner, attempt: int = attempt) -> GraphStep:
+        def dying(run: Run, learner: L = learner, attempt: int = attempt) -> GraphStep:
             stepper = stepper_of(learner, run)
             take = stepper.step
 
@@ -153,7 +167,7 @@ def finished(
     raise AssertionError("cut off twice")
 
 
-def run_of(learner: TaskLearner) -> Run:
+def run_of(learner: Filled) -> Run:
     """What a stepper works on, as the training loop makes it."""
     settings = learner.settings
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}

@@ -23,6 +23,7 @@ from yourbert.model import Model
 from yourbert.objectives import balanced_weights, loss_sum
 from yourbert.packing import TaskTokens
 from yourbert.predict import features_of, predict, predict_from_features, to_device
+from yourbert.resident import ResidentBatch
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
 from yourbert.settings import Mixture, Training
@@ -80,6 +81,23 @@ class TaskLearner:
         for name, batch_number in parts:
             self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
             yield from self._parts(name, batch_number, last=name == parts[-1][0])
+
+    @property
+    def whole(self) -> bool:
+        """Whether a step can be computed from filled batches: from a whole model, with no gradient inside its loss."""
+        return not self.frozen and self.settings.consistency != "adversarial"
+
+    def feed(self, step: int) -> None:
+        """Its rows are all that a step differs by."""
+
+    def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """The same loss as `losses` makes, from a batch filled up, `rows` of which are real; each stands as above."""
+        pooled_SE = self.model.pooled(name, batch.packed, rng)
+        read_SE = pooled_SE[: len(batch.real_B) * self.tokens[name].task.sequences_per_row]
+        scores_BC = self.model.scores_of_features(name, read_SE, rng)
+        assert batch.labels_B is not None, "training reads labels"
+        total = self.loss(name, scores_BC, batch.labels_B, batch.real_B)
+        return self.mixture.weights.get(name, 1.0) * total / rows
 
     def rows_of(self, epoch: int, step: int) -> str:
         found = []

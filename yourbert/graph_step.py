@@ -21,25 +21,27 @@ Shapes: N steps of an epoch, P batches of a step, B rows of a batch, K tasks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from yourbert.batching import row_lengths
+from yourbert.batching import Stream, row_lengths
 from yourbert.buckets import Bucket, Sizes, plan
-from yourbert.finetune import TaskLearner
+from yourbert.encoder import Embeddings
 from yourbert.fused.fusion import fuse
 from yourbert.gpu import FAULTS, capture, dropout_generator, reason, side_stream
 from yourbert.optim import follow, move, rate
 from yourbert.outcome import Sums
-from yourbert.resident import ResidentSplit
+from yourbert.resident import ResidentBatch, ResidentSplit
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
-from yourbert.steps import Run, Stepper, no_memory, not_finite
+from yourbert.settings import Training
+from yourbert.steps import Learner, Run, Stepper, no_memory, not_finite
 
 LOGGER = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
@@ -64,10 +66,44 @@ class StepFacts:
     tokens: int
 
 
-def stepper_for(learner: TaskLearner, machine: Machine) -> Callable[[Run], Stepper] | None:
+class Filled(Learner, Protocol):
+    """A learner whose steps follow from row numbers, and whose losses can be made of batches that are filled up.
+
+    names: its tasks, each with a stream of rows; looks: how often each row stands in its batch. whole: whether the
+    steps of its settings can be computed so.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def streams(self) -> Mapping[str, Stream]: ...
+    @property
+    def settings(self) -> Training: ...
+    @property
+    def machine(self) -> Machine: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def looks(self) -> int: ...
+    @property
+    def whole(self) -> bool: ...
+
+    def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
+        """For each step of an epoch, the tasks it takes and the number of each one's batch."""
+        ...
+
+    def feed(self, step: int) -> None:
+        """Puts what a step needs beside its rows where `filled_loss` reads it, always at the same place."""
+        ...
+
+    def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """The loss of a task's batch, `rows` of which are real, by operations that a graph can hold."""
+        ...
+
+
+def stepper_for(learner: Filled, machine: Machine) -> Callable[[Run], Stepper] | None:
     """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one (None)."""
-    shifted = learner.settings.consistency == "adversarial"
-    if machine.device.type != "cuda" or learner.frozen or shifted or machine.ranks.world > 1:
+    if machine.device.type != "cuda" or not learner.whole or machine.ranks.world > 1:
         return None
     needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
     free, _ = torch.cuda.mem_get_info(machine.device)
@@ -80,11 +116,11 @@ def stepper_for(learner: TaskLearner, machine: Machine) -> Callable[[Run], Stepp
 class GraphStep:
     """A `Stepper` that computes a step by `_compute`, captured where `graphs` says so."""
 
-    def __init__(self, learner: TaskLearner, run: Run, graphs: bool) -> None:
+    def __init__(self, learner: Filled, run: Run, graphs: bool) -> None:
         self.learner, self.run, self.graphs = learner, run, graphs
         device = self.device = learner.machine.device
         self.rng = dropout_generator(device)
-        pad = learner.model.encoder.embeddings.pad
+        (pad,) = (part.pad for part in learner.model.modules() if isinstance(part, Embeddings))
         self.resident = {n: ResidentSplit(stream.split, pad, device) for n, stream in learner.streams.items()}
         self.shapes = _Shapes(learner)
         longest = max(bucket.longest for shape in self.shapes.all() for bucket in shape.buckets)
@@ -129,6 +165,7 @@ class GraphStep:
         facts = self._epoch[self._done]
         shape = facts.shape
         self.rng.manual_seed(seed_of(self.learner.seed, "dropout", *shape.tasks, self._first + self._done))
+        self.learner.feed(self._first + self._done)
         try:
             self._graphs[shape].replay() if shape in self._graphs else self._compute(shape)
         except torch.OutOfMemoryError:
@@ -158,17 +195,10 @@ class GraphStep:
         self.at += 1
 
     def _loss(self, task: str, rows_B: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
-        """The same loss as `TaskLearner` makes, from a filled batch; and the number of rows that are real."""
-        learner, model = self.learner, self.learner.model
-        facts = learner.tokens[task].task
-        read_B = rows_B[:, None].expand(-1, learner.looks).flatten()
-        batch = self.resident[task].gather(read_B, bucket)
-        pooled_SE = model.pooled(task, batch.packed, self.rng)
-        read_SE = pooled_SE[: len(read_B) * facts.sequences_per_row]
-        scores_BC = model.scores_of_features(task, read_SE, self.rng)
-        total = learner.loss(task, scores_BC, batch.labels_B, batch.real_B)
-        rows = (rows_B >= 0).sum()
-        return learner.mixture.weights.get(task, 1.0) * total / rows, rows
+        """The learner's loss of a filled batch, and the number of rows that are real."""
+        read_B = rows_B[:, None].expand(-1, self.learner.looks).flatten()
+        batch, rows = self.resident[task].gather(read_B, bucket), (rows_B >= 0).sum()
+        return self.learner.filled_loss(task, batch, rows, self.rng), rows
 
     def _capture(self, shape: Shape, number: int) -> None:
         """Records a step of this shape, after a try on number `number`, which has it, that leaves no trace.
@@ -199,11 +229,11 @@ class GraphStep:
 class _Shapes:
     """The shapes of all steps of all epochs, chosen before the first one: later epochs need no further graph."""
 
-    def __init__(self, learner: TaskLearner) -> None:
+    def __init__(self, learner: Filled) -> None:
         self.learner = learner
         self._lengths = {n: row_lengths(stream.split) for n, stream in learner.streams.items()}
-        self._longest = {n: _longest(stream.split.offsets, learner.tokens[n].task.sequences_per_row)
-                         for n, stream in learner.streams.items()}  # fmt: skip
+        self._per_row = {n: stream.split.sequences_per_row for n, stream in learner.streams.items()}
+        self._longest = {n: _longest(s.split.offsets, self._per_row[n]) for n, s in learner.streams.items()}
         schedules = [learner.schedule(epoch) for epoch in range(learner.settings.epochs)]
         steps = [step for schedule in schedules for step in schedule]
         self._of_step: list[Shape | None] = [None] * len(steps)
@@ -235,13 +265,13 @@ class _Shapes:
         """The sizes of the batches of steps with the same tasks."""
         measured = [[self._measure(task, batch) for task, batch in step] for step in steps]
         tokens_NP, sequences_NP, longest_NP = np.array(measured, np.int64).transpose(2, 0, 1)
-        per_row = [self.learner.tokens[task].task.sequences_per_row for task in _tasks(steps[0])]
-        slots_P = tuple(self.learner.settings.batch_size * self.learner.looks * count for count in per_row)
+        rows = self.learner.settings.batch_size * self.learner.looks
+        slots_P = tuple(rows * self._per_row[task] for task in _tasks(steps[0]))
         return Sizes(tokens_NP, sequences_NP, longest_NP, slots_P)
 
     def _measure(self, task: str, batch: int) -> tuple[int, int, int]:
         rows_B, looks = self.learner.streams[task].rows(batch), self.learner.looks
-        sequences = looks * len(rows_B) * self.learner.tokens[task].task.sequences_per_row
+        sequences = looks * len(rows_B) * self._per_row[task]
         return looks * int(self._lengths[task][rows_B].sum()), sequences, int(self._longest[task][rows_B].max())
 
 

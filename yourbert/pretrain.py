@@ -9,139 +9,36 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from yourbert.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces
 from yourbert.checkpoint import Resume, resume_folder
 from yourbert.cost import Cost
 from yourbert.distributed import here
 from yourbert.encoder import Encoder
-from yourbert.errors import fail, shortened
-from yourbert.fused.fusion import fuse
-from yourbert.gpu import dropout_generator
+from yourbert.errors import fail
+from yourbert.graph_step import stepper_for
 from yourbert.heads import MlmHead
-from yourbert.masking import Masked, Masking
+from yourbert.masking import Masking
+from yourbert.mlm import NAME, MlmLearner, MlmModel
 from yourbert.outcome import Outcome
 from yourbert.packing import PackedSplit, growing_arrays, open_tokens_for
-from yourbert.predict import TOKENS_PER_BATCH, to_device
 from yourbert.pretrained import load_encoder, save_encoder
 from yourbert.project import located
 from yourbert.runtime import Machine, generator, prepare
-from yourbert.seeding import rng_for, seed_of
 from yourbert.settings import Pretrain, Runtime, Training
-from yourbert.steps import OneByOne, Run, StepLoss, Stepper, no_loss
 from yourbert.storage import folder_hash, link_or_copy, read_array, scratch, write_json, write_manifest
 from yourbert.tokenizer import FILES, Tokenizer
 from yourbert.train import train
 
-NAME = "mlm"
 LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
 NUMBERS_AT_ONCE = 1 << 20
 KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
-
-
-class MlmModel(nn.Module):
-    """The encoder with the head that guesses masked word pieces."""
-
-    def __init__(self, encoder: Encoder, head: MlmHead) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
-
-    def forward(self, batch: Batch, masked: Masked, machine: Machine, rng: torch.Generator | None) -> Tensor:
-        """The logits_MV of the masked places."""
-        seen = Batch(masked.tokens_T, batch.segments_T, batch.positions_T, batch.offsets, batch.rows_B, None)
-        hidden_TE = self.encoder(to_device(seen, machine), rng)
-        places_M = torch.from_numpy(masked.places_M).to(machine.device)
-        logits_MV: Tensor = self.head(hidden_TE[places_M], self.encoder.word_embedding_weight)
-        return logits_MV
-
-
-class MlmLearner:
-    """Makes the loss of each step, the mean over its masked places, and the share of dev places guessed right."""
-
-    def __init__(
-        self,
-        model: MlmModel,
-        train: PackedSplit,
-        dev: PackedSplit,
-        masking: Masking,
-        settings: Training,
-        machine: Machine,
-        seed: int,
-    ) -> None:
-        self.model, self.masking, self.machine, self.seed = model, masking, machine, seed
-        self.pieces = 1
-        self.stream = Stream(train, settings.batch_size, seed, NAME)
-        self._ready: tuple[int, Batch, Masked] | None = None
-        self.dev = dev
-        self.rng = dropout_generator(machine.device)
-
-    def steps(self, epoch: int) -> int:
-        return self.stream.batches_per_pass
-
-    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
-        ranks = self.machine.ranks
-        if self._ready is None or self._ready[0] != step:
-            self._ready = self._read(step)
-        _, batch, masked = self._ready
-        self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
-        mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
-        for piece_B, counts, last in in_pieces(mine_B, self.pieces, (len(batch.rows_B), len(batch.tokens_T))):
-            own = masked.within(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
-            total = no_loss(self.machine.device)
-            if len(own.places_M):
-                whole = np.array_equal(piece_B, batch.rows_B)
-                piece = batch if whole else gather(self.stream.split, piece_B)
-                logits_MV = self.model(piece, own, self.machine, self.rng)
-                targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
-                total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
-            yield StepLoss(NAME, total / len(masked.places_M), *counts, of=len(batch.rows_B), last=last)
-        # While a GPU still computes this step.
-        self._ready = self._read(step + 1)
-
-    def _read(self, step: int) -> tuple[int, Batch, Masked]:
-        """The number of a step, its batch and what is masked there."""
-        batch = gather(self.stream.split, self.stream.rows(step))
-        return step, batch, self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
-
-    def rows_of(self, epoch: int, step: int) -> str:
-        return f"sequences {shortened([str(row) for row in self.stream.rows(step)])}"
-
-    def evaluate(self) -> dict[str, float]:
-        counts = np.zeros(2, np.int64)
-        ranks, rng = self.machine.ranks, rng_for(self.seed, "mask", "dev")
-        with torch.inference_mode():
-            for turn, batch in enumerate(in_order_of_length(self.dev, TOKENS_PER_BATCH)):
-                # By every rank, because each draw moves the generator on.
-                masked = self.masking.mask(batch.tokens_T, rng)
-                if turn % ranks.world == ranks.rank:
-                    guesses = self.model(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
-                    counts += (guesses == masked.targets_M).sum(), len(guesses)
-        right, places = ranks.sum(counts).tolist()
-        return {NAME: right / places}
-
-    def aggregate(self, scores: dict[str, float]) -> float:
-        return scores[NAME]
-
-
-def stepper_for(learner: MlmLearner) -> Callable[[Run], Stepper]:
-    """One by one, on a single GPU with fused layers where these work."""
-
-    def made(run: Run) -> Stepper:
-        if learner.machine.ranks.world == 1:
-            fuse(learner.model, run.optimizer, learner.machine, learner.stream.longest)
-        return OneByOne(run)
-
-    return made
 
 
 def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
@@ -328,4 +225,4 @@ def _train_mlm(
     model = MlmModel(encoder, head).to(machine.device).eval()
     learner = MlmLearner(model, train_rows, dev_rows, masking, schedule, machine, seed)
     before = learner.evaluate()[NAME]
-    return before, train("pretrain", learner, schedule, resume, stepper_for(learner), machine.ranks)
+    return before, train("pretrain", learner, schedule, resume, stepper_for(learner, machine), machine.ranks)

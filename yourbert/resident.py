@@ -27,28 +27,30 @@ from yourbert.packing import PackedSplit
 
 @dataclass(frozen=True, eq=False)
 class ResidentBatch:
-    """packed: the rows' sequences first, in order, then the filler. real_B: false for rows that are missing."""
+    """packed: the rows' sequences first, in order, then the filler. real_B: false for rows that are missing.
+
+    labels_B: None where the split has no labels.
+    """
 
     packed: Packed
-    labels_B: Tensor
+    labels_B: Tensor | None
     real_B: Tensor
 
 
 class ResidentSplit:
-    """The arrays of a split with labels on `device`; `pad` is the word piece of the filler."""
+    """The arrays of a split on `device`; `pad` is the word piece of the filler."""
 
     def __init__(self, split: PackedSplit, pad: int, device: torch.device) -> None:
-        assert split.labels is not None, "training reads labels"
         self.sequences_per_row, self.pad = split.sequences_per_row, pad
         self.tokens = _place(split.tokens, np.int32, device)
         self.offsets = _place(split.offsets, np.int64, device)
         self.second = _place(split.second, np.int64, device)
-        self.labels = _place(split.labels, split.labels.dtype, device)
+        self.labels = None if split.labels is None else _place(split.labels, split.labels.dtype, device)
 
     @staticmethod
     def bytes_of(split: PackedSplit) -> int:
         """What a split takes on the device."""
-        return 4 * len(split.tokens) + 16 * split.n_sequences + 8 * len(split)
+        return 4 * len(split.tokens) + 16 * split.n_sequences + 8 * len(split) * (split.labels is not None)
 
     def gather(self, rows_B: Tensor, bucket: Bucket) -> ResidentBatch:
         """The rows as one batch in the shape of `bucket`; a row number of -1 stands for no row, after all others."""
@@ -73,7 +75,7 @@ class ResidentSplit:
             positions_T=position_T.masked_fill(filler_T, 0),
             layout=FixedLayout(bounds_S1, sequence_T, position_T, bucket),
         )
-        return ResidentBatch(packed, self.labels[rows_B.clamp(min=0)], real_B)
+        return ResidentBatch(packed, None if self.labels is None else self.labels[rows_B.clamp(min=0)], real_B)
 
 
 def _bounds(lengths_R: Tensor, real_R: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
