@@ -66,6 +66,10 @@ QUESTIONS = {
         "Does averaging the weights of the last steps help?",
         (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
     ),
+    "soup": Question(
+        "Does averaging the weights of models that were trained alike help?",
+        tuple(Way(name, {"soup": number}) for name, number in (("one", 1), ("two", 2), ("three", 3), ("five", 5))),
+    ),
     "consistency": Question(
         "Does it help when two draws of dropout must agree (R-Drop)?",
         (PLAIN, r_drop(4.0)),

@@ -1,19 +1,23 @@
-"""The running average of a training's weights, which is evaluated and kept instead of the last ones.
+"""Averaged weights: over a training's last steps, evaluated and kept instead of the last ones, and over several models.
 
 The last weights of a run carry the noise of its last batches; their average over the last steps does not (Polyak and
-Juditsky 1992; Tarvainen and Valpola 2017, whose growing decay lets an average begin with the first steps).
+Juditsky 1992; Tarvainen and Valpola 2017, whose growing decay lets an average begin with the first steps). Models that
+were tailored from the same weights lie near enough to each other for their mean to be one, too, and without the luck of
+any one's order of rows (Wortsman et al. 2022, "Model soups").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 # Averaging costs a pass over the weights; every fourth step gives the same average within a percent of its horizon.
 STEPS_BETWEEN = 4
+M = TypeVar("M", bound=nn.Module)
 
 
 class Average:
@@ -47,3 +51,17 @@ class Average:
             last = p.detach().clone()
             p.copy_(average)
             average.copy_(last)
+
+
+def mean_of_models(models: Iterable[M]) -> M:
+    """The first of the models, alike but for their weights, with the mean of all; weights that are equal stay as is.
+
+    Takes them one by one: no more than two need be there at a time, and each may be trained when it is asked for.
+    """
+    rest = iter(models)
+    mean = next(rest)
+    for number, model in enumerate(rest, 2):
+        with torch.no_grad():
+            for kept, added in zip(mean.parameters(), model.parameters(), strict=True):
+                kept.lerp_(added, 1 / number)
+    return mean

@@ -42,11 +42,12 @@ class Training(Block):
     the last layer. schedule: after the warmup the rate falls linearly to 0, or stays. warmup: share of all steps in
     which the rate climbs. weight_decay: of matrices, not of biases and norms. clip: largest norm of the gradient, 0 for
     none. average: decay, a step, of the running average of the weights, which is what is evaluated and kept; 0 for the
-    weights themselves. class_weights: "balanced" lets every class of a task count alike. patience: evaluations without
-    a better dev score before stopping, 0 for never. order: how the first pass meets the rows, a curriculum or not
-    (`yourbert/hardness.py`). consistency: a second look at the rows must not change the answers: another draw of
-    dropout (R-Drop), or embeddings shifted a little ("adversarial", SMART); of a whole model. consistency_weight: how
-    much that counts in the loss.
+    weights themselves. soup: how many models are trained from the same beginning, each with its own order of rows and
+    its own dropout, whose mean weights are kept (a model soup); it takes that many times as long. class_weights:
+    "balanced" lets every class of a task count alike. patience: evaluations without a better dev score before stopping,
+    0 for never. order: how the first pass meets the rows, a curriculum or not (`yourbert/hardness.py`). consistency: a
+    second look at the rows must not change the answers: another draw of dropout (R-Drop), or embeddings shifted a
+    little ("adversarial", SMART); of a whole model. consistency_weight: how much that counts in the loss.
     """
 
     tuning: Literal["full", "head"]
@@ -62,6 +63,7 @@ class Training(Block):
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     clip: Annotated[float, Field(ge=0)]
     average: Share
+    soup: Annotated[int, Field(ge=1, le=1000)] = 1
     class_weights: Literal["none", "balanced"]
     patience: Annotated[int, Field(ge=0)]
     order: Literal["shuffled", "short_first", "easy_first"]
@@ -299,8 +301,8 @@ class Params(Training, Runtime):
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
         own = self.pretrain.model_dump(include=set(Training.model_fields))
         unused = {
-            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "average": 0.0, "class_weights": "none",
-            "patience": 0, "order": "shuffled", "consistency": "none", "consistency_weight": 0.0,
+            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "average": 0.0, "soup": 1, "patience": 0,
+            "class_weights": "none", "order": "shuffled", "consistency": "none", "consistency_weight": 0.0,
         }  # fmt: skip
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
 

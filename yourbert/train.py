@@ -75,15 +75,22 @@ class _Loop:
     def run(self) -> Outcome:
         outcome, settings = self.outcome, self.settings
         with Stop(obeys=self.ranks.world == 1) as stop:
-            while outcome.epoch < settings.epochs and not (settings.patience and outcome.stale >= settings.patience):
+            while not self._done():
                 self._epoch(stop)
                 self._evaluate(stop)
+                if self._done() and settings.soup > 1 and self.resume.leads:
+                    # Other models follow; a run that is cut off in one of them must not train this one again.
+                    self._save()
         self.progress.close()
         self.gradients.close()
         _put(self.learning, self.best)
         outcome.parameters, outcome.pieces = sum(p.numel() for p in self.learning.values()), self.learner.pieces
         self.progress.kept(outcome.best_epoch, outcome.epoch)
         return outcome
+
+    def _done(self) -> bool:
+        outcome, settings = self.outcome, self.settings
+        return outcome.epoch >= settings.epochs or 0 < settings.patience <= outcome.stale
 
     def _epoch(self, stop: Stop) -> None:
         """The steps of an epoch that are left."""
