@@ -17,9 +17,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ from yourbert.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from yourbert.corpus import Row
+    from yourbert.significance import Draws
+    from yourbert.tasks import Metric
 
 OUT = RESULTS / "questions.json"
 
@@ -150,15 +153,18 @@ Asked = Mapping[str, Mapping[str, Sequence[Trial]]]  # way -> task -> a trial a 
 
 
 def compared(name: str, asked: Asked, params: Params, setup: Setup) -> dict[str, Any]:
-    """Scores by seed of every way, what they cost, and each way's paired test against the first, task by task."""
+    """Scores by seed of every way, what they cost, and its paired test against the first: by task, then overall."""
     first, only = next(iter(asked.values())), QUESTIONS[name].only
-    found = {}
+    found, whole = {}, {}
     for task in first:
         trials = {way: of[task] for way, of in asked.items()}
         rows = _dev_rows(task, params.tasks[task].data, setup.corpus)
-        found[task] = _task(name, task, trials, rows, params)
+        whole[task] = one = _task(name, task, trials, rows, params)
+        found[task] = one.told(params)
         if only and any(among := [only[1](row.texts) for row in rows]):
-            found[f"{task} {only[0]}"] = _task(name, task, trials, rows, params, np.array(among))
+            found[f"{task} {only[0]}"] = _task(name, task, trials, rows, params, np.array(among)).told(params)
+    if len(whole) > 1:
+        found["overall"] = _overall([*whole.values()]).told(params)
     return {
         "seeds": [one.seed for one in next(iter(first.values()))],
         "seconds": {way: round(_seconds(of), 1) for way, of in asked.items()},
@@ -182,6 +188,33 @@ def _dev_rows(task: str, data: TaskData, corpus: Path) -> list[Row]:
     return list(SplitRows(corpus / local_name(data.dev), task, data, "dev"))
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What one task, or several in the mean, came to. scores: by way and seed; draws: of each way against the first."""
+
+    metric: Metric | Literal["mean of 0..1"]
+    scores: Mapping[str, Sequence[float]]
+    draws: Mapping[str, Draws]
+
+    def told(self, params: Params) -> dict[str, Any]:
+        """With p-values corrected over the ways."""
+        from yourbert.significance import compare, holm, verdict
+
+        found = {way: compare(draws, params.evaluate.confidence) for way, draws in self.draws.items()}
+        adjusted = holm([one.p for one in found.values()])
+        return {
+            "metric": self.metric,
+            "scores": {way: [round(value, 5) for value in values] for way, values in self.scores.items()},
+            "against": {
+                way: {
+                    "difference": round(one.difference, 5), "low": round(one.low, 5), "high": round(one.high, 5),
+                    "p": round(p, 5), "verdict": verdict(one.difference, p, params.report.alpha),
+                }
+                for (way, one), p in zip(found.items(), adjusted, strict=True)
+            },
+        }  # fmt: skip
+
+
 def _task(
     name: str,
     task: str,
@@ -189,11 +222,11 @@ def _task(
     rows: Sequence[Row],
     params: Params,
     among_R: npt.NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
-    """A task's scores by way, and each way against the first; among_R: on these of its dev rows."""
+) -> Answered:
+    """A task by way, and each way against the first; among_R: on these of its dev rows."""
     from yourbert.metrics import score_decided
     from yourbert.seeding import rng_for
-    from yourbert.significance import compare, holm, paired, verdict
+    from yourbert.significance import paired
 
     facts, among_R = params.tasks[task].data.facts(task), np.ones(len(rows), bool) if among_R is None else among_R
     kind = np.int64 if facts.labels else np.float64
@@ -211,19 +244,28 @@ def _task(
             generator=rng_for(0, PURPOSE, name, task, way),
         )  # fmt: skip
         assert draws is not None, "every score is defined"
-        found[way] = compare(draws, params.evaluate.confidence)
-    adjusted = holm([one.p for one in found.values()])
-    return {
-        "metric": facts.metric,
-        "scores": {way: [round(value, 5) for value in values] for way, values in scores.items()},
-        "against": {
-            way: {
-                "difference": round(one.difference, 5), "low": round(one.low, 5), "high": round(one.high, 5),
-                "p": round(p, 5), "verdict": verdict(one.difference, p, params.report.alpha),
-            }
-            for (way, one), p in zip(found.items(), adjusted, strict=True)
-        },
-    }  # fmt: skip
+        found[way] = draws
+    return Answered(facts.metric, scores, found)
+
+
+def _overall(tasks: Sequence[Answered]) -> Answered:
+    """The mean of several tasks, each on 0..1, as the report has it."""
+    from yourbert.significance import mean_of
+    from yourbert.tasks import normalised, share
+
+    metrics = [one.metric for one in tasks if one.metric != "mean of 0..1"]
+    scores = {
+        way: [
+            fmean(normalised(metric, score) for metric, score in zip(metrics, seed, strict=True))
+            for seed in zip(*(one.scores[way] for one in tasks), strict=True)
+        ]
+        for way in tasks[0].scores
+    }
+    draws = {
+        way: mean_of([(share(metric), one.draws[way]) for metric, one in zip(metrics, tasks, strict=True)])
+        for way in tasks[0].draws
+    }
+    return Answered("mean of 0..1", scores, draws)
 
 
 def table(found: dict[str, Any]) -> str:

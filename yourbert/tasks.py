@@ -82,3 +82,8 @@ class Task:
 def normalised(metric: Metric, score: float) -> float:
     """A score on 0..1, so that scores of several tasks can be averaged: correlations are moved from -1..1."""
     return score if metric in ("accuracy", "macro_f1") else (score + 1) / 2
+
+
+def share(metric: Metric) -> float:
+    """How much a point of this metric counts in a mean of several tasks: half for a correlation."""
+    return normalised(metric, 1.0) - normalised(metric, 0.0)

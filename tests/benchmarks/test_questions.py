@@ -96,14 +96,32 @@ def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path
         rows = [f"{n}\tgood film\t{'bad' if n % 2 else 'good'} film\t{labels[n % 2]}" for n in range(24)]
         for name in (data.train, data.dev):
             (corpus / name).write_text("\n".join([f"id\tsentence1\tsentence2\t{data.label}", *rows]) + "\n")
-    words = ["--runs", "shared", "--seeds", "1", "--epochs", "1", "--base", options.own, "--corpus", corpus]
+    words = [
+        "--ways",
+        "one shared model",
+        "--runs",
+        "shared",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--base",
+        options.own,
+        "--corpus",
+        corpus,
+    ]
     words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--page", tmp_path / "page.md"]
     words += ["--out", tmp_path / "questions.json"]
     (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}\n")
     command = [sys.executable, "-m", "benchmarks.questions", "shared", *map(str, words)]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
     found = json.loads((tmp_path / "questions.json").read_text())["shared"]["runs"]["shared"]
-    assert found["tasks"].keys() == {"sst", "quora", "sts"}
+    assert found["tasks"].keys() == {"sst", "quora", "sts", "overall"}
+    for way, (overall,) in found["tasks"]["overall"]["scores"].items():
+        sst, quora, sts = (found["tasks"][task]["scores"][way][0] for task in ("sst", "quora", "sts"))
+        assert overall == pytest.approx((sst + quora + (sts + 1) / 2) / 3, abs=2e-5)
+    against = found["tasks"]["overall"]["against"]["one shared model"]
+    assert against["low"] <= against["difference"] <= against["high"] and 0 < against["p"] <= 1
     records = [json.loads(path.read_text()) for path in (tmp_path / "records").iterdir()]
     seconds = {record["run"]: record["seconds"] for record in records}
     assert sorted(seconds) == ["quora", "quora-sts", "shared", "sst", "sts"]

@@ -27,7 +27,7 @@ from yourbert.significance import (
     resampled_means,
     verdict,
 )
-from yourbert.tasks import Metric, Split, Task, normalised
+from yourbert.tasks import Split, Task, normalised, share
 
 OWN = "own"
 OVERALL = "overall"
@@ -134,13 +134,8 @@ def _overall(
     metrics = [gathered.tasks[task].metric for task in tasks]
     scores = zip(*(gathered.answers[place].scores for place in places), strict=True)
     seeds = [fmean(normalised(m, s) for m, s in zip(metrics, one, strict=True)) for one in scores]
-    scaled = [_factor(m) * drawn[p] + normalised(m, 0.0) for m, p in zip(metrics, places, strict=True)]
+    scaled = [share(m) * drawn[p] + normalised(m, 0.0) for m, p in zip(metrics, places, strict=True)]
     return _cell(seeds, np.mean(scaled, axis=0), confidence)
-
-
-def _factor(metric: Metric) -> float:
-    """How much a point of this metric counts in the overall score: half for a correlation."""
-    return normalised(metric, 1.0) - normalised(metric, 0.0)
 
 
 def _matches(
@@ -160,7 +155,7 @@ def _matches(
             parts[task] = part = draws.get(first) or _pair(gathered, cells, task, mixture, params)
             if part is not None:
                 draws[first] = part
-        known = [(_factor(gathered.tasks[t].metric), part) for t, part in parts.items() if part is not None]
+        known = [(share(gathered.tasks[t].metric), part) for t, part in parts.items() if part is not None]
         if len(tasks) > 1 and len(known) == len(tasks):
             draws[OVERALL, mixture] = mean_of(known)
     found = {key: compare(one, params.evaluate.confidence) for key, one in draws.items()}
