@@ -18,6 +18,7 @@ from tests.test_tokenizer import write_base
 from yourbert.batching import gather
 from yourbert.encoder import initialise
 from yourbert.errors import UserError
+from yourbert.export.card import _lineage
 from yourbert.export.export import export
 from yourbert.export.onnx_graphs import quantize
 from yourbert.model import Model
@@ -194,3 +195,8 @@ def test_its_card(mean: Path, machine: Machine, tmp_path: Path) -> None:
     for said in ("0 + 5 * (1 * cosine + 0)", "sim, dev: pearson 0.500 (0.400 to 0.600)", "a similarity from 0 to 5"):
         assert said in card, said
     assert "1,000 steps over 20,000 tokens; the weights of epoch 2" in card and "lr 0.001" in card
+
+
+def test_the_card_of_a_soup_says_so() -> None:
+    about = FACTS | {"training": {"lr": 0.001, "soup": 5}, "revision": ""}
+    assert "20,000 tokens; the mean weights of 5 models, each at its best" in "\n".join(_lineage(about))
