@@ -96,20 +96,7 @@ def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path
         rows = [f"{n}\tgood film\t{'bad' if n % 2 else 'good'} film\t{labels[n % 2]}" for n in range(24)]
         for name in (data.train, data.dev):
             (corpus / name).write_text("\n".join([f"id\tsentence1\tsentence2\t{data.label}", *rows]) + "\n")
-    words = [
-        "--ways",
-        "one shared model",
-        "--runs",
-        "shared",
-        "--seeds",
-        "1",
-        "--epochs",
-        "1",
-        "--base",
-        options.own,
-        "--corpus",
-        corpus,
-    ]
+    words = ["--runs", "shared", "--seeds", "1", "--epochs", "1", "--base", options.own, "--corpus", corpus]
     words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--page", tmp_path / "page.md"]
     words += ["--out", tmp_path / "questions.json"]
     (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}\n")
