@@ -6,6 +6,7 @@ python -m pytest -m cuda tests/test_cuda.py tests/test_attention.py
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,11 @@ def learner_of(settings: Training, machine: Machine, **mixture: object) -> TaskL
     return learner
 
 
+def either(masked: bool, settings: Training, machine: Machine, **mixture: object) -> Filled:
+    """A learner of masked words, or of tasks."""
+    return tiny.mlm_learner(settings, 110, machine=machine) if masked else learner_of(settings, machine, **mixture)
+
+
 def curve(stepper: GraphStep | OneByOne, learner: Filled, steps: int = STEPS) -> list[float]:
     """The sum of all losses so far, after each step."""
     learner.model.train()
@@ -104,24 +110,14 @@ def test_flash_equals_grouped_in_a_bucket(rows: list[int]) -> None:
     torch.testing.assert_close(*gradients, atol=0.1, rtol=0.1)
 
 
-@pytest.mark.parametrize("consistency", ["none", "dropout"])
-@pytest.mark.parametrize("sampling", ["joint", "proportional"])
+@pytest.mark.parametrize(
+    ("sampling", "consistency"), [*product(["joint", "proportional"], ["none", "dropout"]), ("masked words", "none")]
+)
 def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, consistency: str) -> None:
     """With dropout, so also the draws of every step are those of its seed."""
     found, settings = [], tiny.training(epochs=4, consistency=consistency)
     for graphs in (True, False):
-        learner = learner_of(settings, machine_of(deterministic=True), sampling=sampling)
-        stepper = GraphStep(learner, tiny.run_of(learner), graphs)
-        found.append((curve(stepper, learner), weights(learner.model)))
-        assert stepper.graphs == graphs, "the capture did not fail"
-    assert found[0][0] == found[1][0]
-    assert same(found[0][1], found[1][1])
-
-
-def test_so_does_one_of_masked_words() -> None:
-    found, settings = [], tiny.training(epochs=4)
-    for graphs in (True, False):
-        learner = tiny.mlm_learner(settings, 110, machine=machine_of(deterministic=True))
+        learner = either(sampling == "masked words", settings, machine_of(deterministic=True), sampling=sampling)
         stepper = GraphStep(learner, tiny.run_of(learner), graphs)
         found.append((curve(stepper, learner), weights(learner.model)))
         assert stepper.graphs == graphs, "the capture did not fail"
@@ -143,8 +139,7 @@ def test_a_replayed_graph_gives_the_losses_of_its_operations_with_flash_attentio
 def test_the_losses_are_those_of_one_by_one(masked: bool) -> None:
     settings, curves = tiny.training(epochs=4, dropout=0.0, head_dropout=0.0), []
     for whole in (True, False):
-        machine = machine_of(precision="fp32")
-        learner = tiny.mlm_learner(settings, 110, machine=machine) if masked else learner_of(settings, machine)
+        learner = either(masked, settings, machine_of(precision="fp32"))
         run = tiny.run_of(learner)
         curves.append(curve(GraphStep(learner, run, True) if whole else OneByOne(run), learner))
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
@@ -154,10 +149,8 @@ def test_the_losses_are_those_of_one_by_one(masked: bool) -> None:
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("what", ["rows", "rows twice", "masked words"])
 def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, what: str) -> None:
-    machine = machine_of(deterministic)
     settings = tiny.training(epochs=2, consistency="dropout" if what == "rows twice" else "none")
-    masked = what == "masked words"
-    learner = tiny.mlm_learner(settings, 110, machine=machine) if masked else learner_of(settings, machine)
+    learner = either(what == "masked words", settings, machine_of(deterministic))
     stepper = GraphStep(learner, tiny.run_of(learner), graphs)
     learner.model.train()
     stepper.begin(0, 0, {})

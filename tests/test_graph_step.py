@@ -23,7 +23,7 @@ from yourbert.outcome import Outcome
 from yourbert.packing import pieces_in
 from yourbert.seeding import seed_of
 from yourbert.settings import Training
-from yourbert.steps import OneByOne, mean_loss
+from yourbert.steps import mean_loss
 from yourbert.train import train
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
@@ -59,26 +59,7 @@ def test_step_for_step_the_losses_are_those_of_one_by_one(
     changes = {"pooling": pooling, "clip": clip, "class_weights": "balanced", "consistency": consistency}
     settings = STILL.model_copy(update=changes)
     mixture = {"sampling": sampling, "weights": {"sim": 2.0}, "poolings": {"sim": "mean"}}
-    learners = [learner_of(settings, 3, **mixture) for _ in range(2)]
-    runs = [tiny.run_of(learner) for learner in learners]
-    one_by_one, whole = OneByOne(runs[0]), GraphStep(learners[1], runs[1], graphs=False)
-    step = 0
-    for epoch in range(settings.epochs):
-        for stepper, learner in zip((one_by_one, whole), learners, strict=True):
-            learner.model.train()
-            stepper.begin(epoch, step, {})
-        for _ in range(learners[0].steps(epoch)):
-            assert one_by_one.step() == whole.step(), "rows and tokens"
-            step += 1
-            expected, got = one_by_one.sums(), whole.sums()
-            assert expected.keys() == got.keys()
-            for task, (total, rows) in expected.items():
-                assert got[task][1] == rows
-                assert got[task][0] == pytest.approx(total, rel=2e-5)
-    for name, p in learners[0].model.named_parameters():
-        torch.testing.assert_close(
-            learners[1].model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
-        )
+    tiny.check_whole_steps([learner_of(settings, 3, **mixture) for _ in range(2)])
 
 
 def test_a_whole_run_has_the_curve_of_one_by_one(tmp_path: Path) -> None:

@@ -91,8 +91,7 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
         *(("tokenize", task) for task in ("quora", "sts")),
         ("pretrain",), ("finetune", "quora", "11711"), ("chain", "quora-sts", "11711"),
     ):  # fmt: skip
-        found = project.attempt(*words)
-        assert found.code == 0, found.said
+        project.succeed(*words)
     build = project.folder / "build"
     pretrained = load_encoder(build / "encoder", 0.0, torch.Generator()).encoder
     (quora, _), (both, tasks) = (

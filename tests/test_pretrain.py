@@ -21,7 +21,6 @@ from yourbert.graph_step import GraphStep
 from yourbert.packing import PackedSplit
 from yourbert.pretrain import read_texts, sequences
 from yourbert.pretrained import load_encoder, save_encoder
-from yourbert.steps import OneByOne
 from yourbert.tokenizer import Tokenizer
 from yourbert.train import train
 
@@ -61,23 +60,7 @@ def test_the_dev_mask_is_the_same_each_time() -> None:
 def test_a_step_as_a_whole_is_the_step_one_by_one() -> None:
     """To the last batch of two passes, which is smaller; also where it masks but one place."""
     for masking in (tiny.MASKING, replace(tiny.MASKING, rate=1e-3)):
-        learners = [tiny.mlm_learner(STILL, masking=masking) for _ in range(2)]
-        one, other = (tiny.run_of(learner) for learner in learners)
-        one_by_one, whole = OneByOne(one), GraphStep(learners[1], other, graphs=False)
-        step = 0
-        for epoch in range(STILL.epochs):
-            for stepper, learner in zip((one_by_one, whole), learners, strict=True):
-                learner.model.train()
-                stepper.begin(epoch, step, {})
-            for _ in range(learners[0].steps(epoch)):
-                assert one_by_one.step() == whole.step(), "rows and tokens"
-                step += 1
-                (total, rows), (got, real) = one_by_one.sums()["mlm"], whole.sums()["mlm"]
-                assert real == rows and got == pytest.approx(total, rel=2e-5)
-        for name, p in learners[0].model.named_parameters():
-            torch.testing.assert_close(
-                learners[1].model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
-            )
+        tiny.check_whole_steps([tiny.mlm_learner(STILL, masking=masking) for _ in range(2)])
 
 
 def test_whole_steps_that_are_cut_off_go_on_to_the_same_weights(tmp_path: Path) -> None:

@@ -35,13 +35,8 @@ def project(tmp_path: Path) -> Project:
     made.edit("\nsoup: 1\n", "\nsoup: 3\n")
     made.edit("\nlr: 0.0001\n", "\nlr: 0.01\n")
     for words in (("tokenize", "sst"), ("tokenize", "quora"), ("tokenize", "sts"), ("pretrain",)):
-        succeed(made, *words)
+        made.succeed(*words)
     return made
-
-
-def succeed(project: Project, *words: str) -> None:
-    found = project.attempt(*words)
-    assert found.code == 0, found.said
 
 
 def weights(project: Project, model: str) -> dict[str, Tensor]:
@@ -67,12 +62,12 @@ def test_it_is_the_mean_of_models_of_which_the_first_is_the_one_without_it(
         return mean_of_models(each())
 
     monkeypatch.setattr(yourbert.tailor, "mean_of_models", noted)
-    succeed(project, "finetune", "sst", "11711")
+    project.succeed("finetune", "sst", "11711")
     soup = weights(project, SST)
     outcome = read_json(project.folder / SST / "model.json")["outcome"]
     steps = [int(line["step"]) for line in curve(project)]
     project.edit("\nsoup: 3\n", "\nsoup: 1\n")
-    succeed(project, "finetune", "sst", "11711")
+    project.succeed("finetune", "sst", "11711")
     *three, alone = members
     assert len(three) == 3
     for name, mean in soup.items():
@@ -87,8 +82,8 @@ def test_it_is_the_mean_of_models_of_which_the_first_is_the_one_without_it(
 
 
 def test_what_does_not_learn_is_the_same_to_the_bit(project: Project) -> None:
-    succeed(project, "finetune", "quora", "11711")
-    succeed(project, "chain", "quora-sts", "11711")
+    project.succeed("finetune", "quora", "11711")
+    project.succeed("chain", "quora-sts", "11711")
     before, after = (weights(project, f"build/models/{run}/11711") for run in ("quora", "quora-sts"))
     assert all(torch.equal(after[name], p) for name, p in before.items())
     assert len(after) > len(before)
@@ -107,7 +102,7 @@ def test_one_that_is_cut_off_trains_no_member_twice(project: Project, monkeypatc
     monkeypatch.setattr(TaskLearner, "losses", losses)
     monkeypatch.setattr("yourbert.train.Meter.read", lambda meter: Cost(seconds=10.0))
     dies_at = 0
-    succeed(project, "finetune", "sst", "11711")
+    project.succeed("finetune", "sst", "11711")
     whole, steps = (project.folder / SST / "model.safetensors").read_bytes(), len(taken) // 3
     cost = "metrics/cost/sst/11711.json"
     assert read_json(project.folder / cost)["seconds"] == 30
@@ -118,7 +113,7 @@ def test_one_that_is_cut_off_trains_no_member_twice(project: Project, monkeypatc
     assert len(kept) == 2
     write_json(project.folder / cost, {})
     taken, dies_at = [], 0
-    succeed(project, "finetune", "sst", "11711")
+    project.succeed("finetune", "sst", "11711")
     assert len(taken) == steps
     assert (project.folder / SST / "model.safetensors").read_bytes() == whole
     assert curve(project) == drawn

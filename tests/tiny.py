@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 
 from yourbert.checkpoint import Resume
@@ -28,7 +29,7 @@ from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine
 from yourbert.seeding import rng_for
 from yourbert.settings import Mixture, Training
-from yourbert.steps import Run
+from yourbert.steps import OneByOne, Run
 from yourbert.tasks import Task
 from yourbert.train import train
 
@@ -174,3 +175,26 @@ def run_of(learner: Filled) -> Run:
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
     optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
     return Run("tiny", learner, settings, learning, optimizer, gradients, steps)
+
+
+def check_whole_steps(learners: Sequence[Filled]) -> None:
+    """Two learners alike, one of which takes its steps as a whole: the same losses, and weights but for rounding."""
+    alone, other = learners
+    one_by_one, whole = OneByOne(run_of(alone)), GraphStep(other, run_of(other), graphs=False)
+    step = 0
+    for epoch in range(alone.settings.epochs):
+        for stepper, learner in ((one_by_one, alone), (whole, other)):
+            learner.model.train()
+            stepper.begin(epoch, step, {})
+        for _ in range(alone.steps(epoch)):
+            assert one_by_one.step() == whole.step(), "rows and tokens"
+            step += 1
+            expected, got = one_by_one.sums(), whole.sums()
+            assert expected.keys() == got.keys()
+            for task, (total, rows) in expected.items():
+                assert got[task][1] == rows
+                assert got[task][0] == pytest.approx(total, rel=2e-5)
+    for name, p in alone.model.named_parameters():
+        torch.testing.assert_close(
+            other.model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )

@@ -115,6 +115,11 @@ class Project:
         changed = sorted(name for name in before if before[name] != after.get(name))
         return Outcome(code, err.getvalue().splitlines(), log.getvalue(), changed)
 
+    def succeed(self, stage: str, *words: str) -> None:
+        """Runs a stage that has nothing to complain of."""
+        found = self.attempt(stage, *words)
+        assert found.code == 0, found.said
+
     def _files(self) -> dict[str, str]:
         files = (p for p in self.folder.rglob("*") if p.is_file() and not p.is_relative_to(self.folder / ".yourbert"))
         return {p.relative_to(self.folder).as_posix(): _hash(p) for p in files}
