@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.downloads import DATA, SHA
-from yourbert import content
+from yourbert import project
 from yourbert.content import Cache, alone
 from yourbert.errors import UserError
 
@@ -43,10 +43,10 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOURBERT_CACHE", "/there")
-    assert content.cache_folder() == Path("/there")
+    assert project.cache_folder() == Path("/there")
     monkeypatch.delenv("YOURBERT_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert content.cache_folder() == Path.home() / ".cache" / "yourbert"
+    assert project.cache_folder() == Path.home() / ".cache" / "yourbert"
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

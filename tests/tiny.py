@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ from yourbert.pretrained import random_encoder
 from yourbert.runtime import Machine
 from yourbert.seeding import rng_for
 from yourbert.settings import Mixture, Training
-from yourbert.steps import OneByOne, Run
+from yourbert.steps import OneByOne, Run, Stepper
 from yourbert.tasks import Task
 from yourbert.train import train
 
@@ -142,18 +143,18 @@ def mlm_learner(
 
 
 def finished(
-    folder: Path, made: Callable[[], L], stepper_of: Callable[[L, Run], GraphStep], dies_at: int = -1
+    folder: Path, made: Callable[[], L], stepper_of: Callable[[L, Run], Stepper], dies_at: int = -1
 ) -> tuple[Outcome, L]:
     """A run that saves after each step, cut off before step `dies_at` and started again."""
     for attempt in range(2):
         learner = made()
 
-        def dying(run: Run, learner: L = learner, attempt: int = attempt) -> GraphStep:
+        def dying(run: Run, learner: L = learner, attempt: int = attempt) -> Stepper:
             stepper = stepper_of(learner, run)
-            take = stepper.step
+            take, numbers = stepper.step, count()
 
             def step() -> tuple[int, int]:
-                if attempt == 0 and stepper._first + stepper._done == dies_at:
+                if attempt == 0 and next(numbers) == dies_at:
                     raise InterruptedError
                 return take()
 

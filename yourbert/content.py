@@ -112,14 +112,6 @@ def _taken(path: Path) -> Lock | None:
         fail("R07", f"cannot write here: {error.strerror or error}", where=str(path.parent), fix=OWN_CACHE_FIX)
 
 
-def cache_folder() -> Path:
-    """Where fetched files are kept: $YOURBERT_CACHE, else `yourbert` in the user's cache folder."""
-    if own := os.environ.get("YOURBERT_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "yourbert"
-
-
 class Cache:
     """A folder of files under their hashes, and of small facts (JSON) under names.
 

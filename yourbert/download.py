@@ -6,10 +6,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from yourbert.content import cache_folder
 from yourbert.corpora import BUNDLED, CS224N, fetch_corpus
 from yourbert.mirrors import fetch_model
-from yourbert.project import project_root
+from yourbert.project import cache_folder, project_root
 from yourbert.random_model import is_random, make_random_model
 
 LOGGER = logging.getLogger("yourbert")

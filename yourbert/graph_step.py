@@ -41,7 +41,7 @@ from yourbert.resident import ResidentBatch, ResidentSplit
 from yourbert.runtime import Machine
 from yourbert.seeding import seed_of
 from yourbert.settings import Training
-from yourbert.steps import Learner, Run, Stepper, no_memory, not_finite
+from yourbert.steps import Learner, OneByOne, Run, Stepper, no_memory, not_finite
 
 LOGGER = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
@@ -102,15 +102,26 @@ class Filled(Learner, Protocol):
 
 
 def stepper_for(learner: Filled, machine: Machine) -> Callable[[Run], Stepper] | None:
-    """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one (None)."""
-    if machine.device.type != "cuda" or not learner.whole or machine.ranks.world > 1:
+    """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one.
+
+    None: by the plain operations alone.
+    """
+    if not learner.whole or machine.ranks.world > 1:
         return None
+    if machine.device.type == "cpu":
+        return lambda run: _one_by_one(learner, run)
     needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
     free, _ = torch.cuda.mem_get_info(machine.device)
     if needed > ROWS_SHARE * free:
         LOGGER.info("the rows take %d MB of the GPU's free %d MB: batches come from the host", needed >> 20, free >> 20)
         return None
     return lambda run: GraphStep(learner, run, machine.graph)
+
+
+def _one_by_one(learner: Filled, run: Run) -> OneByOne:
+    longest = max(stream.longest for stream in learner.streams.values())
+    fuse(learner.model, run.optimizer, learner.machine, longest)
+    return OneByOne(run)
 
 
 class GraphStep:

@@ -32,7 +32,8 @@ class Fused(Protocol):
     """The weights that are moved by kernels of their own (`yourbert/fused`)."""
 
     def refresh(self) -> None: ...
-    def gradients(self) -> list[Tensor]: ...
+    def holds(self, p: nn.Parameter) -> bool: ...
+    def norm(self) -> Tensor: ...
     def move(self, scale: Tensor, stopped: Tensor) -> None: ...
     def forget(self) -> None: ...
 
@@ -103,12 +104,11 @@ def move(optimizer: AdamW, parameters: Iterable[nn.Parameter], clip: float, stop
     rewritten, and no number has to come back from the device before the next step. stopped: a flag on the device that
     a norm which is not finite raises, and under which no later step moves anything.
     """
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     fusion = optimizer.fusion
-    if fusion and (gradients := fusion.gradients()):
-        # In fp32, whatever the gradients are in.
-        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
-        norm = torch.linalg.vector_norm(torch.stack([norm, *norms]))
+    others = [p.grad for p in parameters if p.grad is not None and not (fusion and fusion.holds(p))]
+    norm = nn.utils.get_total_norm(others, foreach=True)
+    if fusion:
+        norm = torch.linalg.vector_norm(torch.stack([norm, fusion.norm()]))
     scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)
     stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
     optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()

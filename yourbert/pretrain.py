@@ -22,6 +22,7 @@ from yourbert.cost import Cost
 from yourbert.distributed import here
 from yourbert.encoder import Encoder
 from yourbert.errors import fail
+from yourbert.fused import fusion
 from yourbert.graph_step import stepper_for
 from yourbert.heads import MlmHead
 from yourbert.masking import Masking
@@ -175,7 +176,7 @@ def pretrain(
         "rows": [content_hash(array) for array in (train_rows.tokens, train_rows.offsets)],
         "base": folder_hash(base),
         "tokens": folder_hash(tokens),
-        "machine": machine.facts(),
+        "machine": machine.facts() | fusion.facts(machine),
         "seed": seed,
     }
     with Resume(resume_folder(facts), leads=machine.ranks.leads) as resume:

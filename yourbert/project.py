@@ -1,4 +1,4 @@
-"""Where the project lies, and where a relative path of params.yaml leads."""
+"""Where the project lies, where a relative path of params.yaml leads, and where things are kept for all projects."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def project_root() -> Path:
     root = os.environ.get("DVC_ROOT", "")
     head, mark, _ = root.partition("/.dvc/tmp/exps/")
     return Path(head) if mark else Path.cwd()
+
+
+def cache_folder() -> Path:
+    """Where fetched files and compiled kernels lie: $YOURBERT_CACHE, else `yourbert` in the user's cache folder."""
+    if own := os.environ.get("YOURBERT_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "yourbert"
 
 
 def located(path: str) -> Path:

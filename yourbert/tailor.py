@@ -13,6 +13,7 @@ from yourbert.cost import Cost
 from yourbert.distributed import here
 from yourbert.errors import fail
 from yourbert.finetune import WITH_LABELS, TaskLearner
+from yourbert.fused import fusion
 from yourbert.graph_step import stepper_for
 from yourbert.model import Model
 from yourbert.model_folder import save_model, settle
@@ -59,7 +60,7 @@ def tailor(
         "mixture": mixture.model_dump(include=set(Mixture.model_fields)),
         "encoder": folder_hash(encoder),
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
-        "machine": machine.facts(),
+        "machine": machine.facts() | fusion.facts(machine),
     }
     first = pretrained or encoder
     if "all" in mixture.own_layers.values():

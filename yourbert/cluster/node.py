@@ -22,8 +22,8 @@ from pathlib import Path
 
 from yourbert.cluster import guard
 from yourbert.cluster.repository import check_out, result_of
-from yourbert.content import cache_folder
 from yourbert.errors import UserError
+from yourbert.project import cache_folder
 
 DVC = ("-m", "dvc")
 RESUME = ".yourbert"

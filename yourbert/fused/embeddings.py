@@ -38,9 +38,9 @@ class FusedEmbeddings(torch.autograd.Function):
         layout, kernels, draw, pad = ctx.facts
         tables, places = (word_UE, position_E, segment_2E), (words_T, positions_T, segments_T)
         dtotal_TE, sums_4E = kernels.embed_back(gradients[0].contiguous(), tables, weight_E, places, draw, stats_T2)
-        dword_UE = torch.ops.aten.embedding_dense_backward(dtotal_TE, words_T, len(word_UE), pad, False)
         dposition_E = torch.zeros_like(position_E)
         kernels.position_sums(dtotal_TE, layout.bounds_S1, dposition_E[: layout.longest])
+        dword_UE = kernels.word_gradient(dtotal_TE, words_T, len(word_UE), pad)
         return dword_UE, dposition_E, sums_4E[2:], sums_4E[0], sums_4E[1], *[None] * 7
 
 

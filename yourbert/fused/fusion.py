@@ -7,6 +7,7 @@ stay plain, with the reason in one line of the log.
 from __future__ import annotations
 
 import logging
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from yourbert.attention import Layout, Packed
 from yourbert.encoder import ACTIVATIONS, Embeddings, Layer
 from yourbert.fused.embeddings import EmbeddingWeights
 from yourbert.fused.layer import Kernels
-from yourbert.fused.weights import MATRICES, LayerWeights, Seeds, follow_state
+from yourbert.fused.weights import LayerWeights, Piece, Seeds
 from yourbert.gpu import reason
 from yourbert.optim import AdamW
 from yourbert.runtime import Machine
@@ -34,77 +35,91 @@ LARGE = 1 << 20
 class Fusion:
     """What a training has fused: its part of the gradient's norm and of the optimizer's step.
 
-    Large tables among the other weights are moved by the same kernel as the matrices: PyTorch's own reaches two thirds
-    of its speed on one. L layers with four matrices each and K tables have N counts of steps.
+    The table of word pieces, and others as large, are moved by the same kernel as the layers: PyTorch's own reaches two
+    thirds of its speed on one. Shapes: N parameters, each with a count of its steps; P pieces.
     """
 
-    def __init__(self, layers: list[LayerWeights], kernels: Kernels, optimizer: AdamW) -> None:
+    def __init__(
+        self, layers: list[LayerWeights], embeddings: list[EmbeddingWeights], kernels: Kernels, optimizer: AdamW
+    ) -> None:
         self.layers, self.kernels, self.seeds = layers, kernels, layers[0].seeds
-        matrices = {p for layer in layers for p in layer.parameters}
-        (self.group,) = (g for g in optimizer.param_groups if matrices & set(g["params"]))
-        self.tables = [p for p in self.group["params"] if p.numel() >= LARGE and p not in matrices]
-        device = layers[0].master_N.device
-        self.steps_N = torch.zeros(len(matrices) + len(self.tables), device=device)
-        steps = iter(self.steps_N)
-        self._steps: list[list[Tensor]] = []
-        for layer in layers:
-            self._steps.append([next(steps) for _ in layer.parameters])
-            layer.follow(optimizer, self._steps[-1])
-        for table in self.tables:
-            self._steps.append([next(steps)])
-            follow_state(optimizer, table, self._steps[-1][0], torch.zeros_like(table), torch.zeros_like(table))
-        self.state = optimizer.state
-        self.betas_2 = torch.tensor(self.group["betas"], dtype=torch.float64, device=device)
+        self._pieces = [piece for layer in layers for piece in (layer.large, layer.small)]
+        held = {p for piece in self._pieces for p in piece.parameters}
+        free = [p for group in optimizer.param_groups for p in group["params"] if p not in held]
+        words = {own.embeddings.word for own in embeddings}
+        large = [p for p in free if p in words or (p.numel() >= LARGE and p.shape[-1] % WIDTH_STEP == 0)]
+        self._tables = {p: Piece([p]) for p in large}
+        self._pieces += self._tables.values()
+        sizes = [len(piece.parameters) for piece in self._pieces]
+        self.steps_N = torch.zeros(sum(sizes), device=layers[0].large.master_N.device)
+        self._steps = torch.split(self.steps_N, sizes)
+        self._first_P = torch.tensor([0, *accumulate(sizes[:-1])], device=self.steps_N.device)
+        for piece, steps in zip(self._pieces, self._steps, strict=True):
+            piece.follow(optimizer, steps)
+        group_of = {p: group for group in optimizer.param_groups for p in group["params"]}
+        self._groups: list[dict[str, Any]] = [group_of[piece.parameters[0]] for piece in self._pieces]
+        betas = optimizer.param_groups[0]["betas"]
+        self.betas_2 = torch.tensor(betas, dtype=torch.float64, device=self.steps_N.device)
 
     def refresh(self) -> None:
         """After the masters were written by somebody else."""
-        for layer in self.layers:
-            layer.copy_N.copy_(layer.master_N)
+        for piece in self._pieces:
+            piece.refresh()
 
-    def gradients(self) -> list[Tensor]:
-        return [layer.gradient_N for layer in self.layers if layer.learned]
+    def holds(self, p: nn.Parameter) -> bool:
+        """Whether a gradient that autograd leaves is this one's to move: that of a large table."""
+        return p in self._tables
+
+    def norm(self) -> Tensor:
+        """Of all the gradients that are this one's to move."""
+        for piece in self._tables.values():
+            piece.take()
+        gradients = [piece.gradient_N for piece in self._pieces if piece.gradient_N is not None]
+        return self.kernels.norm(gradients) if gradients else torch.zeros((), device=self.steps_N.device)
 
     def move(self, scale: Tensor, stopped: Tensor) -> None:
-        """Moves what has a gradient; PyTorch's step, which comes after, no longer sees one of the tables."""
-        group: dict[str, Any] = self.group
-        moved = [layer.learned for layer in self.layers] + [table.grad is not None for table in self.tables]
+        """Moves what has a gradient; PyTorch's step, which comes after, sees none of it."""
+        moved = [piece.gradient_N is not None for piece in self._pieces]
         counts = [self.steps_N]
         if not all(moved):
-            counts = [step for steps, did in zip(self._steps, moved, strict=True) if did for step in steps]
+            counts = [steps for steps, did in zip(self._steps, moved, strict=True) if did]
         for count in counts:
             count += 1 - stopped
-        corrections_N2 = (1 - self.betas_2 ** self.steps_N[:, None].double()).float()
-        lr = group["lr"] if isinstance(group["lr"], Tensor) else torch.full((), group["lr"], device=scale.device)
-        shared = (group["betas"], group["eps"], group["weight_decay"])
-        for place, layer in enumerate(self.layers):
-            if layer.learned:
+        corrections_P2 = (1 - self.betas_2 ** self.steps_N[self._first_P, None].double()).float()
+        lr = self._groups[0]["lr"]
+        lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=scale.device)
+        for piece, group, corrections in zip(self._pieces, self._groups, corrections_P2, strict=True):
+            if piece.gradient_N is not None:
+                copy_N = None if piece.copy_N is piece.master_N else piece.copy_N
                 self.kernels.adamw(
-                    layer.master_N, layer.gradient_N, layer.mean_N, layer.square_N, layer.copy_N, lr, scale, stopped,
-                    corrections_N2[place * len(MATRICES)], *shared,
+                    piece.master_N, piece.gradient_N, piece.mean_N, piece.square_N, copy_N, lr, scale, stopped,
+                    corrections, group["betas"], group["eps"], group["weight_decay"],
                 )  # fmt: skip
-        for place, table in enumerate(self.tables, start=len(self.layers) * len(MATRICES)):
-            if table.grad is not None:
-                state = self.state[table]
-                self.kernels.adamw(
-                    table.detach(), table.grad, state["exp_avg"], state["exp_avg_sq"], None, lr, scale, stopped,
-                    corrections_N2[place], *shared,
-                )  # fmt: skip
-                table.grad = None
 
     def forget(self) -> None:
         self.seeds.forget()
         for layer in self.layers:
             layer.forget()
+        for piece in self._tables.values():
+            piece.gradient_N = None
+
+
+def facts(machine: Machine) -> dict[str, str]:
+    """What decides the bytes of a fused training, beside the facts of the machine; for the fingerprint of a run."""
+    if machine.device.type != "cpu":
+        return {}
+    from yourbert.fused.compiled import name
+
+    return {"kernels": name(machine.dtype == torch.bfloat16)}
 
 
 def fuse(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> Fusion | None:
     """Fuses the layers that learn, for a training whose longest sequence is known; None where that does not work."""
     learning = [part for part in model.modules() if isinstance(part, Layer) and _learns(part)]
-    if machine.device.type != "cuda" or machine.dtype != torch.bfloat16 or not learning or not _fits(learning[0]):
+    if not learning or not _fits(learning[0]) or not _computes(machine):
         return None
     try:
-        from yourbert.fused import kernels
-
+        kernels = _kernels_for(machine)
         layers = weights_of(learning, kernels, machine.dtype)
         check(learning[0], layers[0], longest)
         found = [part for part in model.modules() if isinstance(part, Embeddings) and _learns(part)]
@@ -135,8 +150,23 @@ def attach(
         layer.fused = fused
     for fused_embeddings in embeddings:
         fused_embeddings.embeddings.fused = fused_embeddings
-    optimizer.fusion = fusion = Fusion(layers, kernels, optimizer)
+    optimizer.fusion = fusion = Fusion(layers, embeddings, kernels, optimizer)
     return fusion
+
+
+def _computes(machine: Machine) -> bool:
+    """Whether there are kernels for it, and rows can be in its numbers."""
+    return machine.device.type == "cpu" or (machine.device.type == "cuda" and machine.dtype == torch.bfloat16)
+
+
+def _kernels_for(machine: Machine) -> Kernels:
+    if machine.device.type == "cpu":
+        from yourbert.fused.native import NativeKernels
+
+        return NativeKernels(machine.dtype)
+    from yourbert.fused import kernels
+
+    return kernels
 
 
 def _learns(part: nn.Module) -> bool:
@@ -159,7 +189,7 @@ def check(layer: Layer, fused: LayerWeights, longest: int, dropped: int = 1) -> 
 
     dropped: elements of 65536; one, so that the very kernels that a training needs are tried, and made.
     """
-    device, dtype = fused.copy_N.device, fused.copy_N.dtype
+    device, dtype = fused.large.copy_N.device, fused.large.copy_N.dtype
     layout = _layout(longest, device)
     x_TE, weight_TE = (_noise((layout.rows, layer.qkv.in_features), seed).to(device, dtype) for seed in range(2))
     seeds, training = _noise((3,), 2).to(device).view(torch.int32).long() << 20, layer.training
@@ -174,8 +204,9 @@ def check(layer: Layer, fused: LayerWeights, longest: int, dropped: int = 1) -> 
                 z_TE = layer(read_TE, layout, None, "grouped", rows_S)
             read = z_TE if rows_S is not None else z_TE[: layout.tokens]
             (read.float() * weight_TE[: len(read)]).sum().backward()  # type: ignore[no-untyped-call]
-            gradients = [read_TE.grad, *(p.grad for p in vars(fused.vectors).values())]
-            gradients += fused.gradients.values() if whole else [p.grad for p in fused.parameters]
+            gradients = [read_TE.grad]
+            for piece in (fused.large, fused.small):
+                gradients += piece.gradients() if whole else [p.grad for p in piece.parameters]
             found.append([read.detach().clone(), *(_kept(gradient) for gradient in gradients)])
             fused.forget()
             layer.zero_grad(set_to_none=True)
@@ -219,7 +250,7 @@ def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 def _kept(gradient: Tensor | None) -> Tensor:
     assert gradient is not None, "every weight learns"
-    return gradient.float().clone()
+    return gradient.to_dense().float().clone()
 
 
 def _compare(what: str, got: list[Tensor], expected: list[Tensor]) -> None:

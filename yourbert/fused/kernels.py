@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from yourbert.fused import plain
 from yourbert.fused.attention import attend_back_program, attend_program
 from yourbert.fused.embed import embed_back_program, embed_program, position_sums_program
 from yourbert.fused.layer import Draw, Parts, Places, Tables
@@ -36,7 +37,7 @@ def _norm_parts(rows: int) -> int:
 
 
 def attend(
-    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw
+    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
 ) -> tuple[Tensor, Tensor]:
     rows, width = len(qkv_T3E), qkv_T3E.shape[1] // 3
     out_TE, logsum_HT = qkv_T3E.new_empty(rows, width), bias_3E.new_empty(heads, rows)
@@ -50,7 +51,7 @@ def attend(
 
 
 def attend_back(
-    dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, out_TE: Tensor,
+    dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, out_TE: Tensor,
     logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
 ) -> Tensor:  # fmt: skip
     heads, rows = logsum_HT.shape
@@ -99,18 +100,18 @@ def add_norm_back(
     return dx_TE, dy_TE
 
 
-def gelu(x_TF: Tensor, bias_F: Tensor) -> Tensor:
+def gelu(x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
     out_TF, block = torch.empty_like(x_TF), 1024
     gelu_program[(triton.cdiv(x_TF.numel(), block),)](x_TF, bias_F, out_TF, x_TF.numel(), E=x_TF.shape[1], BLOCK=block)
-    return out_TF
+    return out_TF, x_TF
 
 
-def gelu_back(dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
-    rows, wide = x_TF.shape
+def gelu_back(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
+    rows, wide = kept_TF.shape
     few = len(parts_PF) < GELU_PARTS
-    dx_TF, columns = torch.empty_like(x_TF), min(512 if few else 1024, triton.next_power_of_2(wide))
+    dx_TF, columns = torch.empty_like(kept_TF), min(512 if few else 1024, triton.next_power_of_2(wide))
     gelu_back_program[len(parts_PF), triton.cdiv(wide, columns)](
-        dout_TF, x_TF, bias_F, dx_TF, parts_PF, rows, E=wide, ROWS=1 if few else 2, COLUMNS=columns
+        dout_TF, kept_TF, bias_F, dx_TF, parts_PF, rows, E=wide, ROWS=1 if few else 2, COLUMNS=columns
     )
     return dx_TF
 
@@ -155,6 +156,9 @@ def sums(found: Parts) -> Tensor:
         found.memory, out, *found.counts, E=found.width, F=found.wide, ROWS=128, COLUMNS=columns
     )
     return out
+
+
+norm, word_gradient = plain.norm, plain.word_gradient
 
 
 def adamw(

@@ -63,11 +63,11 @@ class Kernels(Protocol):
 
     def parts(self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts: ...
     def attend(
-        self, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw
+        self, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
     ) -> tuple[Tensor, Tensor]: ...
     def attend_back(
-        self, dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, out_TE: Tensor,
-        logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+        self, dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int,
+        out_TE: Tensor, logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
     ) -> Tensor: ...  # fmt: skip
     def add_norm(
         self, x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
@@ -75,8 +75,8 @@ class Kernels(Protocol):
     def add_norm_back(
         self, dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
     ) -> tuple[Tensor, Tensor]: ...
-    def gelu(self, x_TF: Tensor, bias_F: Tensor) -> Tensor: ...
-    def gelu_back(self, dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor: ...
+    def gelu(self, x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]: ...
+    def gelu_back(self, dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor: ...
     def sums(self, found: Parts) -> Tensor: ...
     def embed(
         self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float,
@@ -86,6 +86,8 @@ class Kernels(Protocol):
         self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
     ) -> tuple[Tensor, Tensor]: ...
     def position_sums(self, dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None: ...
+    def word_gradient(self, dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor: ...
+    def norm(self, gradients: list[Tensor]) -> Tensor: ...
     def adamw(
         self, master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
         scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
@@ -93,7 +95,7 @@ class Kernels(Protocol):
 
 
 class FusedLayer(torch.autograd.Function):
-    """z = layer(x); with `rows_S` only those rows go on after the attention."""
+    """z = layer(x); with `rows_S`, the first row of each sequence, only those go on after the attention."""
 
     @staticmethod
     def forward(
@@ -106,7 +108,8 @@ class FusedLayer(torch.autograd.Function):
     ) -> Tensor:
         kernels, w, v = own.kernels, own.matrices, own.vectors
         qkv_T3E = x_TE @ w.qkv.mT
-        out_TE, logsum_HT = kernels.attend(qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, own.heads, draws[0])
+        asked = layout.longest if rows_S is None else 1
+        out_TE, logsum_HT = kernels.attend(qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, asked, own.heads, draws[0])
         out_TE[layout.tokens :].zero_()  # filler
         goes_on_TE, read_TE = x_TE, out_TE
         if rows_S is not None:
@@ -114,34 +117,33 @@ class FusedLayer(torch.autograd.Function):
         between_TE, sum_TE, stats_T2 = kernels.add_norm(
             goes_on_TE, read_TE @ w.out.mT, v.out, v.norm_weight, v.norm_shift, own.eps, draws[1]
         )
-        wide_TF = between_TE @ w.wide.mT
-        active_TF = kernels.gelu(wide_TF, v.wide)
+        active_TF, kept_TF = kernels.gelu(between_TE @ w.wide.mT, v.wide)
         z_TE, last_sum_TE, last_stats_T2 = kernels.add_norm(
             between_TE, active_TF @ w.narrow.mT, v.narrow, v.last_weight, v.last_shift, own.eps, draws[2]
         )
-        ctx.facts = own, layout, draws
+        ctx.facts = own, layout, draws, asked
         ctx.save_for_backward(
-            x_TE, qkv_T3E, out_TE, logsum_HT, read_TE, sum_TE, stats_T2, between_TE, wide_TF, active_TF, last_sum_TE,
+            x_TE, qkv_T3E, out_TE, logsum_HT, read_TE, sum_TE, stats_T2, between_TE, kept_TF, active_TF, last_sum_TE,
             last_stats_T2, rows_S,
         )  # fmt: skip
         return z_TE
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        own, layout, draws = ctx.facts
+        own, layout, draws, asked = ctx.facts
         (
-            x_TE, qkv_T3E, out_TE, logsum_HT, read_TE, sum_TE, stats_T2, between_TE, wide_TF, active_TF, last_sum_TE,
+            x_TE, qkv_T3E, out_TE, logsum_HT, read_TE, sum_TE, stats_T2, between_TE, kept_TF, active_TF, last_sum_TE,
             last_stats_T2, rows_S,
         ) = ctx.saved_tensors  # fmt: skip
         kernels, w, v = own.kernels, own.matrices, own.vectors
-        width, wide = x_TE.shape[1], wide_TF.shape[1]
+        width, wide = x_TE.shape[1], active_TF.shape[1]
         parts = kernels.parts(len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
         last, middle, first, before = parts.tables()
         dbetween_TE, dnarrow_TE = kernels.add_norm_back(
             gradients[0].contiguous(), last_sum_TE, last_stats_T2, v.last_weight, draws[2], last
         )
         own.learn("narrow", dnarrow_TE, active_TF)
-        dwide_TF = kernels.gelu_back(dnarrow_TE @ w.narrow, wide_TF, v.wide, middle)
+        dwide_TF = kernels.gelu_back(dnarrow_TE @ w.narrow, kept_TF, v.wide, middle)
         own.learn("wide", dwide_TF, between_TE)
         dbetween_TE.addmm_(dwide_TF, w.wide)
         dx_TE, dproduct_TE = kernels.add_norm_back(dbetween_TE, sum_TE, stats_T2, v.norm_weight, draws[1], first)
@@ -151,7 +153,7 @@ class FusedLayer(torch.autograd.Function):
             dout_TE = torch.zeros_like(out_TE).index_copy_(0, rows_S, dout_TE)
             dx_TE = torch.zeros_like(x_TE).index_copy_(0, rows_S, dx_TE)
         dqkv_T3E = kernels.attend_back(
-            dout_TE, qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, out_TE, logsum_HT, draws[0], before
+            dout_TE, qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, asked, out_TE, logsum_HT, draws[0], before
         )
         dqkv_T3E[layout.tokens :].zero_()
         own.learn("qkv", dqkv_T3E, x_TE)

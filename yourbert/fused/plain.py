@@ -18,9 +18,12 @@ def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, l
 
 
 def attend(
-    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, heads: int, draw: Draw
+    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
 ) -> tuple[Tensor, Tensor]:
-    """Attention inside each sequence, dropout of its probabilities included: out_TE and what the backward wants."""
+    """Attention inside each sequence, dropout of its probabilities included: out_TE and what the backward wants.
+
+    asked: how many queries of each sequence are read, from its first on; what is said of others, nobody reads.
+    """
     qkv_T3HD = (qkv_T3E.float() + bias_3E).view(len(qkv_T3E), 3, heads, -1)
     out_TE = torch.empty_like(qkv_T3E[:, : qkv_T3E.shape[1] // 3])
     for sequence, (start, end) in enumerate(zip(*_pairs(bounds_S1), strict=True)):
@@ -32,13 +35,13 @@ def attend(
 
 
 def attend_back(
-    dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, out_TE: Tensor,
+    dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, out_TE: Tensor,
     logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
 ) -> Tensor:  # fmt: skip
     """dqkv_T3E, and parts of the sum over its rows."""
     with torch.enable_grad():
         again_T3E = qkv_T3E.detach().float().requires_grad_()
-        read_TE = attend(again_T3E, bias_3E.detach(), bounds_S1, longest, len(logsum_HT), draw)[0]
+        read_TE = attend(again_T3E, bias_3E.detach(), bounds_S1, longest, asked, len(logsum_HT), draw)[0]
         (dqkv_T3E,) = torch.autograd.grad(read_TE, again_T3E, dout_TE.float())
     parts_P3E.copy_(dqkv_T3E.sum(0, keepdim=True))
     return dqkv_T3E.to(qkv_T3E.dtype)
@@ -67,16 +70,16 @@ def add_norm_back(
     return dsum_TE.to(sum_TE.dtype), dy_TE.to(sum_TE.dtype)
 
 
-def gelu(x_TF: Tensor, bias_F: Tensor) -> Tensor:
-    """gelu(x + bias)."""
-    return F.gelu(x_TF.float() + bias_F).to(x_TF.dtype)
+def gelu(x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
+    """gelu(x + bias), and a tensor for its backward."""
+    return F.gelu(x_TF.float() + bias_F).to(x_TF.dtype), x_TF
 
 
-def gelu_back(dout_TF: Tensor, x_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
+def gelu_back(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
     """dx_TF, and parts of the gradient of bias."""
-    dx_TF: Tensor = torch.ops.aten.gelu_backward(dout_TF.float(), x_TF.float() + bias_F)
+    dx_TF: Tensor = torch.ops.aten.gelu_backward(dout_TF.float(), kept_TF.float() + bias_F)
     parts_PF.copy_(dx_TF.sum(0, keepdim=True))
-    return dx_TF.to(x_TF.dtype)
+    return dx_TF.to(kept_TF.dtype)
 
 
 def embed(
@@ -107,6 +110,12 @@ def position_sums(dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None:
         out_E[: end - start] += dtotal_TE[start:end]
 
 
+def word_gradient(dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor:
+    """The gradient of the table of `rows` words, of which `pad` never learns; dense or sparse, by whoever moves it."""
+    dword_UE: Tensor = torch.ops.aten.embedding_dense_backward(dtotal_TE, words_T, rows, pad, False)
+    return dword_UE
+
+
 def _total(tables: Tables, places: Places) -> Tensor:
     word_TE, position_TE, segment_TE = (table[rows_T] for table, rows_T in zip(tables, places, strict=True))
     return word_TE + position_TE + segment_TE
@@ -115,6 +124,16 @@ def _total(tables: Tables, places: Places) -> Tensor:
 def sums(found: Parts) -> Tensor:
     """The gradients of all vectors, one after the other."""
     return torch.cat([table.sum(0) for table in found.tables()])
+
+
+def norm(gradients: list[Tensor]) -> Tensor:
+    """Of all of them, in fp32 whatever they are in."""
+    norms: list[Tensor] = []
+    # Kind by kind: a mixed list would be taken one by one.
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        norms += torch._foreach_norm([g for g in gradients if g.dtype == dtype], 2, dtype=torch.float32)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
 def adamw(
