@@ -21,10 +21,19 @@ PIPELINE, PIPELINE_BF16 = "hf-pipeline", "hf-pipeline-bf16"
 TOKENIZER, PARITY = "hf-tokenizer", "parity"
 # YourBERT without one of its tricks, or without any: each variant and what is off in it (`benchmarks.switches`; "bf16"
 # is the parameter). oneDNN computes the fp32 products, so it is fp32 that has to do without it.
-TRICKS = ("bf16", "onednn", "memory", "used-pieces", "attention", "dropout", "optimizer", "first-token", "round-shapes")
+TRICKS = (
+    "bf16", "onednn", "fused", "memory", "used-pieces", "attention", "dropout", "optimizer", "first-token",
+    "round-shapes",
+)  # fmt: skip
+# What plain layers have and fused ones have otherwise: left out together with those.
+OF_PLAIN_LAYERS = ("attention", "dropout", "optimizer")
 WITHOUT: dict[str, tuple[str, ...]] = {
     OURS_FP32: ("bf16",),
-    **{f"no-{trick}": (trick,) for trick in TRICKS if trick not in ("bf16", "onednn")},
+    **{
+        f"no-{trick}": ("fused", trick) if trick in OF_PLAIN_LAYERS else (trick,)
+        for trick in TRICKS
+        if trick not in ("bf16", "onednn")
+    },
     "no-onednn": ("bf16", "onednn"),
     "no-tricks": TRICKS,
 }
@@ -138,7 +147,7 @@ def missing(variant: str) -> list[str]:
 
 TRAINERS = (OURS, DEFAULT, TUNED)
 # The tricks that might matter for long texts; all variants at once would not fit into memory.
-LONG = (OURS, "no-memory", "no-attention", "no-dropout", "no-first-token")
+LONG = (OURS, "no-fused", "no-memory", "no-attention", "no-first-token")
 SUITES: dict[Suite, tuple[Case, ...]] = {
     "cpu": (
         Case(kind="train", variants=(OURS, OURS_FP32, DEFAULT, TUNED, PLAIN), warmup=3, steps=10),

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from yourbert import attention, dropout, optim, runtime
 from yourbert.attention import Kernel, Layout, Packed
 from yourbert.encoder import Embeddings, Encoder
+from yourbert.fused import fusion
 from yourbert.optim import adamw
 from yourbert.tasks import Pooling
 
@@ -134,6 +135,7 @@ def _nothing(*_: Any) -> None:
 # What each trick is stands in docs/performance.md, "What each trick gives".
 SWITCHES: dict[str, Callable[[], Any]] = {
     "onednn": lambda: _instead((runtime._route_matmul, _nothing)),
+    "fused": lambda: _instead((fusion.fuse, _nothing)),
     "memory": lambda: _instead((runtime._keep_memory, _nothing)),
     "used-pieces": lambda: changed(Embeddings, restrict=_nothing, restore=_nothing),
     "attention": lambda: _instead((attention.attend, padded_attention)),

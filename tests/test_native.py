@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -364,8 +365,14 @@ def test_a_processor_on_which_nobody_tried_them_does_without(monkeypatch: pytest
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_one_library_of_threads_serves_all(kernels: NativeKernels) -> None:
-    """Two would each keep threads that wait for work, in the way of the other's."""
-    with open("/proc/self/maps", encoding="utf-8") as file:
-        mapped = {line.split()[-1] for line in file if "/" in line}
-    assert len({os.path.realpath(path) for path in mapped if "libgomp" in path or "libomp" in path}) <= 1
+def test_their_threads_are_those_of_pytorch() -> None:
+    """Other libraries bring their own; a second one here would keep threads waiting in the way of the first's."""
+    code = """
+import torch
+from yourbert.fused.native import NativeKernels
+
+NativeKernels(torch.float32).norm([torch.ones(1 << 20)])
+print(*{line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line or "libomp" in line})
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len({os.path.realpath(path) for path in found}) == 1, found

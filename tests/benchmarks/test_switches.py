@@ -11,7 +11,7 @@ import torch
 from benchmarks.cases import TRICKS, WITHOUT
 from benchmarks.interleave import Options
 from benchmarks.switches import SWITCHES, bernoulli_mask, off
-from yourbert import attention, encoder, optim, runtime, train
+from yourbert import attention, encoder, graph_step, optim, runtime, train
 from yourbert.encoder import Embeddings, Encoder
 from yourbert.model_folder import load_model
 from yourbert.packing import open_tokens
@@ -21,7 +21,7 @@ from yourbert.runtime import prepare
 from yourbert.settings import Mixture, Runtime
 from yourbert.tailor import tailor
 
-PARTS = (attention, encoder, optim, runtime, train, Embeddings, Encoder)
+PARTS = (attention, encoder, graph_step, optim, runtime, train, Embeddings, Encoder)
 
 
 def everything() -> dict[tuple[str, str], Any]:
@@ -70,7 +70,8 @@ def test_the_same_is_learnt_without_it(
     name: str, learnt: tuple[Numbers, Numbers], options: Options, tmp_path: Path
 ) -> None:
     with_all, unlearnt = learnt
-    switches = SWITCHES if name == "all" else (name,)
+    left_out = WITHOUT.get(f"no-{name}", (name,))
+    switches = [trick for trick in SWITCHES if name == "all" or trick in left_out]
     without = answers_after(f"off {name}", options, tmp_path / "off", *switches)
     moved = abs(with_all - unlearnt).max()
     assert abs(with_all - without).max() < 0.01 * moved and moved > 0.005
