@@ -156,7 +156,7 @@ def test_the_sums_of_all_parts(kernels: NativeKernels, rng: torch.Generator) -> 
 def test_the_norm_of_many_gradients(kernels: NativeKernels, rng: torch.Generator, dtype: torch.dtype) -> None:
     gradients = [noise(rng, n).to(dtype) for n in (16, 48, 65536, 65536 * 2 + 176)]
     whole = torch.cat(gradients).double().norm()
-    torch.testing.assert_close(kernels.norm(gradients), whole.float(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(kernels.norm(gradients), whole.float(), rtol=1e-5, atol=0)
     gradients[1][3] = torch.nan
     assert kernels.norm(gradients).isnan()
 

@@ -2,13 +2,13 @@
  *
  * Queries, keys and values lie side by side in rows of 3 E, as the product wrote them, without their bias, which is
  * added here. A block of queries meets all keys at once, so its probabilities are there as a whole; the backward
- * computes them again. Lengths are rounded up to 16: L rows of D numbers, those beyond the sequence zero.
+ * computes them again. Lengths are rounded up to whole vectors: L rows of D numbers, those beyond the sequence zero.
  */
 #include "common.h"
 
 #define QUERIES 32
 
-/* c[m][n] (+)= the sum over k of a[m * am + k * ak] * b[k * bn + n], for ROWS rows and 16 * V columns. */
+/* c[m][n] (+)= the sum over k of a[m * am + k * ak] * b[k * bn + n], for ROWS rows and V vectors of columns. */
 #define TILE(ROWS, V)                                                                                             \
     INLINE void tile_##ROWS##_##V(const float *a, int64_t am, int64_t ak, const float *b, int64_t bn, float *c,       \
                                   int64_t cn, int64_t depth, int add) {                                           \
@@ -27,37 +27,32 @@
             for (int v = 0; v < V; v++) store(c + m * cn + v * LANES, total[m][v]);                                 \
     }
 /* As many sums as the processor has registers for. */
-#if __AVX512F__
+#if LANES > 8
 #define TALL 8
-#define WIDE 2
 TILE(8, 2)
-TILE(4, 2)
 TILE(8, 1)
-TILE(4, 1)
 #else
 #define TALL 4
-#define WIDE 1
-TILE(4, 1)
 #endif
+TILE(4, 2)
+TILE(4, 1)
 
-/* The same for `rows`, a multiple of 4, and `columns`, one of 16. */
+/* The same for `rows`, a multiple of 4, and `columns`, one of LANES. */
 INLINE void product(const float *a, int64_t am, int64_t ak, const float *b, int64_t bn, float *c, int64_t cn,
                     int64_t rows, int64_t columns, int64_t depth, int add) {
-    for (int64_t n = 0; n < columns; n += WIDE * LANES) {
-#if __AVX512F__
-        int wide = columns - n >= WIDE * LANES;
-        for (int64_t m = 0; m < rows; m += TALL) {
-            int tall = rows - m >= TALL;
-            const float *left = a + m * am;
-            float *to = c + m * cn + n;
-            if (tall && wide) tile_8_2(left, am, ak, b + n, bn, to, cn, depth, add);
-            else if (wide) tile_4_2(left, am, ak, b + n, bn, to, cn, depth, add);
-            else if (tall) tile_8_1(left, am, ak, b + n, bn, to, cn, depth, add);
-            else tile_4_1(left, am, ak, b + n, bn, to, cn, depth, add);
+    for (int64_t n = 0; n < columns; n += 2 * LANES) {
+        int wide = columns - n >= 2 * LANES;
+        int64_t m = 0;
+#if TALL > 4
+        for (; m + TALL <= rows; m += TALL) {
+            if (wide) tile_8_2(a + m * am, am, ak, b + n, bn, c + m * cn + n, cn, depth, add);
+            else tile_8_1(a + m * am, am, ak, b + n, bn, c + m * cn + n, cn, depth, add);
         }
-#else
-        for (int64_t m = 0; m < rows; m += TALL) tile_4_1(a + m * am, am, ak, b + n, bn, c + m * cn + n, cn, depth, add);
 #endif
+        for (; m < rows; m += 4) {
+            if (wide) tile_4_2(a + m * am, am, ak, b + n, bn, c + m * cn + n, cn, depth, add);
+            else tile_4_1(a + m * am, am, ak, b + n, bn, c + m * cn + n, cn, depth, add);
+        }
     }
 }
 
@@ -82,7 +77,7 @@ INLINE void gather(const real *from, const float *bias, float *to, int64_t lengt
             rows[i + DISTANCE] = LOWER_##DISTANCE(a, b);                                                          \
         }
 
-/* By squares of 16 rows and columns, whose halves change places at distances of 1, 2, 4 and 8. */
+/* By squares of as many rows and columns as a vector has lanes, which change places at each distance in turn. */
 INLINE void transpose(const float *from_LD, float *to_DL, int64_t L, int64_t D) {
     for (int64_t row = 0; row < L; row += LANES)
         for (int64_t c = 0; c < D; c += LANES) {
@@ -91,14 +86,16 @@ INLINE void transpose(const float *from_LD, float *to_DL, int64_t L, int64_t D) 
             SWAP(1)
             SWAP(2)
             SWAP(4)
+#if LANES > 8
             SWAP(8)
+#endif
             for (int i = 0; i < LANES; i++) store(to_DL + (c + i) * L + row, rows[i]);
         }
 }
 
-/* The lanes of 16 keys from `start` that the sequence has. */
+/* Of the keys from `start`, the lanes of those that the sequence has. */
 INLINE ints inside(int64_t start, int64_t length) {
-    return (ints){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} < (int32_t)(length - start);
+    return (ints){NUMBERS} < (int32_t)(length - start);
 }
 
 /* The highest of a query's scores. */

@@ -1,20 +1,56 @@
-/* What the kernels share: vectors of 16 numbers, the numbers that rows are kept in, dropout's draws.
+/* What the kernels share: vectors of numbers, the numbers that rows are kept in, dropout's draws.
  *
- * GCC's and Clang's vector types, which become whatever the processor has. Rows are kept in bf16 (BF16=1) or fp32;
- * everything is computed in fp32. Widths are multiples of 16.
+ * GCC's and Clang's vector types, as wide as the processor's: 16 numbers with AVX-512, else 8. Rows are kept in bf16
+ * (BF16=1) or fp32; everything is computed in fp32. Widths are multiples of 16.
  */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 
-typedef float vec __attribute__((vector_size(64)));
-typedef uint32_t bits __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
+/* Lanes of two vectors, numbered one after the other. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define LANES_OF(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define LANES_OF(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
+#endif
+
+/* For each distance: a lane's partner there; and of two rows, lanes that change places between them. */
+#if __AVX512F__
+#define LANES 16
+#define NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define PARTNER_1(a) LANES_OF(a, a, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#define UPPER_1(a, b) LANES_OF(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define LOWER_1(a, b) LANES_OF(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+#define PARTNER_2(a) LANES_OF(a, a, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#define UPPER_2(a, b) LANES_OF(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define LOWER_2(a, b) LANES_OF(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define PARTNER_4(a) LANES_OF(a, a, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define UPPER_4(a, b) LANES_OF(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define LOWER_4(a, b) LANES_OF(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#define PARTNER_8(a) LANES_OF(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define UPPER_8(a, b) LANES_OF(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define LOWER_8(a, b) LANES_OF(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#else
+#define LANES 8
+#define NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+#define PARTNER_1(a) LANES_OF(a, a, 1, 0, 3, 2, 5, 4, 7, 6)
+#define UPPER_1(a, b) LANES_OF(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#define LOWER_1(a, b) LANES_OF(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+#define PARTNER_2(a) LANES_OF(a, a, 2, 3, 0, 1, 6, 7, 4, 5)
+#define UPPER_2(a, b) LANES_OF(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define LOWER_2(a, b) LANES_OF(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define PARTNER_4(a) LANES_OF(a, a, 4, 5, 6, 7, 0, 1, 2, 3)
+#define UPPER_4(a, b) LANES_OF(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define LOWER_4(a, b) LANES_OF(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 
 #if BF16
 typedef uint16_t real;
@@ -61,29 +97,10 @@ INLINE vec all(float x) { return (vec){0} + x; }
 /* `yes` in the lanes that a comparison marks, `no` in the others. */
 INLINE vec choose(ints marked, vec yes, vec no) { return (vec)((marked & (ints)yes) | (~marked & (ints)no)); }
 
-/* Lanes of two vectors, numbered 0 to 31. */
-#if defined(__clang__) || __GNUC__ >= 12
-#define LANES_OF(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define LANES_OF(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
-#endif
-
-/* For each distance of 1, 2, 4 and 8: a lane's partner there, and lanes of two rows that change places between them. */
-#define PARTNER_1(a) LANES_OF(a, a, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
-#define PARTNER_2(a) LANES_OF(a, a, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
-#define PARTNER_4(a) LANES_OF(a, a, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
-#define PARTNER_8(a) LANES_OF(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
-#define UPPER_1(a, b) LANES_OF(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
-#define LOWER_1(a, b) LANES_OF(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
-#define UPPER_2(a, b) LANES_OF(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define LOWER_2(a, b) LANES_OF(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
-#define UPPER_4(a, b) LANES_OF(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
-#define LOWER_4(a, b) LANES_OF(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
-#define UPPER_8(a, b) LANES_OF(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
-#define LOWER_8(a, b) LANES_OF(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
-
 INLINE float sum(vec x) {
+#if LANES > 8
     x += PARTNER_8(x);
+#endif
     x += PARTNER_4(x);
     x += PARTNER_2(x);
     x += PARTNER_1(x);
@@ -93,7 +110,9 @@ INLINE float sum(vec x) {
 INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
 
 INLINE float highest(vec x) {
+#if LANES > 8
     x = larger(x, PARTNER_8(x));
+#endif
     x = larger(x, PARTNER_4(x));
     x = larger(x, PARTNER_2(x));
     x = larger(x, PARTNER_1(x));
@@ -131,7 +150,7 @@ INLINE Draw draw_of(int64_t seed, int64_t threshold, float factor) {
 
 INLINE vec drop(vec x, uint32_t place, Draw draw) {
     if (!draw.threshold) return x;
-    bits b = (bits){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + (place + draw.low);
+    bits b = (bits){NUMBERS} + (place + draw.low);
     b = (b ^ (b >> 17)) * 0xED5AD4BBu;
     b = (b ^ (b >> 11)) * 0xAC4C1B51u;
     b ^= draw.high;

@@ -4,7 +4,7 @@
 /* As many numbers as a part of a sum has. */
 #define PART (1 << 16)
 
-/* What a step does to 16 numbers. shrink: of the gradient; keep: what decay leaves of the masters. */
+/* What a step does to a vector of numbers. shrink: of the gradient; keep: what decay leaves of the masters. */
 typedef struct {
     float shrink, keep, rate, deviation, beta1, beta2, eps;
 } Step;
