@@ -4,6 +4,8 @@
  * added here. A block of queries meets all keys at once, so its probabilities are there as a whole; the backward
  * computes them again. Lengths are rounded up to whole vectors: L rows of D numbers, those beyond the sequence zero.
  */
+#include <omp.h>
+
 #include "common.h"
 
 #define QUERIES 32
@@ -58,14 +60,17 @@ INLINE void product(const float *a, int64_t am, int64_t ak, const float *b, int6
 
 static int64_t up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 
-/* Rows of one head out of rows of `stride`, with its bias if it has one; beyond the sequence zero. */
+/* Rows of one head out of rows of `stride`, with its bias if it has one; beyond the sequence zero. The next head, which
+ * mostly comes next, is asked for ahead: no two rows lie side by side, so the processor would not guess it. */
 INLINE void gather(const real *from, const float *bias, float *to, int64_t length, int64_t padded, int64_t stride,
                    int64_t D) {
-    for (int64_t row = 0; row < length; row++)
+    for (int64_t row = 0; row < length; row++) {
+        __builtin_prefetch(from + row * stride + D);
         for (int64_t c = 0; c < D; c += LANES) {
             vec x = load_real(from + row * stride + c);
             store(to + row * D + c, bias ? x + load(bias + c) : x);
         }
+    }
     memset(to + length * D, 0, (padded - length) * D * sizeof(float));
 }
 
@@ -111,6 +116,12 @@ INLINE uint32_t place_of(int64_t row, int64_t heads, int64_t head, int64_t span)
     return (uint32_t)((row * heads + head) * span);
 }
 
+/* How many heads, side by side in memory, a thread takes at a time: all of a sequence's, unless threads are many. */
+INLINE int64_t chunk_of(int64_t sequences, int64_t heads) {
+    int64_t share = sequences * heads / (4 * omp_get_max_threads());
+    return share < 1 ? 1 : share < heads ? share : heads;
+}
+
 /* out = dropout(softmax(q k' / sqrt(D))) v. stats: each query's highest score, and 1 / the sum of powers of e. asked: of
  * each sequence so many queries at most, from the first; rows of `out` beyond are not written. */
 void attend(const real *qkv_T3E, const float *bias_3E, const int32_t *bounds_S1, real *out_TE, float *stats_HT2,
@@ -119,11 +130,12 @@ void attend(const real *qkv_T3E, const float *bias_3E, const int32_t *bounds_S1,
     Draw draw = draw_of(seed, threshold, factor);
     int64_t E = heads * D, most = up(longest, LANES);
     float slope = 1 / sqrtf(D);
+    int64_t chunk = chunk_of(sequences, heads);
 #pragma omp parallel
     {
         float *q = aligned_alloc(64, (most * D * 3 + QUERIES * most + QUERIES * D) * sizeof(float));
         float *k_DL = q + most * D, *v = k_DL + most * D, *scores = v + most * D, *out = scores + QUERIES * most;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, chunk)
         for (int64_t job = 0; job < sequences * heads; job++) {
             int64_t sequence = job / heads, head = job % heads, at = head * D;
             int64_t first = bounds_S1[sequence], length = bounds_S1[sequence + 1] - first, L = up(length, LANES);
@@ -182,13 +194,14 @@ void attend_back(const real *dout_TE, const real *qkv_T3E, const float *bias_3E,
     Draw draw = draw_of(seed, threshold, factor);
     int64_t E = heads * D, most = up(longest, LANES);
     float slope = 1 / sqrtf(D);
+    int64_t chunk = chunk_of(sequences, heads);
 #pragma omp parallel
     {
         float *q = aligned_alloc(64, (most * D * 10 + QUERIES * most * 2) * sizeof(float));
         float *k = q + most * D, *v = k + most * D, *dout = v + most * D, *k_DL = dout + most * D;
         float *v_DL = k_DL + most * D, *dq = v_DL + most * D, *dk = dq + most * D, *dv = dk + most * D;
         float *weights = dv + 2 * most * D, *dscores = weights + QUERIES * most;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, chunk)
         for (int64_t job = 0; job < sequences * heads; job++) {
             int64_t sequence = job / heads, head = job % heads, at = head * D;
             int64_t first = bounds_S1[sequence], length = bounds_S1[sequence + 1] - first, L = up(length, LANES);

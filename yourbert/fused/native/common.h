@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* Lanes of two vectors, numbered one after the other. */
@@ -66,26 +70,43 @@ INLINE vec load(const float *at) {
 
 INLINE void store(float *at, vec x) { memcpy(at, &x, sizeof x); }
 
+/* Rounded to the nearest, ties to even. Where there is an instruction, compilers do not find it by themselves. */
+#if __AVX512BF16__
+INLINE vec load_bf16(const uint16_t *at) {
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)at)), 16);
+}
+
+INLINE void store_bf16(uint16_t *at, vec x) {
+    _mm256_storeu_si256((__m256i *)at, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+
+INLINE vec rounded(vec x) {
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x)), 16);
+}
+#else
 INLINE vec load_bf16(const uint16_t *at) {
     halves h;
     memcpy(&h, at, sizeof h);
     return (vec)(__builtin_convertvector(h, bits) << 16);
 }
 
-/* Rounded to the nearest, ties to even. */
-INLINE void store_bf16(uint16_t *at, vec x) {
+INLINE bits rounded_bits(vec x) {
     bits b = (bits)x;
-    halves h = __builtin_convertvector((b + 0x7fff + ((b >> 16) & 1)) >> 16, halves);
+    return b + 0x7fff + ((b >> 16) & 1);
+}
+
+INLINE void store_bf16(uint16_t *at, vec x) {
+    halves h = __builtin_convertvector(rounded_bits(x) >> 16, halves);
     memcpy(at, &h, sizeof h);
 }
+
+INLINE vec rounded(vec x) { return (vec)(rounded_bits(x) & 0xffff0000); }
+#endif
 
 #if BF16
 INLINE vec load_real(const real *at) { return load_bf16(at); }
 INLINE void store_real(real *at, vec x) { store_bf16(at, x); }
-INLINE vec as_kept(vec x) {
-    bits b = (bits)x;
-    return (vec)((b + 0x7fff + ((b >> 16) & 1)) & 0xffff0000);
-}
+INLINE vec as_kept(vec x) { return rounded(x); }
 #else
 INLINE vec load_real(const real *at) { return load(at); }
 INLINE void store_real(real *at, vec x) { store(at, x); }
@@ -123,8 +144,8 @@ INLINE float highest(vec x) {
 INLINE vec exponential(vec x) {
     x = choose(x < -87.0f, all(-87.0f), x);
     x = choose(x > 88.0f, all(88.0f), x);
-    vec rounded = x * 1.44269504f + 12582912.0f;
-    vec n = rounded - 12582912.0f;
+    vec shifted = x * 1.44269504f + 12582912.0f;
+    vec n = shifted - 12582912.0f;
     vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
     vec p = all(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
@@ -133,7 +154,7 @@ INLINE vec exponential(vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    return (vec)((bits)p + ((bits)rounded << 23));
+    return (vec)((bits)p + ((bits)shifted << 23));
 }
 
 /* What dropout does: `threshold` of 65536 elements become 0 by a hash of their place, the others times `factor`
