@@ -2,8 +2,8 @@
 
 The plain layer (`yourbert/encoder.py`) asks for some eighty small operations forward and backward, each of which reads
 and writes what the one before it wrote. Here a layer is one function with its backward written out: matrix products by
-the library that has them, and between them one kernel where there were five to ten operations, by Triton on a GPU and in
-C on a CPU. The weights that the products read are bf16 copies which AdamW rewrites as it moves the masters, and the
+the library that has them, and between them one kernel where there were five to ten operations: by Triton on a GPU, in C
+on a CPU. The weights that the products read are bf16 copies which AdamW rewrites as it moves the masters, and the
 products write their gradients where AdamW reads them.
 
 fusion.py    which layers of a model are fused, tried at the start; their part of the optimizer's step

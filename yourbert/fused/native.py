@@ -169,7 +169,8 @@ class NativeKernels:
         place_U = torch.full((rows,), -1, dtype=torch.int32)
         place_U[used_R] = torch.arange(len(used_R), dtype=torch.int32)
         if (met_U := self._met.get(master_N.data_ptr())) is None:
-            met_U = self._met[master_N.data_ptr()] = square_N.view(rows, width).any(1).to(torch.uint8)
+            moments_U = mean_N.view(rows, width).any(1) | square_N.view(rows, width).any(1)
+            met_U = self._met[master_N.data_ptr()] = moments_U.to(torch.uint8)
         tensors = (master_N, gradient_UE.values(), mean_N, square_N, place_U, met_U)
         self._call(torch.float32, "adamw_rows", tensors, rows, width, *numbers)
 
