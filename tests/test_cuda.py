@@ -6,7 +6,7 @@ python -m pytest -m cuda tests/test_cuda.py tests/test_attention.py
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +66,9 @@ def either(masked: bool, settings: Training, machine: Machine, **mixture: object
 
 def curve(stepper: GraphStep | OneByOne, learner: Filled, steps: int = STEPS) -> list[float]:
     """The sum of all losses so far, after each step."""
-    learner.model.train()
-    found: list[float] = []
-    for epoch in range(learner.settings.epochs):
-        stepper.begin(epoch, len(found), {})
-        for _ in range(learner.steps(epoch)):
-            stepper.step()
-            found.append(sum(total for total, _ in stepper.sums().values()))
-            if len(found) == steps:
-                return found
-    raise AssertionError("the run is shorter than that")
+    found = [*islice(tiny.losses_of(learner, stepper), steps)]
+    assert len(found) == steps, "the run is as long as that"
+    return found
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,6 +176,18 @@ def run_of(learner: Filled) -> Run:
     steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
     optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
     return Run("tiny", learner, settings, learning, optimizer, gradients, steps)
+
+
+def losses_of(learner: Filled, stepper: Stepper) -> Iterator[float]:
+    """After each step of a whole training, in turn: the losses of its epoch so far, summed over rows and tasks."""
+    learner.model.train()
+    done = 0
+    for epoch in range(learner.settings.epochs):
+        stepper.begin(epoch, done, {})
+        for _ in range(learner.steps(epoch)):
+            stepper.step()
+            done += 1
+            yield sum(total for total, _ in stepper.sums().values())
 
 
 def check_whole_steps(learners: Sequence[Filled]) -> None:
