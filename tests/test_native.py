@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,22 @@ def test_without_a_compiler_that_works_layers_stay_plain(
     assert f"no fused layers ({told}" in caplog.text
     assert facts(learner.machine) == {"kernels": "none"}
     assert all(layer.fused is None for layer in learner.model.encoder.layers)
+
+
+def test_a_compiler_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[list[str]] = []
+    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "COMPILERS", ("false",))
+    monkeypatch.delenv("CC", raising=False)
+    without_what_was_made(monkeypatch)
+    monkeypatch.setattr(compiled, "_built", cache(compiled._built))
+    run = compiled._run
+    monkeypatch.setattr(compiled, "_run", lambda command: tries.append(command) or run(command))  # type: ignore[func-returns-value]
+    for _ in range(2):
+        assert compiled.name(False) == "none"
+        with pytest.raises(RuntimeError, match="false: exit code 1"):
+            NativeKernels(torch.float32)
+    assert len(tries) == 1
 
 
 def without_what_was_made(monkeypatch: pytest.MonkeyPatch) -> None:

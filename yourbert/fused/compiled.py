@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from yourbert.gpu import reason
 from yourbert.project import cache_folder
 
 SOURCES = Path(__file__).parent / "native"
@@ -30,19 +31,28 @@ SECONDS = 120.0
 @cache
 def library(bf16: bool) -> ctypes.CDLL:
     """The kernels for rows in bf16 or in fp32. Raises OSError or RuntimeError, with the reason, where that fails."""
-    return ctypes.CDLL(str(_built(bf16)))
+    built = _built(bf16)
+    if isinstance(built, str):
+        raise RuntimeError(built)
+    return ctypes.CDLL(str(built))
 
 
 def name(bf16: bool) -> str:
     """Of the file that holds them, which follows from all that they depend on; "none" where there can be none."""
-    try:
-        return _built(bf16).stem
-    except (OSError, RuntimeError, subprocess.SubprocessError):
-        return "none"
+    built = _built(bf16)
+    return "none" if isinstance(built, str) else built.stem
 
 
 @cache
-def _built(bf16: bool) -> Path:
+def _built(bf16: bool) -> Path | str:
+    """Their file; or why there is none, since what failed once is not tried again."""
+    try:
+        return _file(bf16)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return reason(error)
+
+
+def _file(bf16: bool) -> Path:
     compiler = _compiler()
     folder = cache_folder() / "kernels"
     kept = folder / f"{_key(compiler, bf16)}.so"

@@ -179,3 +179,14 @@ INLINE vec drop(vec x, uint32_t place, Draw draw) {
     b = (b ^ (b >> 14)) >> 16;
     return choose((ints)b >= draw.threshold, x * draw.factor, all(0));
 }
+
+/* Of y = normal * weight + shift: adds to the gradients of both and to the two sums over a row that the gradient of
+ * what was normalised takes, and gives that of `normal`. */
+INLINE vec norm_back(vec dy, vec normal, const float *weight, float *dweight, float *dshift, vec *plain, vec *along) {
+    vec dnormal = dy * load(weight);
+    *plain += dnormal;
+    *along += dnormal * normal;
+    store(dweight, load(dweight) + dy * normal);
+    store(dshift, load(dshift) + dy);
+    return dnormal;
+}

@@ -55,12 +55,8 @@ void embed_back(const real *dout_TE, const float *word_UE, const float *position
             vec plain = {0}, along = {0};
             for (int64_t c = 0; c < width; c += LANES) {
                 vec dout = drop(load_real(dout_TE + row * width + c), (uint32_t)(row * width + c), draw);
-                vec normal = (total_at(s, row, c) - mean) * scale, dnormal = dout * load(weight_E + c);
-                plain += dnormal;
-                along += dnormal * normal;
-                store(dweight + c, load(dweight + c) + dout * normal);
-                store(dshift + c, load(dshift + c) + dout);
-                store(dtotal + c, dnormal);
+                vec normal = (total_at(s, row, c) - mean) * scale;
+                store(dtotal + c, norm_back(dout, normal, weight_E + c, dweight + c, dshift + c, &plain, &along));
             }
             float first = sum(plain) / width, second = sum(along) / width;
             for (int64_t c = 0; c < width; c += LANES) {

@@ -3,13 +3,19 @@
 
 /* As many numbers as a part of a sum has. */
 #define PART (1 << 16)
+/* Numbers ahead. The processor's own guess keeps too few lines of memory on their way, a fifth less. */
+#define AHEAD 256
 
 /* What a step does to a vector of numbers. shrink: of the gradient; keep: what decay leaves of the masters. */
 typedef struct {
     float shrink, keep, rate, deviation, beta1, beta2, eps;
 } Step;
 
+/* These lines are read once a step: what they take the place of in the cache is read sooner. */
+INLINE void fetch(const float *at) { __builtin_prefetch(at + AHEAD, 0, 0); }
+
 INLINE vec moved(float *master, float *mean, float *square, vec gradient, Step step) {
+    fetch(master), fetch(mean), fetch(square);
     vec g = gradient * step.shrink, m = load(mean), s = load(square), root;
     m += (1 - step.beta1) * (g - m);
     s = step.beta2 * s + (1 - step.beta2) * g * g;

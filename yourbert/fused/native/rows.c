@@ -48,12 +48,8 @@ void add_norm_back(const real *dout_TE, const real *sum_TE, const float *stats_T
             float mean = stats_T2[2 * row], scale = stats_T2[2 * row + 1];
             vec plain = {0}, along = {0};
             for (int64_t c = 0; c < width; c += LANES) {
-                vec normal = (load_real(sum_TE + at + c) - mean) * scale, dout = load_real(dout_TE + at + c);
-                vec dnormal = dout * load(weight_E + c);
-                plain += dnormal;
-                along += dnormal * normal;
-                store(dweight + c, load(dweight + c) + dout * normal);
-                store(dshift + c, load(dshift + c) + dout);
+                vec normal = (load_real(sum_TE + at + c) - mean) * scale;
+                norm_back(load_real(dout_TE + at + c), normal, weight_E + c, dweight + c, dshift + c, &plain, &along);
             }
             float first = sum(plain) / width, second = sum(along) / width;
             for (int64_t c = 0; c < width; c += LANES) {
