@@ -202,6 +202,20 @@ def test_rows_without_a_gradient_move_as_by_a_gradient_of_zero(kernels: NativeKe
         assert all(torch.equal(one, other) for one, other in zip(found, ended[0], strict=True))
 
 
+@pytest.mark.parametrize("sparse", [True, False])
+def test_moments_that_shrink_end_at_zero(kernels: NativeKernels, sparse: bool) -> None:
+    """And not at the smallest numbers, which are slow to compute with; what they move is as if they had."""
+    table, mean, square = torch.ones(2, E), torch.full((2 * E,), 1e-20), torch.full((2 * E,), 1e-28)
+    gradient = torch.zeros(2, E).to_sparse(1) if sparse else torch.zeros(2 * E)
+    ones, met = torch.ones(2), []
+    for _ in range(300):
+        rest = (torch.tensor(1e-3), torch.tensor(1.0), torch.tensor(False), ones, (0.9, 0.9), 1e-8, 0.0)
+        kernels.adamw(table.view(-1), gradient, mean, square, None, *rest)
+        met += [mean.abs().min(), square.min()]
+    assert all(moment == 0 or moment >= 1e-30 for moment in met) and not mean.any() and not square.any()
+    assert torch.equal(table, torch.ones(2, E))
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()

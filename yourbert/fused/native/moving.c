@@ -11,14 +11,18 @@ typedef struct {
     float shrink, keep, rate, deviation, beta1, beta2, eps;
 } Step;
 
+/* Moments below this move nothing, beside an eps of 1e-8. Left to shrink they would end as one of the smallest numbers that
+ * there are, and stay it, and some processors compute with those a hundred times slower. */
+INLINE vec or_zero(vec moment) { return choose((vec)((bits)moment & 0x7fffffff) < 1e-30f, all(0), moment); }
+
 /* These lines are read once a step: what they take the place of in the cache is read sooner. */
 INLINE void fetch(const float *at) { __builtin_prefetch(at + AHEAD, 0, 0); }
 
 INLINE vec moved(float *master, float *mean, float *square, vec gradient, Step step) {
     fetch(master), fetch(mean), fetch(square);
     vec g = gradient * step.shrink, m = load(mean), s = load(square), root;
-    m += (1 - step.beta1) * (g - m);
-    s = step.beta2 * s + (1 - step.beta2) * g * g;
+    m = or_zero(m + (1 - step.beta1) * (g - m));
+    s = or_zero(step.beta2 * s + (1 - step.beta2) * g * g);
     for (int lane = 0; lane < LANES; lane++) root[lane] = sqrtf(s[lane]);
     vec x = load(master) * step.keep - step.rate * m / (root * step.deviation + step.eps);
     store(mean, m);
