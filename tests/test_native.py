@@ -333,14 +333,12 @@ def test_without_a_compiler_that_works_layers_stay_plain(
 
 
 def test_a_compiler_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tries: list[list[str]] = []
     monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILERS", ("false",))
     monkeypatch.delenv("CC", raising=False)
     without_what_was_made(monkeypatch)
     monkeypatch.setattr(compiled, "_built", cache(compiled._built))
-    run = compiled._run
-    monkeypatch.setattr(compiled, "_run", lambda command: tries.append(command) or run(command))  # type: ignore[func-returns-value]
+    tries = runs_of_the_compiler(monkeypatch)
     for _ in range(2):
         assert compiled.name(False) == "none"
         with pytest.raises(RuntimeError, match="false: exit code 1"):
@@ -355,12 +353,18 @@ def without_what_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_built", compiled._built.__wrapped__)
 
 
-def test_they_are_compiled_once_for_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
-    without_what_was_made(monkeypatch)
+def runs_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Its commands, from now on."""
     ran: list[list[str]] = []
     run = compiled._run
     monkeypatch.setattr(compiled, "_run", lambda command: ran.append(command) or run(command))  # type: ignore[func-returns-value]
+    return ran
+
+
+def test_they_are_compiled_once_for_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
+    without_what_was_made(monkeypatch)
+    ran = runs_of_the_compiler(monkeypatch)
     name = compiled.name(False)
     assert name != "none" and sum("-c" in command for command in ran) > 1
     ran.clear()
