@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.trials import Way
-from yourbert.report.page.rows import is_negated
+from yourbert.report.page.error_analysis import is_negated
 
 
 @dataclass(frozen=True)

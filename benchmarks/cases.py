@@ -96,7 +96,7 @@ class Job:
 
     weights: the folder of the encoder. tokens: the folder with a folder per task. corpus: the tasks' files; "" where
     there are none. scratch: a folder for what must be written. rows: the texts' file for "tokenize". training: the
-    keys of `yourbert.params.Training`. params: the params.yaml to read the rest from. seed: of this round.
+    keys of `yourbert.config.params.Training`. params: the params.yaml to read the rest from. seed: of this round.
     """
 
     kind: str

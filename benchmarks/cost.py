@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from yourbert.encoder import EncoderConfig
+    from yourbert.model.encoder import EncoderConfig
 
 SEED = 11711
 MATRIX = {"cpu": 2048, "cuda": 8192}

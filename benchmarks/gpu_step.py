@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu_step [--layers 12 --width 768] [--steps 200] [--deterministic]
 
-A step is gather, forward, backward with dropout, clip and AdamW, as `yourbert.graph_step` computes it. The ways take
-turns on the same batches, in blocks of steps; medians of the blocks are printed, with the share of filler, the time a
-capture took, and the share of the matrix-product peak measured in the same run on random numbers. Weights and word
-pieces are random: speed does not depend on them. `--device cpu` shows only that it runs.
+A step is gather, forward, backward with dropout, clip and AdamW, as `yourbert.training.graph.graph_step` computes it.
+The ways take turns on the same batches, in blocks of steps; medians of the blocks are printed, with the share of
+filler, the time a capture took, and the share of the matrix-product peak measured in the same run on random numbers.
+Weights and word pieces are random: speed does not depend on them. `--device cpu` shows only that it runs.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from yourbert import graph_step
-from yourbert.distributed import ALONE, Gradients
-from yourbert.encoder import EncoderConfig
-from yourbert.finetune import TaskLearner
-from yourbert.graph_step import GraphStep
-from yourbert.model import Model
-from yourbert.model_folder import settle
-from yourbert.optim import adamw
-from yourbert.packing import PackedSplit, TaskTokens, pieces_in
-from yourbert.pretrained import random_encoder
-from yourbert.runtime import Machine, prepare
-from yourbert.settings import Mixture, Runtime, Training
-from yourbert.steps import OneByOne, Run, Stepper
-from yourbert.tasks import Task
+from yourbert.config.schema import Mixture, Runtime, Training
+from yourbert.core.tasks import Task
+from yourbert.finetuning.learner import TaskLearner
+from yourbert.inference.model_folder import settle
+from yourbert.model.encoder import EncoderConfig
+from yourbert.model.multitask import Model
+from yourbert.model.pretrained import random_encoder
+from yourbert.runtime.distributed import ALONE, Gradients
+from yourbert.runtime.machine import Machine, prepare
+from yourbert.tokens.packing import PackedSplit, TaskTokens, pieces_in
+from yourbert.training.graph import graph_step
+from yourbert.training.graph.graph_step import GraphStep
+from yourbert.training.optimizer import adamw
+from yourbert.training.steps import OneByOne, Run, Stepper
 
 VOCABULARY, SEED, BLOCK = 30522, 11711, 20
 # rows a batch; mean, spread, lowest and highest length: like sst, sst in large batches, cfimdb.

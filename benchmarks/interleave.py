@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks import goals, machine
 from benchmarks.cases import OURS, TOKENIZED_ROWS, Case, Device, Job, Suite, missing
-from yourbert.errors import fail
-from yourbert.params import read_params
-from yourbert.settings import Params
+from yourbert.config.params import read_params
+from yourbert.config.schema import Params
+from yourbert.core.errors import fail
 
 OWN_PROCESS = ("start", "whole")
 SEED = 11711
@@ -174,8 +174,8 @@ class Run:
 
     def _describe(self, case: Case) -> dict[str, Any]:
         from benchmarks.cost import weights_of
-        from yourbert.encoder import EncoderConfig
-        from yourbert.storage import read_json
+        from yourbert.core.storage import read_json
+        from yourbert.model.encoder import EncoderConfig
 
         config = EncoderConfig.from_json(read_json(self.weights[case.shape] / "config.json"))
         return asdict(case) | {"weights": weights_of(config), "rows_a_step": self._batch(case)}
@@ -184,7 +184,7 @@ class Run:
         """The rows of a step: as many as hold the case's real tokens on average, and a tenth more."""
         if not case.tokens:
             return case.batch
-        from yourbert.packing import open_tokens
+        from yourbert.tokens.packing import open_tokens
 
         names = sorted(p.name for p in self.options.tokens.iterdir()) if case.task == "all" else [case.task]
         splits = [open_tokens(self.options.tokens / name).splits["train"] for name in names]
@@ -232,7 +232,7 @@ def order(cases: Sequence[Case]) -> list[tuple[int, Case]]:
 def _computes_bf16(device: Device) -> bool:
     import torch
 
-    from yourbert.runtime import computes_bf16
+    from yourbert.runtime.machine import computes_bf16
 
     if device == "cuda" and not torch.cuda.is_available():
         fail("P17", "this machine shows no GPU", where="benchmarks", fix="run the suite `cpu`")

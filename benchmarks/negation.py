@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import yourbert.tokenize_task
+import yourbert.tokens.tokenize_task
 from benchmarks.switches import changed
-from yourbert.corpus import Row, SplitRows
-from yourbert.report.page.rows import NEGATION
+from yourbert.corpus.rows import Row, SplitRows
+from yourbert.report.page.error_analysis import NEGATION
 
 END = r"""[.,;:!?()"]|--|\b(?:but|though|although)\b|$"""
 SCOPE = re.compile(rf"(?P<negates>{NEGATION.pattern})\s*(?P<scope>.*?)\s*(?={END})", re.IGNORECASE | re.DOTALL)
@@ -35,5 +35,5 @@ class MarkedRows(SplitRows):
 
 @contextmanager
 def scopes_marked() -> Iterator[None]:
-    with changed(yourbert.tokenize_task, SplitRows=MarkedRows):
+    with changed(yourbert.tokens.tokenize_task, SplitRows=MarkedRows):
         yield

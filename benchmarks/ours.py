@@ -19,29 +19,29 @@ import torch
 from benchmarks.cases import Block, Job
 from benchmarks.cost import mlm_head_flops, peaks, synchronise
 from benchmarks.rows import all_sequences, batches, flops, lengths, opened, texts
-from yourbert.batching import gather
-from yourbert.distributed import ALONE, Gradients
-from yourbert.evaluate import evaluate
-from yourbert.finetune import WITH_LABELS, TaskLearner
-from yourbert.graph_step import stepper_for
-from yourbert.heads import MlmHead
-from yourbert.mlm import NAME, MlmLearner, MlmModel
-from yourbert.model import Model
-from yourbert.model_folder import settle
-from yourbert.optim import adamw
-from yourbert.packing import PackedSplit, pack, pieces_in
-from yourbert.params import read_params
-from yourbert.predict import predict
-from yourbert.pretrain import masking_of
-from yourbert.pretrained import load_encoder
-from yourbert.runtime import Machine, computes_bf16, generator, prepare
-from yourbert.settings import Mixture, Precision, Runtime, TaskData, Training
-from yourbert.steps import Learner, OneByOne, Run, Stepper
-from yourbert.storage import read_json
-from yourbert.tailor import tailor
-from yourbert.tasks import Task
-from yourbert.tokenize_task import tokenize_task
-from yourbert.tokenizer import Tokenizer
+from yourbert.config.params import read_params
+from yourbert.config.schema import Mixture, Precision, Runtime, TaskData, Training
+from yourbert.core.storage import read_json
+from yourbert.core.tasks import Task
+from yourbert.evaluation.evaluate import evaluate
+from yourbert.finetuning.finetune import finetune
+from yourbert.finetuning.learner import WITH_LABELS, TaskLearner
+from yourbert.inference.model_folder import settle
+from yourbert.inference.predict import predict
+from yourbert.model.heads import MlmHead
+from yourbert.model.multitask import Model
+from yourbert.model.pretrained import load_encoder
+from yourbert.pretraining.learner import NAME, MlmLearner, MlmModel
+from yourbert.pretraining.pretrain import masking_of
+from yourbert.runtime.distributed import ALONE, Gradients
+from yourbert.runtime.machine import Machine, computes_bf16, generator, prepare
+from yourbert.tokens.batching import gather
+from yourbert.tokens.packing import PackedSplit, pack, pieces_in
+from yourbert.tokens.tokenize_task import tokenize_task
+from yourbert.tokens.tokenizer import Tokenizer
+from yourbert.training.graph.graph_step import stepper_for
+from yourbert.training.optimizer import adamw
+from yourbert.training.steps import Learner, OneByOne, Run, Stepper
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _run(
 
 
 def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
-    """Model and learner of one task, made as `yourbert.tailor` makes them."""
+    """Model and learner of one task, made as `yourbert.finetuning.finetune` makes them."""
     tokens = {job.task: opened(job, job.task)}
     loaded = load_encoder(Path(job.weights), settings.dropout, generator(job.seed, "pooler"))
     described = [t.task for t in tokens.values()]
@@ -225,7 +225,7 @@ def _whole(job: Job, precision: Precision) -> Block:
         settings = Training.model_validate(job.training)
         # A name of its own: no state of a run that was cut off can be picked up.
         run = f"bench {out.name}"
-        tailor(
+        finetune(
             run, mixture, settings, runtime, job.seed, weights, out / "tokens", out / "model", out / "curve.csv",
             out / "cost.json",
         )  # fmt: skip

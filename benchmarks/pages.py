@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from yourbert.errors import fail
-from yourbert.storage import write_text
+from yourbert.core.errors import fail
+from yourbert.core.storage import write_text
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.cases import NEEDS
 from benchmarks.results import Results
-from yourbert.charts import canvas, save
+from yourbert.report.charts import canvas, save
 
 # Colours that stay apart for the colour-blind, one for each variant, the same in every plot.
 COLOURS = dict(zip(NEEDS, ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#999999", "#009e73"), strict=False))

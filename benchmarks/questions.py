@@ -31,16 +31,16 @@ from benchmarks.asked import QUESTIONS
 from benchmarks.pages import fill
 from benchmarks.results import RESULTS
 from benchmarks.trials import PURPOSE, Setup, Trial, Way, train, trial
-from yourbert.errors import exit_cleanly, fail, nearest
-from yourbert.filenames import local_name
-from yourbert.params import read_params
-from yourbert.settings import Params, TaskData
-from yourbert.storage import read_json, write_json
+from yourbert.config.params import read_params
+from yourbert.config.schema import Params, TaskData
+from yourbert.core.errors import exit_cleanly, fail, nearest
+from yourbert.core.filenames import local_name
+from yourbert.core.storage import read_json, write_json
 
 if TYPE_CHECKING:
-    from yourbert.corpus import Row
-    from yourbert.significance import Draws
-    from yourbert.tasks import Metric
+    from yourbert.core.tasks import Metric
+    from yourbert.corpus.rows import Row
+    from yourbert.evaluation.significance import Draws
 
 OUT = RESULTS / "questions.json"
 
@@ -183,7 +183,7 @@ def _each(of: Mapping[str, Sequence[Trial]]) -> list[Trial]:
 
 
 def _dev_rows(task: str, data: TaskData, corpus: Path) -> list[Row]:
-    from yourbert.corpus import SplitRows
+    from yourbert.corpus.rows import SplitRows
 
     return list(SplitRows(corpus / local_name(data.dev), task, data, "dev"))
 
@@ -198,7 +198,7 @@ class Answered:
 
     def told(self, params: Params) -> dict[str, Any]:
         """With p-values corrected over the ways."""
-        from yourbert.significance import compare, holm, verdict
+        from yourbert.evaluation.significance import compare, holm, verdict
 
         found = {way: compare(draws, params.evaluate.confidence) for way, draws in self.draws.items()}
         adjusted = holm([one.p for one in found.values()])
@@ -224,9 +224,9 @@ def _task(
     among_R: npt.NDArray[np.bool_] | None = None,
 ) -> Answered:
     """A task by way, and each way against the first; among_R: on these of its dev rows."""
-    from yourbert.metrics import score_decided
-    from yourbert.seeding import rng_for
-    from yourbert.significance import paired
+    from yourbert.core.seeding import rng_for
+    from yourbert.evaluation.metrics import score_decided
+    from yourbert.evaluation.significance import paired
 
     facts, among_R = params.tasks[task].data.facts(task), np.ones(len(rows), bool) if among_R is None else among_R
     kind = np.int64 if facts.labels else np.float64
@@ -250,8 +250,8 @@ def _task(
 
 def _overall(tasks: Sequence[Answered]) -> Answered:
     """The mean of several tasks, each on 0..1, as the report has it."""
-    from yourbert.significance import mean_of
-    from yourbert.tasks import normalised, share
+    from yourbert.core.tasks import normalised, share
+    from yourbert.evaluation.significance import mean_of
 
     metrics = [one.metric for one in tasks if one.metric != "mean of 0..1"]
     scores = {

@@ -18,8 +18,8 @@ from benchmarks import goals, plots
 from benchmarks.cases import NEEDS
 from benchmarks.pages import fill
 from benchmarks.results import RESULTS, Results, Spread
-from yourbert.errors import exit_cleanly
-from yourbert.storage import read_json
+from yourbert.core.errors import exit_cleanly
+from yourbert.core.storage import read_json
 
 PAGE = Path("docs/performance.md")
 NOTHING = "No result file is there yet: `make bench`, then `python -m benchmarks.render`."

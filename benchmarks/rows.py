@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from benchmarks.cases import SHAPES, Job
 from benchmarks.cost import training_flops
-from yourbert.batching import Stream
-from yourbert.corpus import SplitRows
-from yourbert.packing import PackedSplit, TaskTokens, open_tokens_for
-from yourbert.params import read_params
-from yourbert.settings import Params
-from yourbert.storage import folder_hash, read_json
-from yourbert.tasks import Split
-from yourbert.tokenizer import FILES, Tokenizer
+from yourbert.config.params import read_params
+from yourbert.config.schema import Params
+from yourbert.core.storage import folder_hash, read_json
+from yourbert.core.tasks import Split
+from yourbert.corpus.rows import SplitRows
+from yourbert.tokens.batching import Stream
+from yourbert.tokens.packing import PackedSplit, TaskTokens, open_tokens_for
+from yourbert.tokens.tokenizer import FILES, Tokenizer
 
 Ints = npt.NDArray[np.int64]
 HEAD_WIDTHS = {384: 32, 768: 64}
@@ -55,8 +55,8 @@ def _shape_of(folder: Path) -> tuple[int, int]:
 def _draw(folder: Path, layers: int, width: int, vocabulary: int) -> None:
     import torch
 
-    from yourbert.encoder import EncoderConfig
-    from yourbert.pretrained import random_encoder, save_encoder
+    from yourbert.model.encoder import EncoderConfig
+    from yourbert.model.pretrained import random_encoder, save_encoder
 
     config = EncoderConfig(
         vocab_size=vocabulary,
@@ -84,7 +84,7 @@ def as_peers_read(params: Params) -> Params:
 
 def tokens_of_corpus(corpus: Path, own: Path, params: Params, scratch: Path) -> Path:
     """The tokens of a corpus folder, for every task of params.yaml; made again when corpus or vocabulary changes."""
-    from yourbert.tokenize_task import tokenize_task
+    from yourbert.tokens.tokenize_task import tokenize_task
 
     key = f"{folder_hash(corpus)[:12]}-{Tokenizer.load(own).sha256[:12]}"
     folder = scratch / "tokens" / key
@@ -100,7 +100,7 @@ def opened(job: Job, task: str) -> TaskTokens:
 
 def all_sequences(job: Job, max_length: int) -> PackedSplit:
     """What masked-LM training reads: the training rows of every task, as the stage `pretrain` takes them."""
-    from yourbert.pretrain import sequences
+    from yourbert.pretraining.pretrain import sequences
 
     folders = sorted(p.name for p in Path(job.tokens).iterdir() if p.is_dir())
     splits = [opened(job, name).splits["train"] for name in folders]
@@ -130,7 +130,7 @@ def lengths(split: PackedSplit, chosen: Iterable[Ints]) -> list[int]:
 
 def flops(job: Job, lengths_S: Iterable[int]) -> float:
     """Training FLOPs of sequences of these lengths through the job's encoder."""
-    from yourbert.encoder import EncoderConfig
+    from yourbert.model.encoder import EncoderConfig
 
     return training_flops(EncoderConfig.from_json(read_json(Path(job.weights) / "config.json")), lengths_S)
 

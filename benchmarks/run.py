@@ -16,9 +16,9 @@ from benchmarks import goals
 from benchmarks.cases import SUITES, Case, Suite
 from benchmarks.interleave import Options, Run
 from benchmarks.results import RESULTS, Results
-from yourbert.errors import exit_cleanly, fail
-from yourbert.params import read_params
-from yourbert.storage import read_json, write_json
+from yourbert.config.params import read_params
+from yourbert.core.errors import exit_cleanly, fail
+from yourbert.core.storage import read_json, write_json
 
 
 def parsed() -> tuple[Suite, Path, bool, list[Case], Options]:

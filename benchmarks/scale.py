@@ -26,11 +26,11 @@ from tabulate import tabulate
 
 from benchmarks import machine
 from benchmarks.tokenize_rows import DEV_ROWS, generate
-from yourbert.charts import canvas, save
-from yourbert.errors import exit_cleanly
-from yourbert.params import read_params
-from yourbert.settings import Mixture, Runtime, TaskData
-from yourbert.storage import write_json
+from yourbert.config.params import read_params
+from yourbert.config.schema import Mixture, Runtime, TaskData
+from yourbert.core.errors import exit_cleanly
+from yourbert.core.storage import write_json
+from yourbert.report.charts import canvas, save
 
 NAME, SEED = "rows", 1
 RESULTS = Path("benchmarks/results/scale.json")
@@ -101,14 +101,14 @@ def _measure(step: Callable[[Path, Path, int], int], options: argparse.Namespace
 
 
 def _tokenize(work: Path, base: Path, threads: int) -> int:
-    from yourbert.tokenize_task import tokenize_task
+    from yourbert.tokens.tokenize_task import tokenize_task
 
     account = tokenize_task(NAME, DATA, work, base, work / "tokens" / NAME, threads)
     return int(account["splits"]["train"]["rows_used"])
 
 
 def _predict(work: Path, base: Path, threads: int) -> int:
-    from yourbert.answers import answer
+    from yourbert.deploy.batch import answer
 
     model = _untrained(work / "model", base)
     runtime = Runtime(device="auto", precision="auto", threads=threads, deterministic=False)
@@ -122,9 +122,9 @@ def _untrained(folder: Path, base: Path) -> Path:
     """A model folder for the rows' task with a drawn head: what is predicted does not change what it costs."""
     import torch
 
-    from yourbert.model import Model
-    from yourbert.model_folder import save_model
-    from yourbert.pretrained import load_encoder
+    from yourbert.inference.model_folder import save_model
+    from yourbert.model.multitask import Model
+    from yourbert.model.pretrained import load_encoder
 
     rng, task = torch.Generator().manual_seed(SEED), DATA.facts(NAME)
     model = Model(load_encoder(base, 0.0, rng).encoder, [task], "cls", 0.0, rng)
@@ -134,12 +134,12 @@ def _untrained(folder: Path, base: Path) -> Path:
 
 def _train(work: Path, base: Path, threads: int) -> int:
     """One epoch with the training parameters of params.yaml, and the two evaluations on dev around it."""
-    from yourbert.packing import open_tokens
-    from yourbert.tailor import tailor
+    from yourbert.finetuning.finetune import finetune
+    from yourbert.tokens.packing import open_tokens
 
     params = read_params()
     settings = params.training(next(iter(params.tasks))).model_copy(update={"epochs": 1})
-    tailor(
+    finetune(
         name=NAME,
         mixture=Mixture(tasks=[NAME], sampling="proportional"),
         settings=settings,

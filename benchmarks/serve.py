@@ -32,8 +32,8 @@ from tabulate import tabulate
 
 from benchmarks import machine
 from benchmarks.results import RESULTS
-from yourbert.errors import exit_cleanly
-from yourbert.storage import write_json
+from yourbert.core.errors import exit_cleanly
+from yourbert.core.storage import write_json
 
 OUT = RESULTS / "serve.json"
 ROOT = Path(__file__).parents[1]

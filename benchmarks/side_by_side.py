@@ -47,7 +47,7 @@ def answer(job: Job, in_turn: bool) -> Block:
 
 def _jobs(job: Job) -> list[Job]:
     from benchmarks.rows import as_peers_read
-    from yourbert.params import read_params
+    from yourbert.config.params import read_params
 
     params, jobs = as_peers_read(read_params(Path(job.params))), []
     for task in sorted(folder.name for folder in Path(job.tokens).iterdir()):
@@ -65,7 +65,7 @@ def _take_steps(job: Job) -> Block:
     """One run, in a process of its own."""
     import stages  # noqa: F401  # sets up OpenMP before torch is imported, as every stage does
     from benchmarks import ours
-    from yourbert.runtime import prepare
+    from yourbert.runtime.machine import prepare
 
     with ExitStack() as stack:
 

@@ -22,11 +22,11 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.cost import SEED, flops_per_token, matmul_peak, timed
-from yourbert.attention import Packed
-from yourbert.encoder import Encoder, EncoderConfig
-from yourbert.pretrained import random_encoder
-from yourbert.runtime import prepare
-from yourbert.settings import Runtime
+from yourbert.config.schema import Runtime
+from yourbert.model.attention import Packed
+from yourbert.model.encoder import Encoder, EncoderConfig
+from yourbert.model.pretrained import random_encoder
+from yourbert.runtime.machine import prepare
 
 VOCABULARY = 30522
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]

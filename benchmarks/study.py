@@ -15,7 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from yourbert.charts import canvas, save
+from yourbert.report.charts import canvas, save
 
 SEED = 11711
 # The study's Table 1: dev accuracy on sst and cfimdb.

@@ -20,17 +20,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yourbert import attention, dropout, optim, runtime
-from yourbert.attention import Kernel, Layout, Packed
-from yourbert.encoder import Embeddings, Encoder
-from yourbert.fused import fusion
-from yourbert.optim import adamw
-from yourbert.tasks import Pooling
+from yourbert.core.tasks import Pooling
+from yourbert.model import attention, dropout
+from yourbert.model.attention import Kernel, Layout, Packed
+from yourbert.model.encoder import Embeddings, Encoder
+from yourbert.runtime import machine
+from yourbert.training import optimizer
+from yourbert.training.fused import fusion
+from yourbert.training.optimizer import adamw
 
 
 @contextmanager
 def off(*names: str) -> Iterator[None]:
-    """Without these tricks until the end of the block; onednn and memory must be off before `runtime.prepare`."""
+    """Without these tricks until the end of the block; onednn and memory must be off before `machine.prepare`."""
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(SWITCHES[name]())
@@ -134,13 +136,13 @@ def _nothing(*_: Any) -> None:
 
 # What each trick is stands in docs/performance.md, "What each trick gives".
 SWITCHES: dict[str, Callable[[], Any]] = {
-    "onednn": lambda: _instead((runtime._route_matmul, _nothing)),
+    "onednn": lambda: _instead((machine._route_matmul, _nothing)),
     "fused": lambda: _instead((fusion.fuse, _nothing)),
-    "memory": lambda: _instead((runtime._keep_memory, _nothing)),
+    "memory": lambda: _instead((machine._keep_memory, _nothing)),
     "used-pieces": lambda: changed(Embeddings, restrict=_nothing, restore=_nothing),
     "attention": lambda: _instead((attention.attend, padded_attention)),
     "dropout": lambda: _instead((dropout.keep_mask, bernoulli_mask)),
-    "optimizer": lambda: _instead((optim.adamw, plain_adamw), (optim.move, plain_move)),
+    "optimizer": lambda: _instead((optimizer.adamw, plain_adamw), (optimizer.move, plain_move)),
     "first-token": lambda: changed(Encoder, pooled=_pooled_of_all),
     "round-shapes": lambda: changed(attention, ROW_STEP=1, WIDTH_STEP=1),
 }

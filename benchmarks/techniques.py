@@ -20,16 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import yourbert.model
-import yourbert.steps
-import yourbert.tailor
+import yourbert.finetuning.finetune
+import yourbert.model.multitask
+import yourbert.training.steps
 from benchmarks.negation import scopes_marked
 from benchmarks.switches import changed
-from yourbert.attention import Packed
-from yourbert.heads import ClassifyHead, Head, build_head
-from yourbert.model import Model
-from yourbert.steps import OneByOne, Run, StepLoss
-from yourbert.tasks import Task
+from yourbert.core.tasks import Task
+from yourbert.model.attention import Packed
+from yourbert.model.heads import ClassifyHead, Head, build_head
+from yourbert.model.multitask import Model
+from yourbert.training.steps import OneByOne, Run, StepLoss
 
 Combine = Callable[[Tensor, Tensor], Tensor]  # gradients_KN, losses_K -> gradient_N
 # Dynamic weight average: its temperature, and how many steps make one of its averages.
@@ -52,7 +52,7 @@ def tried(name: str) -> Iterator[dict[str, Any]]:
             yield noted
     else:
         stepper = STEPPERS.get(name) or partial(Apart, partial(surgery, name))
-        with changed(yourbert.tailor, stepper_for=lambda *_: partial(stepper, noted)):
+        with changed(yourbert.finetuning.finetune, stepper_for=lambda *_: partial(stepper, noted)):
             yield noted
 
 
@@ -173,7 +173,7 @@ class LayerRates(OneByOne):
         run.optimizer.param_groups[:] = groups
 
     def step(self) -> tuple[int, int]:
-        with changed(yourbert.steps, _set_rate=_set_rates):
+        with changed(yourbert.training.steps, _set_rate=_set_rates):
             return super().step()
 
 
@@ -203,7 +203,7 @@ def hidden_layer() -> Iterator[None]:
             head.linear = nn.Sequential(dense, nn.Tanh(), head.linear)  # type: ignore[assignment]
         return head
 
-    with changed(yourbert.model, build_head=build):
+    with changed(yourbert.model.multitask, build_head=build):
         yield
 
 
@@ -229,7 +229,7 @@ def attention_pooling() -> Iterator[None]:
         sums_SE = torch.zeros(layout.sequences, hidden_TE.shape[1])
         return sums_SE.index_add(0, sequence_T, weight_T[:, None] * hidden_TE) / weights_S[:, None]
 
-    with changed(yourbert.model, build_head=build), changed(Model, pooled=pooled):
+    with changed(yourbert.model.multitask, build_head=build), changed(Model, pooled=pooled):
         yield
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yourbert.settings import TaskData
+from yourbert.config.schema import TaskData
 
 CHUNK = 100_000
 DEV_ROWS = 1000
@@ -83,8 +83,8 @@ def pairs() -> TaskData:
 
 
 def tokenize(work: Path, base: Path) -> None:
-    from yourbert.corpus import check_file
-    from yourbert.tokenize_task import tokenize_task
+    from yourbert.corpus.rows import check_file
+    from yourbert.tokens.tokenize_task import tokenize_task
 
     start = time.perf_counter()
     assert not check_file(work / "train.csv", "rows", pairs(), "train")

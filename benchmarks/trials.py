@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import machine
-from yourbert.errors import fail, nearest
-from yourbert.settings import Chain, Mixture, Params, Pretrain, Runtime, TaskData, Training
-from yourbert.storage import read_json, sha256_of, write_json
+from yourbert.config.schema import Chain, Mixture, Params, Pretrain, Runtime, TaskData, Training
+from yourbert.core.errors import fail, nearest
+from yourbert.core.storage import read_json, sha256_of, write_json
 
 PURPOSE = "questions"
 MLM = "mlm"
@@ -164,7 +164,7 @@ def _facts(block: Mixture | TaskData) -> dict[str, Any]:
 
 
 def _places(setup: Setup, run: str, seed: int | str, facts: dict[str, Any]) -> tuple[Path, Path]:
-    from yourbert.checkpoint import fingerprint
+    from yourbert.training.checkpoint import fingerprint
 
     name = f"{run}-{seed}-{fingerprint(facts)[:12]}"
     return setup.work / name, setup.records / f"{name}.json"
@@ -174,10 +174,10 @@ def train(one: Trial, params: Params, setup: Setup) -> None:
     """Trains in this process, after what must be there before, and evaluates; metrics and record are written last."""
     from benchmarks.switches import SWITCHES, off
     from benchmarks.techniques import tried
-    from yourbert.evaluate import evaluate
-    from yourbert.pretrain import pretrain
-    from yourbert.tailor import tailor
-    from yourbert.tokenize_task import tokenize_task
+    from yourbert.evaluation.evaluate import evaluate
+    from yourbert.finetuning.finetune import finetune
+    from yourbert.pretraining.pretrain import pretrain
+    from yourbert.tokens.tokenize_task import tokenize_task
 
     place, base = one.place, one.after.model if one.after else setup.base
     with tried(one.way.technique) as noted:
@@ -190,7 +190,7 @@ def train(one: Trial, params: Params, setup: Setup) -> None:
             )  # fmt: skip
         else:
             with off(*(SWITCHES if one.way.plain else ())):
-                tailor(
+                finetune(
                     f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base,
                     place / "tokens", one.model, place / "curve.csv", place / "cost.json", setup.base,
                 )  # fmt: skip
@@ -204,7 +204,7 @@ def train(one: Trial, params: Params, setup: Setup) -> None:
 
 def _keep(one: Trial, noted: Mapping[str, Any]) -> None:
     """Writes the record of what was trained, with what a technique noted."""
-    from yourbert.predictions import read_predictions
+    from yourbert.evaluation.predictions import read_predictions
 
     dev = {}
     for task in () if one.pretrain else one.mixture.tasks:

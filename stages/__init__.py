@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from yourbert.errors import CommandLine, exit_cleanly, fail, nearest, quoted
-from yourbert.orphan import end_with_dvc
+from yourbert.core.errors import CommandLine, exit_cleanly, fail, nearest, quoted
+from yourbert.core.watchdog import end_with_dvc
 
 # A waiting thread should soon go to sleep: by default it spins for milliseconds, and beside any other busy program
 # training becomes 5 to 9 times slower. About 0.1 ms of spinning keeps all the speed of an idle machine.
@@ -25,8 +25,6 @@ PLOTS = Path("plots")
 SEEDS = 2**32
 WORDS = {
     "task": "a task of params.yaml",
-    "mixture": "a mixture of params.yaml",
-    "chain": "a chain of params.yaml",
     "name": "a task, mixture or chain of params.yaml",
     "seed": f"a whole number from 0 to {SEEDS - 1}",
 }
@@ -59,13 +57,11 @@ def run(stage: Callable[..., None]) -> None:
 
 def check_words(words: Mapping[str, str]) -> None:
     """Raises UserError (P05) for a model that params.yaml does not name, and for a seed that is none."""
-    from yourbert.params import read_params
+    from yourbert.config.params import read_params
 
     params = read_params()
     known = {
         "task": [*params.tasks],
-        "mixture": [*params.mixtures],
-        "chain": [chain.name for chain in params.chains],
         "name": [*params.tasks, *params.shared],
     }
     for kind, word in words.items():

@@ -6,11 +6,17 @@ from stages import BUILD, run
 
 
 def main() -> None:
-    from yourbert.check import check
-    from yourbert.params import read_params
-    from yourbert.storage import write_json
+    from yourbert.config.params import read_params
+    from yourbert.core.storage import write_json
+    from yourbert.corpus.check import check
 
-    write_json(BUILD / "plan.json", check(read_params(), bundled=Path("data")))
+    params = read_params()
+    if params.device == "cuda":
+        # Loads torch; only where somebody counts on a GPU.
+        from yourbert.runtime.machine import find_device
+
+        find_device(params.device, params.ranks)
+    write_json(BUILD / "plan.json", check(params, bundled=Path("data")))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from stages import BUILD, run
 
 
 def main() -> None:
-    from yourbert.download import download
-    from yourbert.params import read_params
-    from yourbert.storage import read_json
+    from yourbert.config.params import read_params
+    from yourbert.core.storage import read_json
+    from yourbert.download.download import download
 
     params = read_params()
     download(

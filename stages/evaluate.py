@@ -4,8 +4,8 @@ from stages import BUILD, METRICS, PLOTS, run
 
 
 def main(name: str, seed: str) -> None:
-    from yourbert.evaluate import evaluate
-    from yourbert.params import read_params
+    from yourbert.config.params import read_params
+    from yourbert.evaluation.evaluate import evaluate
 
     params = read_params()
     evaluate(

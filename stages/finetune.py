@@ -1,30 +1,32 @@
-"""Tailor the encoder to one task: `python -m stages.finetune <task> <seed>`."""
+"""Fine-tune one model: `python -m stages.finetune <task, mixture or chain> <seed>`."""
 
 from stages import BUILD, METRICS, PLOTS, run
 
 
-def main(task: str, seed: str) -> None:
-    from yourbert.launch import in_ranks
+def main(name: str, seed: str) -> None:
+    from yourbert.runtime.launch import in_ranks
 
-    in_ranks(train, lambda params: params.ranks)(task, seed)
+    in_ranks(train, lambda params: params.ranks)(name, seed)
 
 
-def train(task: str, seed: str) -> None:
-    from yourbert.params import read_params
-    from yourbert.tailor import tailor
+def train(name: str, seed: str) -> None:
+    from yourbert.config.params import read_params
+    from yourbert.finetuning.finetune import finetune
 
     params = read_params()
-    tailor(
-        name=task,
-        mixture=params.mixture(task),
-        settings=params.training(task),
+    init = params.init_of(name)
+    finetune(
+        name=name,
+        mixture=params.mixture(name),
+        settings=params.training(name),
         runtime=params.runtime(params.ranks),
         seed=int(seed),
-        encoder=BUILD / "encoder",
+        encoder=BUILD / "models" / init / seed if init else BUILD / "encoder",
+        pretrained=BUILD / "encoder",
         tokens=BUILD / "tokens",
-        out=BUILD / "models" / task / seed,
-        curve=PLOTS / "curves" / task / f"{seed}.csv",
-        cost=METRICS / "cost" / task / f"{seed}.json",
+        out=BUILD / "models" / name / seed,
+        curve=PLOTS / "curves" / name / f"{seed}.csv",
+        cost=METRICS / "cost" / name / f"{seed}.json",
     )
 
 

@@ -4,14 +4,14 @@ from stages import BUILD, METRICS, run
 
 
 def main() -> None:
-    from yourbert.launch import in_ranks
+    from yourbert.runtime.launch import in_ranks
 
     in_ranks(train, lambda params: params.ranks if params.pretrain.enabled else 1)()
 
 
 def train() -> None:
-    from yourbert.params import read_params
-    from yourbert.pretrain import pretrain
+    from yourbert.config.params import read_params
+    from yourbert.pretraining.pretrain import pretrain
 
     params = read_params()
     pretrain(

@@ -6,10 +6,10 @@ from stages import BUILD, METRICS, PLOTS, run
 
 
 def main() -> None:
-    from yourbert.overlap import overlaps
-    from yourbert.params import read_params
+    from yourbert.config.params import read_params
+    from yourbert.corpus.overlap import overlaps
     from yourbert.report.markdown import write_report
-    from yourbert.report.page.page import write_page
+    from yourbert.report.page.render import write_page
 
     params, out = read_params(), Path("report")
     shared = overlaps([BUILD / "tokens" / task for task in params.tasks])

@@ -4,9 +4,9 @@ from stages import BUILD, METRICS, run
 
 
 def main(task: str) -> None:
-    from yourbert.params import read_params
-    from yourbert.storage import write_json
-    from yourbert.tokenize_task import tokenize_task
+    from yourbert.config.params import read_params
+    from yourbert.core.storage import write_json
+    from yourbert.tokens.tokenize_task import tokenize_task
 
     params = read_params()
     accounting = tokenize_task(

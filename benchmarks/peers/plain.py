@@ -73,10 +73,10 @@ def _parity(job: Job) -> Block:
     The loss is that of the first training step, taken from the library's own learner; the logits are of dev rows.
     """
     from benchmarks.ours import task_learner
-    from yourbert.batching import gather
-    from yourbert.predict import to_device
-    from yourbert.runtime import prepare
-    from yourbert.settings import Runtime, Training
+    from yourbert.config.schema import Runtime, Training
+    from yourbert.inference.predict import to_device
+    from yourbert.runtime.machine import prepare
+    from yourbert.tokens.batching import gather
 
     machine = prepare(Runtime(device=job.device, precision="fp32", threads=job.threads, deterministic=False))
     settings = Training.model_validate(job.training | {"dropout": 0.0, "head_dropout": 0.0, "pooling": "cls"})

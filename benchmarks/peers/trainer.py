@@ -131,7 +131,7 @@ def _labelled(job: Job, tokenizer: Any) -> tuple[Any, Any, Any]:
 
 def _masked(job: Job, tokenizer: Any) -> tuple[Any, Any, Any]:
     from benchmarks.rows import all_sequences
-    from yourbert.params import read_params
+    from yourbert.config.params import read_params
 
     pretrain = read_params(Path(job.params)).pretrain
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=pretrain.mask_rate)
@@ -141,8 +141,8 @@ def _masked(job: Job, tokenizer: Any) -> tuple[Any, Any, Any]:
 def _batches(split: Any, job: Job, tuned: bool) -> list[Any]:
     """YourBERT's batches; tuned, a fair sample of those that Trainer groups by length."""
     from benchmarks.rows import batches
-    from yourbert.batching import row_lengths
-    from yourbert.pretrain import NAME
+    from yourbert.pretraining.pretrain import NAME
+    from yourbert.tokens.batching import row_lengths
 
     if not tuned:
         return batches(split, job, NAME if job.kind == "mlm" else job.task)

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.interleave import Options
 from benchmarks.rows import tokens_of_corpus
-from tests.closure import ROOT
-from yourbert.params import read_params
-from yourbert.random_model import make_random_model
+from tests.support.closure import ROOT
+from yourbert.config.params import read_params
+from yourbert.download.random_model import make_random_model
 
 SHAPE = "2x32"
 

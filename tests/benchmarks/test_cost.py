@@ -7,9 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cost import flops_per_token, mlm_head_flops, training_flops, weights_of
-from yourbert.encoder import EncoderConfig
-from yourbert.heads import MlmHead
-from yourbert.pretrained import random_encoder
+from yourbert.model.encoder import EncoderConfig
+from yourbert.model.heads import MlmHead
+from yourbert.model.pretrained import random_encoder
 
 
 def config(layers: int, width: int, heads: int, vocabulary: int = 50) -> EncoderConfig:

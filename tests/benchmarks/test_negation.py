@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from benchmarks.negation import marked
 from benchmarks.techniques import tried
-from tests.test_tokenizer import write_base
-from yourbert.params import read_params
-from yourbert.report.page.rows import is_negated
-from yourbert.storage import read_array
-from yourbert.tokenize_task import tokenize_task
+from tests.tokens.test_tokenizer import write_base
+from yourbert.config.params import read_params
+from yourbert.core.storage import read_array
+from yourbert.report.page.error_analysis import is_negated
+from yourbert.tokens.tokenize_task import tokenize_task
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["not", "never", "n't", "Without", "good", "film", ",", ".", "--", "but", "lacks", "( ", ")", "\n", "nothing"]

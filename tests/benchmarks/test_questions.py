@@ -16,10 +16,10 @@ from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
 from benchmarks.questions import section, table, ways_of
 from benchmarks.trials import Setup, Way, trial
-from yourbert.errors import UserError
-from yourbert.params import read_params
-from yourbert.settings import Mixture, Pretrain, TaskData, Training
-from yourbert.storage import write_json
+from yourbert.config.params import read_params
+from yourbert.config.schema import Mixture, Pretrain, TaskData, Training
+from yourbert.core.errors import UserError
+from yourbert.core.storage import write_json
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,9 +21,9 @@ from benchmarks.results import Results
 from benchmarks.rows import examples
 from benchmarks.run import _changed, joined
 from tests.benchmarks.conftest import SHAPE
-from tests.closure import ROOT, imports
-from yourbert.errors import UserError
-from yourbert.packing import PackedSplit
+from tests.support.closure import ROOT, imports
+from yourbert.core.errors import UserError
+from yourbert.tokens.packing import PackedSplit
 
 
 def test_ours_and_the_plain_loop(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -11,17 +11,20 @@ import torch
 from benchmarks.cases import TRICKS, WITHOUT
 from benchmarks.interleave import Options
 from benchmarks.switches import SWITCHES, bernoulli_mask, off
-from yourbert import attention, encoder, graph_step, optim, runtime, train
-from yourbert.encoder import Embeddings, Encoder
-from yourbert.model_folder import load_model
-from yourbert.packing import open_tokens
-from yourbert.params import read_params
-from yourbert.predict import Numbers, predict
-from yourbert.runtime import prepare
-from yourbert.settings import Mixture, Runtime
-from yourbert.tailor import tailor
+from yourbert.config.params import read_params
+from yourbert.config.schema import Mixture, Runtime
+from yourbert.finetuning.finetune import finetune
+from yourbert.inference.model_folder import load_model
+from yourbert.inference.predict import Numbers, predict
+from yourbert.model import attention, encoder
+from yourbert.model.encoder import Embeddings, Encoder
+from yourbert.runtime import machine
+from yourbert.runtime.machine import prepare
+from yourbert.tokens.packing import open_tokens
+from yourbert.training import loop, optimizer
+from yourbert.training.graph import graph_step
 
-PARTS = (attention, encoder, graph_step, optim, runtime, train, Embeddings, Encoder)
+PARTS = (attention, encoder, graph_step, loop, machine, optimizer, Embeddings, Encoder)
 
 
 def everything() -> dict[tuple[str, str], Any]:
@@ -49,7 +52,7 @@ def answers_after(name: str, options: Options, out: Path, *switches: str, lr: fl
     mixture = Mixture(tasks=["sst"], sampling="proportional")
     fp32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
     with off(*switches):
-        tailor(
+        finetune(
             name, mixture, settings, fp32, 1, options.own, options.tokens, out / "model", out / "curve.csv",
             out / "cost.json",
         )  # fmt: skip

@@ -9,26 +9,26 @@ import pytest
 import torch
 from torch import Tensor
 
-import yourbert.tailor
+import yourbert.finetuning.finetune
 from benchmarks.switches import off
 from benchmarks.techniques import LAYER_RATE, SHAPES, STEPPERS, WINDOW, DynamicAverage, Uncertainty, surgery, tried
-from tests import tiny
-from tests.test_tokenizer import write_base
-from yourbert.checkpoint import Resume
-from yourbert.graph_step import stepper_for
-from yourbert.model_folder import load_model, save_model
-from yourbert.predict import predict
-from yourbert.train import train
+from tests.support import tiny
+from tests.tokens.test_tokenizer import write_base
+from yourbert.inference.model_folder import load_model, save_model
+from yourbert.inference.predict import predict
+from yourbert.training.checkpoint import Resume
+from yourbert.training.graph.graph_step import stepper_for
+from yourbert.training.loop import train
 
 TASKS = [tiny.tokens(tiny.task("mood")), tiny.tokens(tiny.task("same"))]
 SETTINGS = tiny.training(epochs=2, dropout=0.0, head_dropout=0.0, lr=1e-2)
 
 
 def learnt(technique: str, folder: Path, sampling: str = "joint") -> tuple[Any, dict[str, Any]]:
-    """A model trained by a technique, as `tailor` trains it, and what that noted."""
+    """A model trained by a technique, as `finetune` trains it, and what that noted."""
     with tried(technique) as noted:
         made = tiny.learner(TASKS, SETTINGS, sampling=sampling)
-        stepper = yourbert.tailor.stepper_for(made, made.machine)
+        stepper = yourbert.finetuning.finetune.stepper_for(made, made.machine)
         with Resume(folder / "resume", 1e9) as resume:
             train(technique, made, SETTINGS, resume, stepper)
     return made, noted
@@ -41,7 +41,7 @@ def test_gradients_taken_apart_and_added_are_what_they_were(tmp_path: Path) -> N
     for one, other in zip(plain.model.parameters(), apart.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert not nothing and noted["cosines"].keys() == {"mood, same"} and -1 < noted["cosines"]["mood, same"] < 1
-    assert yourbert.tailor.stepper_for is stepper_for, "put back"
+    assert yourbert.finetuning.finetune.stepper_for is stepper_for, "put back"
 
 
 @pytest.mark.parametrize("technique", [*STEPPERS, *SHAPES])
@@ -90,7 +90,7 @@ def test_the_encoder_waits_for_the_heads(tmp_path: Path) -> None:
             stepper.step = step
             return stepper
 
-        made_by = yourbert.tailor.stepper_for(made, made.machine)
+        made_by = yourbert.finetuning.finetune.stepper_for(made, made.machine)
         with pytest.raises(Ended), Resume(tmp_path / "resume", 1e9) as resume:
             train("x", made, made.settings, resume, after_a_tenth)
     moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
@@ -137,7 +137,7 @@ def test_a_lower_layer_moves_less(tmp_path: Path) -> None:
         settings = tiny.training(epochs=1, dropout=0.0, head_dropout=0.0, lr=1e-3, warmup=0.0, weight_decay=0.0)
         made = tiny.learner(TASKS[:1], settings)
         before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
-        stepper_by = yourbert.tailor.stepper_for(made, made.machine)
+        stepper_by = yourbert.finetuning.finetune.stepper_for(made, made.machine)
         moved: dict[str, float] = {}
 
         def noting(run: Any) -> Any:

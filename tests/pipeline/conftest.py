@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.closure import ROOT
-from yourbert.bundled.generate import write
+from tests.support.closure import ROOT
+from yourbert.corpus.bundled.generate import write
 
 PARTS = (
     "stages",

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.closure import ROOT
-from tests.commands import Shown, shown
 from tests.pipeline.conftest import Project, make_project
+from tests.support.closure import ROOT
+from tests.support.commands import Shown, shown
 
 # Beginnings of what is not run here, and why.
 SKIPPED = {
     "make": ".ci/run makes these",
     "less": "a person reads there",
     "python -m pip install": "packages are installed by the Makefile, from the lock files",
-    "dvc exp run -S corpus=": "a corpus that is fetched, or the reader's own: tests/test_corpora.py",
-    "dvc plots show": "opens a browser where there is one; tests/test_offline_plots.py",
+    "dvc exp run -S corpus=": "a corpus that is fetched, or the reader's own: tests/download/test_corpora.py",
+    "dvc plots show": "opens a browser where there is one; tests/cli/test_offline_plots.py",
     "python -m benchmarks.": "minutes to hours; each is run by hand when its page is written",
-    "python -m yourbert.cluster": "tests/test_cluster.py",
-    "python -m yourbert.reference": "tests/test_reference.py",
-    "ray ": "several machines: tests/test_cluster.py",
-    "torchrun": "several machines; the stage alone under ranks: tests/test_launch.py",
+    "python -m yourbert.experiments.cluster": "tests/experiments/cluster/test_cluster.py",
+    "python -m yourbert.config.reference": "tests/config/test_reference.py",
+    "ray ": "several machines: tests/experiments/cluster/test_cluster.py",
+    "torchrun": "several machines; the stage alone under ranks: tests/runtime/test_launch.py",
     "for gpu in": "several GPUs",
     "dvc exp run -S ranks=8": "eight GPUs",
     "dvc remote add --default mine s3": "a bucket",
@@ -34,12 +34,12 @@ SKIPPED = {
     "rm -rf build/models/sst/11711": "several machines",
     "dvc commit --force finetune@sst": "the same",
     "dvc config --system": "the machine's own settings",
-    "yourbert serve": "does not end: tests/test_serve.py",
+    "yourbert serve": "does not end: tests/deploy/serve/test_app.py",
     "curl": "the same",
     "eval": "for a shell that a person types in",
     "dvc pull -r": "a remote of the reader's",
 }
-PAGES_APART = {"docs/own-task.md": "tests/test_own_task.py", "docs/reliability.md": "names commands alone"}
+PAGES_APART = {"docs/own-task.md": "tests/pipeline/test_own_task.py", "docs/reliability.md": "names commands alone"}
 # What a page takes for granted.
 FILES = {"texts.txt": "a good film\nnot bad at all\n"}
 SEEDS = {"docs/skills.md": [11711, 2]}

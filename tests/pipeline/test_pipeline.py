@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.closure import ROOT
 from tests.pipeline.conftest import Project
+from tests.support.closure import ROOT
 
 MODELS = {"finetune@sst-11711", "finetune@sts-11711", "multitask@shared-11711"}
 NO_NETWORK = """
@@ -309,7 +309,7 @@ def test_the_doctor_mends_what_stops_dvc_and_what_dvc_would_use(project: Project
 
 def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Project) -> None:
     words = ["--set", "lr=1e-7,1e-2", "--budget", "epochs=1,3", "--keep", "0.5", "--run", "sst"]
-    command = ["python", "-m", "yourbert.search", *words, "--targets", "evaluate@sst-11711", "--jobs", "2"]
+    command = ["python", "-m", "yourbert.experiments.search", *words, "--targets", "evaluate@sst-11711", "--jobs", "2"]
     done = project(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = list(csv.DictReader((project.root / "report/search.csv").open()))

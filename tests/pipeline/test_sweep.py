@@ -119,7 +119,7 @@ class Sweep:
         words = [word for setting in settings for word in ("--set", setting)]
         words += ["--targets", "evaluate@sst-11711", "--keep-models", "folder", "--address", address]
         return subprocess.Popen(
-            [sys.executable, "-m", "yourbert.cluster", "run", *words],
+            [sys.executable, "-m", "yourbert.experiments.cluster", "run", *words],
             cwd=self.project.root,
             env=self.env,
             stdout=subprocess.PIPE,

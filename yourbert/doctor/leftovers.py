@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from yourbert.core.storage import UNFINISHED
 from yourbert.doctor.trouble import Trouble, remove
-from yourbert.storage import UNFINISHED
 
 FOLDERS = ("build", "data", "metrics", "plots", "report", ".dvc/cache", ".yourbert")
 OF_DVC = re.compile(r"\.[\w-]{22}\.tmp")

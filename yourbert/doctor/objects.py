@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from yourbert.core.errors import UserError
+from yourbert.core.storage import MANIFEST, check_manifest
 from yourbert.doctor.trouble import Trouble, remove
-from yourbert.errors import UserError
-from yourbert.storage import MANIFEST, check_manifest
 
 
 def object_troubles(root: Path) -> Iterator[Trouble]:

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from yourbert.core.errors import EXIT_CODES, fail
 from yourbert.doctor.leftovers import leftover_troubles
 from yourbert.doctor.objects import object_troubles
 from yourbert.doctor.owner import owners
 from yourbert.doctor.state import state_troubles
 from yourbert.doctor.trouble import Trouble
 from yourbert.doctor.versions import version_troubles
-from yourbert.errors import EXIT_CODES, fail
 
 
 def troubles(root: Path) -> Iterator[Trouble]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from yourbert.core.storage import replacing
 from yourbert.doctor.trouble import Trouble, kept_aside
-from yourbert.storage import replacing
 
 MARKS = ("<<<<<<<", "=======", ">>>>>>>")
 

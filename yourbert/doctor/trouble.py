@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from yourbert.errors import Problem
+from yourbert.core.errors import Problem
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from statistics import fmean
 
 import numpy as np
 
-from yourbert.cost import JOULES_A_KWH, Cost
-from yourbert.metrics import score_decided
-from yourbert.report.figures import Figures
-from yourbert.report.gather import Gathered
+from yourbert.core.cost import JOULES_A_KWH, Cost
+from yourbert.evaluation.metrics import score_decided
+from yourbert.report.load import Gathered
+from yourbert.report.results import Figures
 from yourbert.report.tables import NOTHING, Row, plain, table
 from yourbert.report.transfer import transfer_table
 

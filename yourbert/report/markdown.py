@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from yourbert.report import data, tables
-from yourbert.report.answer import answer
+from yourbert.config.schema import Params
+from yourbert.core.storage import write_csv, write_json, write_text
+from yourbert.report import data_card, tables
 from yourbert.report.cost import cost_page
-from yourbert.report.figures import Figures, as_json, compute
-from yourbert.report.gather import Gathered, gather
-from yourbert.report.study import SOURCE
+from yourbert.report.load import Gathered, gather
+from yourbert.report.published import SOURCE
+from yourbert.report.results import Figures, as_json, compute
 from yourbert.report.tables import count, plain
 from yourbert.report.transfer import CHANGES, changes
-from yourbert.settings import Params
-from yourbert.storage import write_csv, write_json, write_text
+from yourbert.report.verdicts import answer
 
 SEEN_QUORA = "all-MiniLM-L6-v2"
 
@@ -65,8 +65,8 @@ def page(
     yield from _test(gathered, figures)
     yield from _study(gathered, figures, params)
     yield "## The data"
-    yield data.files_table(gathered)
-    yield data.rows_table(gathered)
+    yield data_card.files_table(gathered)
+    yield data_card.rows_table(gathered)
     yield from warnings(gathered)
     yield from _overlaps(overlaps)
     yield "## What training took"
@@ -146,7 +146,7 @@ def warnings(gathered: Gathered) -> Iterator[str]:
 def _overlaps(overlaps: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     if any(overlaps.values()):
         yield "Texts that a shared model was trained on for one task and is scored on for another:"
-        yield data.overlap_table(overlaps)
+        yield data_card.overlap_table(overlaps)
 
 
 def pretraining(gathered: Gathered) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from yourbert.report.figures import OVERALL, OWN, Cell, Figures, Match
-from yourbert.report.gather import Gathered
-from yourbert.tasks import Split
+from yourbert.core.tasks import Split
+from yourbert.report.load import Gathered
+from yourbert.report.results import OVERALL, OWN, Cell, Figures, Match
 
 
 @dataclass(frozen=True, kw_only=True)

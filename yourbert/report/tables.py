@@ -9,12 +9,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from yourbert.report.figures import OWN, Cell, Figures, Match
-from yourbert.report.gather import Gathered
+from yourbert.core.tasks import Split
+from yourbert.report.load import Gathered
+from yourbert.report.published import OVERALL as STUDY_OVERALL
+from yourbert.report.published import OVERALL_TASKS, STUDY
+from yourbert.report.results import OWN, Cell, Figures, Match
 from yourbert.report.scores import scored
-from yourbert.report.study import OVERALL as STUDY_OVERALL
-from yourbert.report.study import OVERALL_TASKS, STUDY
-from yourbert.tasks import Split
 
 NOTHING = "-"
 MARKUP = re.compile(r"([\\`*\[\]|#~])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yourbert.metrics import Array
-from yourbert.report.figures import Figures
-from yourbert.report.gather import Gathered
+from yourbert.core.tasks import Task
+from yourbert.evaluation.metrics import Array
+from yourbert.report.load import Gathered
+from yourbert.report.results import Figures
 from yourbert.report.tables import NOTHING, Row, inert, number, p_value, plain, table
-from yourbert.tasks import Task
 
 HEADER = ("task", "in", "joined by", "gain on dev", "verdict", "mended", "spoilt", "seconds", "Wh")
 CHANGES = ("task", "mixture", "id", "label", "own", "joined", "change")

@@ -1,1 +1,0 @@
-"""Tests: properties, equalities with a reference, and faults."""

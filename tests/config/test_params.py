@@ -1,0 +1,189 @@
+"""params.yaml is read once, typed, and refused with a place and a hint for every mistake."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from dvc.utils.serialize import modify_yaml
+
+from yourbert.config.params import read_params
+from yourbert.config.schema import Training
+from yourbert.config.yaml_file import read_yaml, resolve
+from yourbert.core.errors import UserError
+from yourbert.core.paths import located
+
+SHIPPED = Path("params.yaml")
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    text = SHIPPED.read_text()
+    assert old in text, f"the shipped file has no {old!r}"
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def refusal(path: Path) -> UserError:
+    with pytest.raises(UserError) as caught:
+        read_params(path)
+    return caught.value
+
+
+def test_shipped_file_is_valid() -> None:
+    params = read_params(SHIPPED)
+    assert set(params.tasks) >= {"sst", "cfimdb", "quora", "sts"}
+    for run in [*params.tasks, *params.mixtures]:
+        assert isinstance(params.training(run), Training)
+
+
+def test_shipped_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None:
+    """Else the first `dvc exp run -S` would change lines that nobody touched."""
+    path = tmp_path / "params.yaml"
+    path.write_bytes(SHIPPED.read_bytes())
+    with modify_yaml(path) as content:
+        content["lr"] = 0.5
+    with modify_yaml(path) as content:
+        content["lr"] = read_params(SHIPPED).lr
+    assert path.read_text() == SHIPPED.read_text()
+
+
+@pytest.mark.parametrize("spelling", ["1e-5", "1e-05", "1E-5", "0.00001", "1.0e-5"])
+def test_numbers_are_yaml_1_2(tmp_path: Path, spelling: str) -> None:
+    assert read_params(changed(tmp_path, "\nlr: 0.0001", f"\nlr: {spelling}")).lr == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("no", "no"), ("12:30:45", "12:30:45"), ("017", 17), ("true", True), ("~", None), ("1_0", "1_0"), ("-3", -3)],
+)
+def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
+    assert resolve(text) == value
+    assert type(resolve(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "says"),
+    [
+        ("\nlr:", "\nlerning_rate: 1\nlr:", "P01", "unknown key 'lerning_rate'"),
+        ("\nepochs:", "\nepoch: 3\nepochs:", "P01", "did you mean 'epochs'"),
+        ("\nlr: 0.0001", '\nlr: "1e-5"', "P03", "remove the quotes"),
+        ("\nlr: 0.0001", "\nlr: -1", "P04", "'lr' is -1"),
+        ("\nlr: 0.0001", "\nlr: .inf", "P04", "lr"),
+        ("\nlr: 0.0001", "\nlr: true", "P04", "lr"),
+        ("\nlr: 0.0001\n", "\n", "P13", "'lr' is missing"),
+        ("\ndeterministic: false", "\ndeterministic: yes", "P04", "'deterministic' is 'yes'"),
+        ("\ntuning: full", "\ntuning: ful", "P05", "did you mean 'full'"),
+        ("\ndropout: 0.1", "\ndropout: 1.0", "P04", "dropout"),
+        ("\nbatch_size: 16", "\nbatch_size: 2.5", "P04", "batch_size"),
+        ("\nepochs: 3", "\nepochs: 0", "P04", "epochs"),
+        ("\nepochs: 3", "\nepochs: 3\nepochs: 4", "P10", "stands already in line"),
+        ("\nlr: 0.0001", "\n\tlr: 0.0001", "P11", "not valid YAML"),
+        ("\nlr: 0.0001", "\nlr: !!python/object/apply:os.system ['true']", "P14", "not allowed"),
+        ("\nlr: 0.0001", "\nlr: &a 0.0001\nwarmup: *a", "P14", "aliases"),
+        ("    - sts\n", "    - stss\n", "P05", "did you mean 'sts'"),
+        (
+            "    sampling: proportional\n",
+            "    sampling: proportional\n    select: quor\n",
+            "P05",
+            "did you mean 'quora'",
+        ),
+        ("kind: similarity", "kind: similarty", "P05", "did you mean 'similarity'"),
+        ("      - 0\n      - 5\n", "      - 5\n      - 0\n", "P05", "range"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, old: str, new: str, code: str, says: str) -> None:
+    error = refusal(changed(tmp_path, old, new))
+    problem = next((p for p in error.problems if p.code == code and says in str(p)), None)
+    assert problem is not None, str(error)
+    assert problem.where.startswith(str(tmp_path / "params.yaml"))
+    assert error.exit_code == 2
+
+
+def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
+    path = changed(tmp_path, "\nlr: 0.0001", "\nlr: 7")
+    path.write_text(path.read_text().replace("\nepochs: 3", "\nepochs: none").replace("\nwarmup: 0.1", "\nwarmup: 2"))
+    assert {p.what.split("'")[1] for p in refusal(path).problems} == {"lr", "epochs", "warmup"}
+
+
+def test_the_place_is_the_line_of_the_key(tmp_path: Path) -> None:
+    path = changed(tmp_path, "\nclip: 1.0", "\nclip: -1.0")
+    line = path.read_text().splitlines().index("clip: -1.0") + 1
+    assert refusal(path).problems[0].where == f"{path}:{line}:1"
+
+
+def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
+    params = read_params(changed(tmp_path, "  sst:\n    lr:", "  sst:\n    lr: 3e-05"))
+    assert params.training("sst").lr == 3e-5
+    assert params.training("cfimdb").lr == params.lr
+    back = {key: getattr(params, key) for key in params.overrides("sst")}
+    assert params.training("sst").model_copy(update=back) == params.training("cfimdb")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("clip: -7", "P04", "tasks.sst.clip"),
+        ("epoch: 7", "P01", "did you mean 'epochs'"),
+        ("tuning: heads", "P05", "'head'"),
+    ],
+)
+def test_an_override_is_checked_like_the_key_it_overrides(tmp_path: Path, line: str, code: str, says: str) -> None:
+    problem = refusal(changed(tmp_path, "  sst:\n", f"  sst:\n    {line}\n")).problems[0]
+    assert problem.code == code
+    assert says in str(problem)
+    place = (tmp_path / "params.yaml").read_text().splitlines().index(f"    {line}") + 1
+    assert problem.where.endswith(f":{place}:5")
+
+
+def test_paths_start_at_the_project_in_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("DVC_ROOT", f"{tmp_path}/.dvc/tmp/exps/standalone/abc")
+    assert located("mine") == tmp_path / "mine"
+    with pytest.raises(UserError, match="P15"):
+        located("missing")
+
+
+def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(io.StringIO("a: 1\nb:\n  c:\n  - x\n  - y\n").read())
+    values, places = read_yaml(path)
+    assert values == {"a": 1, "b": {"c": ["x", "y"]}}
+    assert places["b.c"] == (3, 3)
+    assert places["b.c.1"] == (5, 5)
+
+
+CHAIN = "chains:\n- name: next\n  init: pairs\n  tasks:\n  - sts\n  sampling: proportional\n"
+
+
+def test_a_chain_is_trained_like_any_other_model(tmp_path: Path) -> None:
+    params = read_params(changed(tmp_path, "chains:\n", CHAIN + "  lr: 0.00003\n"))
+    assert [*params.shared] == [*params.mixtures, "next", "quora-sts", "shared"]
+    assert params.training("next").lr == 3e-5 and params.training("next").epochs == params.epochs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("init: pairs", "init: pair", "no model 'pair'.*pairs"),
+        ("init: pairs", "init: next", "'next' is not above 'next'"),
+        ("name: next", "name: sts", "'sts' is also the name of a task"),
+        ("name: next", "name: shared", "'shared' is also the name of another"),
+        ("name: next", "name: overall", "a meaning of its own"),
+        ("- sts", "- stss", "no task 'stss'"),
+        ("sampling: proportional", "sampling: proportional\n  epoch: 3", "unknown key 'chains.0.epoch'.*epochs"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in CHAIN
+    error = refusal(changed(tmp_path, "chains:\n", CHAIN.replace(old, new)))
+    assert re.search(said, str(error)) and re.search(r"params.yaml:\d+:\d+", str(error))
+
+
+def test_a_chain_goes_on_from_what_stands_above_it(tmp_path: Path) -> None:
+    second = CHAIN.replace("chains:\n", "").replace("next", "last").replace("init: pairs", "init: next")
+    assert "last" in read_params(changed(tmp_path, "chains:\n", CHAIN + second)).shared
+    error = refusal(changed(tmp_path, "chains:\n", CHAIN.replace("init: pairs", "init: last") + second))
+    assert "'last' is not above 'next'" in str(error)

@@ -1,0 +1,76 @@
+"""The rungs of a search: which candidates run, with which budget, and which go on."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from tests.support.closure import ROOT
+from yourbert.config.params import read_params
+from yourbert.core.errors import UserError
+from yourbert.experiments.search.__main__ import check_reach
+from yourbert.experiments.search.halving import Space
+
+
+def space(**changes: object) -> Space:
+    facts: dict[str, object] = {"name": "s", "settings": ("lr=1e-5,1e-4", "epochs=1,2,3"), "targets": (), "cpus": 1}
+    return Space(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def test_a_grid_has_every_combination_once_in_order() -> None:
+    found = space().first()
+    assert [settings[1] for settings in found] == ["epochs=1", "epochs=2", "epochs=3"] * 2
+    assert len({settings[0] for settings in found}) == 2
+    assert len(set(found)) == 6
+
+
+def test_a_random_search_draws_some_of_them_by_its_seed() -> None:
+    grid, drawn = space().first(), space(drawn=3).first()
+    assert len(drawn) == 3 and [c for c in grid if c in drawn] == drawn
+    assert space(drawn=3).first() == drawn and any(space(drawn=3, seed=s).first() != drawn for s in range(1, 9))
+    assert space(drawn=99).first() == grid
+
+
+def test_a_rung_sets_the_budget_on_top_of_the_candidate() -> None:
+    searched = space(settings=("lr=1e-5,1e-4",), budget="epochs=1,3")
+    assert searched.budgets() == ["epochs=1", "epochs=3"] and space().budgets() == [""]
+    candidate = searched.first()[0]
+    small, large = (searched.experiment(candidate, budget) for budget in searched.budgets())
+    assert small.name != large.name and "++epochs=1" in small.overrides and "++epochs=3" in large.overrides
+    assert searched.experiment(candidate, "epochs=1") == small, "the same experiment has the same name"
+
+
+@pytest.mark.parametrize("budget", ["epochs", "epochs=", "=1,2", "epochs=1,,2"])
+def test_a_budget_that_is_none_is_refused(budget: str) -> None:
+    with pytest.raises(UserError, match=r"P18.*--budget"):
+        space(budget=budget).budgets()
+
+
+def test_the_best_share_goes_on_and_never_nobody() -> None:
+    scores = {(f"lr={n}",): value for n, value in enumerate([0.1, 0.9, 0.5, 0.7, 0.3, 0.2])}
+    assert space().promoted(scores) == [("lr=1",), ("lr=3",)]
+    assert space(keep=0.01).promoted(scores) == [("lr=1",)]
+    assert space(keep=1.0).promoted(scores)[-1] == ("lr=0",)
+
+
+@pytest.mark.parametrize(
+    ("run", "keys", "says"),
+    [
+        ("sst", ("lr", "epochs"), r"P18.*tasks.sst.epochs in params.yaml holds for 'sst'.*vary tasks.sst.epochs"),
+        ("ssst", ("lr",), r"P05.*no model 'ssst'.*did you mean 'sst'"),
+        ("sst", ("lr", "tasks.sst.epochs", "model"), ""),
+        ("shared", ("epochs",), r"P18.*chains.1.epochs in params.yaml holds for 'shared'.*vary chains.1.epochs"),
+        ("shared", ("dropout",), ""),
+        ("", ("epochs",), ""),
+    ],
+)
+def test_a_key_that_does_not_reach_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
+    params = read_params(ROOT / "params.yaml")
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        check_reach(keys, run, params)
+
+
+def test_the_keys_of_a_search() -> None:
+    searched = space(settings=("lr=1,2", "+tasks.sst.dropout=0.1,0.2"), budget="tasks.sst.epochs=1,3")
+    assert searched.keys() == ["lr", "tasks.sst.dropout", "tasks.sst.epochs", "tasks.sst.epochs"]

@@ -1,0 +1,73 @@
+"""`yourbert subsets`: every combination once, settings kept, comments kept, and nothing changed by a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from yourbert.config.params import read_params
+from yourbert.core.errors import UserError
+from yourbert.experiments.subsets import add_subsets
+
+SHIPPED = Path("params.yaml")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    copy = tmp_path / "params.yaml"
+    copy.write_bytes(SHIPPED.read_bytes())
+    return copy
+
+
+def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) -> None:
+    before = read_params(path)
+    new, there = add_subsets(["sst", "quora", "sts"], None, path)
+    assert new == ["sst-quora", "sst-sts", "sst-quora-sts"] and there == ["pairs"]
+    after = read_params(path)
+    assert set(after.mixtures) == {"pairs", *new}
+    others = {"tasks", "weights", "poolings"}
+    for name in new:
+        assert after.mixtures[name].tasks == name.split("-")
+        assert after.mixtures[name].model_dump(exclude=others) == after.mixtures["pairs"].model_dump(exclude=others)
+        assert after.mixtures[name].weights == ({"sts": 20.0} if "sts" in name.split("-") else {})
+        assert after.mixtures[name].poolings == ({"quora": "cls"} if "quora" in name.split("-") else {})
+        assert after.training(name) == before.training("pairs")
+    comments = [line for line in SHIPPED.read_text().splitlines() if line.lstrip().startswith("#")]
+    assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
+    assert add_subsets(["sst", "quora", "sts"], None, path)[0] == [], "a second time adds nothing"
+
+
+def test_without_names_all_tasks_are_combined(path: Path) -> None:
+    new, there = add_subsets([], None, path)
+    assert len(new) + len(there) == 11  # of four tasks: 6 pairs, 4 triples, all
+
+
+def test_weights_follow_their_tasks(path: Path) -> None:
+    text = path.read_text().replace("      sts: 20.0\n", "      quora: 2.0\n      sts: 0.5\n", 1)
+    path.write_text(text)
+    add_subsets(["sst", "quora"], "pairs", path)
+    assert read_params(path).mixtures["sst-quora"].weights == {"quora": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "like", "said"),
+    [
+        (["sst", "quoora"], None, "no task 'quoora'.*quora"),
+        ([], "pair", "no mixture 'pair'.*pairs"),
+    ],
+)
+def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str | None, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        add_subsets(tasks, like, path)
+    assert path.read_bytes() == SHIPPED.read_bytes()
+
+
+def test_a_mixture_that_would_be_refused_changes_nothing(path: Path) -> None:
+    """A task may be called like the subset of two others."""
+    text = path.read_text().replace("\n  sts:\n", "\n  sst-quora:\n", 1).replace("- sts\n", "- sst-quora\n")
+    text = text.replace("    sts: 20.0\n", "    sst-quora: 20.0\n").replace("    sts: all\n", "    sst-quora: all\n")
+    path.write_text(text)
+    with pytest.raises(UserError, match="'sst-quora' is also the name of a task"):
+        add_subsets(["sst", "quora"], None, path)
+    assert path.read_text() == text

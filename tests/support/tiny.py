@@ -1,0 +1,213 @@
+"""Small things to train on: rows in memory, a two-layer encoder, and the settings of a short run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+
+from yourbert.config.schema import Mixture, Training
+from yourbert.core.seeding import rng_for
+from yourbert.core.tasks import Task
+from yourbert.finetuning.learner import TaskLearner
+from yourbert.inference.model_folder import settle
+from yourbert.model.encoder import EncoderConfig
+from yourbert.model.heads import MlmHead
+from yourbert.model.multitask import Model
+from yourbert.model.pretrained import random_encoder
+from yourbert.pretraining.learner import MlmLearner, MlmModel
+from yourbert.pretraining.masking import Masking
+from yourbert.pretraining.pretrain import sequences
+from yourbert.runtime.distributed import ALONE, Gradients
+from yourbert.runtime.machine import Machine
+from yourbert.tokens.packing import PackedSplit, TaskTokens
+from yourbert.training.checkpoint import Resume
+from yourbert.training.graph.graph_step import Filled, GraphStep
+from yourbert.training.history import Outcome
+from yourbert.training.loop import train
+from yourbert.training.optimizer import adamw
+from yourbert.training.steps import OneByOne, Run, Stepper
+
+L = TypeVar("L", bound=Filled)
+VOCABULARY = 60
+MACHINE = Machine(torch.device("cpu"), torch.float32, torch.get_num_threads())
+# [PAD] [UNK] [CLS] [SEP] [MASK] come first; no piece goes on a word.
+MASKING = Masking(0.15, 4, np.arange(5), VOCABULARY)
+CONFIG = EncoderConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    max_position_embeddings=64,
+    type_vocab_size=2,
+)
+TRAINING: dict[str, Any] = {
+    "tuning": "full",
+    "pooling": "cls",
+    "lr": 1e-3,
+    "batch_size": 8,
+    "epochs": 3,
+    "dropout": 0.1,
+    "head_dropout": 0.1,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "average": 0.0,
+    "class_weights": "none",
+    "patience": 0,
+    "order": "shuffled",
+    "consistency": "none",
+    "consistency_weight": 1.0,
+}
+
+
+def training(**changes: Any) -> Training:
+    return Training(**{**TRAINING, **changes})
+
+
+def task(name: str = "mood", kind: str = "classification", **changes: Any) -> Task:
+    facts: dict[str, Any] = {
+        "name": name,
+        "kind": kind,
+        "labels": ("bad", "fair", "good") if kind == "classification" else (),
+        "low": 0.0,
+        "high": 5.0 if kind == "similarity" else 1.0,
+        "pair": kind == "similarity",
+        "encoding": "cross",
+        "metric": "accuracy" if kind == "classification" else "pearson",
+        "max_length": 32,
+        "truncate": "head",
+    }
+    return Task(**{**facts, **changes})
+
+
+def split(described: Task, rows: int, seed: int) -> PackedSplit:
+    """Rows whose label follows from which word pieces they hold, so that a model can learn it."""
+    rng = rng_for(seed, "tiny", described.name)
+    sequences, labels = [], []
+    for _ in range(rows):
+        label = int(rng.integers(3))
+        for _ in range(described.sequences_per_row):
+            body = rng.integers(20, VOCABULARY, rng.integers(4, 20))
+            body[rng.random(len(body)) < 0.4] = 10 + label
+            sequences.append([2, *body.tolist(), 3])
+        labels.append(label)
+    lengths = [len(s) for s in sequences]
+    similarity = described.kind == "similarity"
+    return PackedSplit(
+        tokens=np.concatenate(sequences),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        second=np.asarray(lengths) // (2 if described.pair else 1),
+        labels=np.asarray(labels, np.float32) * 2.5 if similarity else np.asarray(labels, np.int64),
+        sequences_per_row=described.sequences_per_row,
+    )
+
+
+def tokens(described: Task, rows: int = 96) -> TaskTokens:
+    return TaskTokens(described, {"train": split(described, rows, 1), "dev": split(described, 48, 2)}, "sha", True)
+
+
+def learner(
+    tasks: Sequence[TaskTokens], settings: Training, seed: int = 1, machine: Machine = MACHINE, **mixture: Any
+) -> TaskLearner:
+    encoder = random_encoder(CONFIG, torch.Generator().manual_seed(seed), settings.dropout)
+    names = [t.task.name for t in tasks]
+    heads_rng = torch.Generator().manual_seed(seed)
+    mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
+    described = [t.task for t in tasks]
+    model = Model(
+        encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings, mixed.own_layers
+    )
+    settle(model, machine)
+    return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
+
+
+def mlm_learner(
+    settings: Training, rows: int = 91, dev: int = 60, machine: Machine = MACHINE, masking: Masking = MASKING
+) -> MlmLearner:
+    work = Path(tempfile.gettempdir())
+    splits = [sequences([split(task(), size, seed)], iter(()), 32, work) for size, seed in ((rows, 1), (dev, 2))]
+    encoder = random_encoder(CONFIG, torch.Generator().manual_seed(1), settings.dropout)
+    encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
+    encoder.freeze_pooler()
+    model = MlmModel(encoder, MlmHead(CONFIG, torch.Generator().manual_seed(2))).to(machine.device)
+    return MlmLearner(model, *splits, masking, settings, machine, 1)
+
+
+def finished(
+    folder: Path, made: Callable[[], L], stepper_of: Callable[[L, Run], Stepper], dies_at: int = -1
+) -> tuple[Outcome, L]:
+    """A run that saves after each step, cut off before step `dies_at` and started again."""
+    for attempt in range(2):
+        learner = made()
+
+        def dying(run: Run, learner: L = learner, attempt: int = attempt) -> Stepper:
+            stepper = stepper_of(learner, run)
+            take, numbers = stepper.step, count()
+
+            def step() -> tuple[int, int]:
+                if attempt == 0 and next(numbers) == dies_at:
+                    raise InterruptedError
+                return take()
+
+            stepper.step = step  # type: ignore[method-assign]
+            return stepper
+
+        try:
+            with Resume(folder, 0) as resume:
+                return train("tiny", learner, learner.settings, resume, dying), learner
+        except InterruptedError:
+            assert (folder / "state.safetensors").exists()
+    raise AssertionError("cut off twice")
+
+
+def run_of(learner: Filled) -> Run:
+    """What a stepper works on, as the training loop makes it."""
+    settings = learner.settings
+    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
+    steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
+    optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
+    return Run("tiny", learner, settings, learning, optimizer, gradients, steps)
+
+
+def losses_of(learner: Filled, stepper: Stepper) -> Iterator[float]:
+    """After each step of a whole training, in turn: the losses of its epoch so far, summed over rows and tasks."""
+    learner.model.train()
+    done = 0
+    for epoch in range(learner.settings.epochs):
+        stepper.begin(epoch, done, {})
+        for _ in range(learner.steps(epoch)):
+            stepper.step()
+            done += 1
+            yield sum(total for total, _ in stepper.sums().values())
+
+
+def check_whole_steps(learners: Sequence[Filled]) -> None:
+    """Two learners alike, one of which takes its steps as a whole: the same losses, and weights but for rounding."""
+    alone, other = learners
+    one_by_one, whole = OneByOne(run_of(alone)), GraphStep(other, run_of(other), graphs=False)
+    step = 0
+    for epoch in range(alone.settings.epochs):
+        for stepper, learner in ((one_by_one, alone), (whole, other)):
+            learner.model.train()
+            stepper.begin(epoch, step, {})
+        for _ in range(alone.steps(epoch)):
+            assert one_by_one.step() == whole.step(), "rows and tokens"
+            step += 1
+            expected, got = one_by_one.sums(), whole.sums()
+            assert expected.keys() == got.keys()
+            for task, (total, rows) in expected.items():
+                assert got[task][1] == rows
+                assert got[task][0] == pytest.approx(total, rel=2e-5)
+    for name, p in alone.model.named_parameters():
+        torch.testing.assert_close(
+            other.model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )

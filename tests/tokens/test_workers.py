@@ -1,0 +1,203 @@
+"""Several processes tokenize as one does: the same bytes, the same account, the same order of problems."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.closure import ROOT
+from tests.tokens.test_packing import pairs
+from tests.tokens.test_tokenizer import write_base
+from yourbert.config.schema import TaskData
+from yourbert.core.errors import UserError
+from yourbert.corpus.rows import Row
+from yourbert.tokens import workers
+from yourbert.tokens.packing import Encoded
+from yourbert.tokens.tokenize_task import tokenize_task
+from yourbert.tokens.tokenizer import Tokenizer
+
+ODD = ["caf\u00e9", "\u4e2d\u6587 film", "not [MASK] very", "\U0001f600 good", "a\u200bb", "o" * 101]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_base(tmp_path / "base")
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 7 rows, and workers from the second on."""
+    monkeypatch.setattr(workers, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(workers, "CHUNKS_HERE", 1)
+
+
+def written(folder: Path, rows: int, spoilt: tuple[int, ...] = ()) -> Path:
+    """A corpus whose train file has `rows` rows, those numbered in `spoilt` with a label that is none."""
+    folder.mkdir(exist_ok=True)
+    words = ["the film", "was good", "Very BAD", "not", *ODD]
+    for name, n in (("train", rows), ("dev", 3)):
+        lines = [
+            f"{name}{i}\t{words[i % 10]} {'a ' * (i % 40)}\t{words[(i // 3) % 10]}\t{'x' if i in spoilt else i % 2}"
+            for i in range(n)
+        ]
+        text = "\n".join(["id\tfirst\tsecond\tlabel", *lines]) + "\n"
+        (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def outcome(data: TaskData, corpus: Path, base: Path, out: Path, threads: int) -> tuple[Any, dict[str, bytes]]:
+    account = tokenize_task("pairs", data, corpus, base, out, threads)
+    return account, {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("encoding", ["cross", "bi"])
+def test_any_number_of_workers_gives_the_same_bytes(
+    tmp_path: Path, base: Path, encoding: Any, small_chunks: None
+) -> None:
+    data, corpus = pairs(encoding=encoding, on_bad_row="drop"), written(tmp_path / "corpus", 101, spoilt=(3, 50))
+    alone = outcome(data, corpus, base, tmp_path / "1", 1)
+    assert alone[0]["splits"]["train"]["rows_used"] == 99
+    for number in (2, 3):
+        assert outcome(data, corpus, base, tmp_path / str(number), number) == alone
+
+
+@pytest.mark.parametrize(("rows", "characters"), [(1, 10**9), (50, 10**9), (10**9, 40)])
+def test_any_size_of_chunk_gives_the_same_bytes(
+    tmp_path: Path, base: Path, rows: int, characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = written(tmp_path / "corpus", 101)
+    whole = outcome(pairs(), corpus, base, tmp_path / "whole", 1)
+    monkeypatch.setattr(workers, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(workers, "CHUNK_CHARACTERS", characters)
+    assert outcome(pairs(), corpus, base, tmp_path / "cut", 1) == whole
+
+
+def test_the_problems_stand_in_the_order_of_the_file(tmp_path: Path, base: Path, small_chunks: None) -> None:
+    corpus = written(tmp_path / "corpus", 101, spoilt=(3, 20, 99))
+    told = []
+    for number in (1, 2):
+        with pytest.raises(UserError) as caught:
+            tokenize_task("pairs", pairs(), corpus, base, tmp_path / "out", number)
+        told.append(caught.value.lines())
+        assert not list((tmp_path / "out").rglob("*.part"))
+    assert told[0] == told[1] and [line.split(":")[1] for line in told[0]] == ["5", "22", "101"]
+
+
+def rows_of(texts: list[str]) -> Iterator[Row]:
+    yield from (Row(i + 2, i, str(i), [text], 0) for i, text in enumerate(texts))
+
+
+def test_a_worker_that_dies_is_an_error_and_no_hang(
+    base: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_to, real = [], workers.Worker.give
+
+    def give(self: workers.Worker, texts: workers.Texts) -> None:
+        given_to.append(self)
+        if len(given_to) == 3:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        real(self, texts)
+
+    monkeypatch.setattr(workers.Worker, "give", give)
+    task = pairs(text=["first"]).facts("t")
+    with pytest.raises(UserError, match=r"T09.*signal 9") as caught:
+        list(workers.encode_in_order(rows_of(["good"] * 70), Tokenizer.load(base), task, base, 2))
+    assert caught.value.exit_code == 6
+    assert all(worker._process.poll() is not None for worker in given_to), "none is left running"
+
+
+def test_no_worker_outlives_who_stops_reading(base: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, real = [], workers.Worker.__init__
+
+    def note(self: workers.Worker, *args: Any) -> None:
+        real(self, *args)
+        started.append(self)
+
+    monkeypatch.setattr(workers.Worker, "__init__", note)
+    task = pairs(text=["first"]).facts("t")
+    encoded = workers.encode_in_order(rows_of(["good"] * 70), Tokenizer.load(base), task, base, 2)
+    for _ in range(3):
+        next(encoded)
+    encoded.close()
+    assert len(started) == 2 and all(worker._process.poll() is not None for worker in started)
+
+
+def test_a_worker_ends_when_its_parent_is_killed(base: Path) -> None:
+    code = (
+        "import json, pathlib, sys, time\n"
+        "from yourbert.core.tasks import Task; from yourbert.tokens.workers import Worker\n"
+        "worker = Worker(pathlib.Path(sys.argv[1]), Task.from_json(json.loads(sys.argv[2])))\n"
+        "worker.give([['good']]); worker.take(); print(worker._process.pid, flush=True); time.sleep(60)"
+    )
+    facts = json.dumps(pairs(text=["first"]).facts("t").to_json())
+    command = [sys.executable, "-c", code, str(base), facts]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while is_running(child):
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.02)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of this file has 260 characters and 130 tokens; what is kept of it in memory is less than 200 bytes."""
+    monkeypatch.setattr(workers, "CHUNK_ROWS", 200)
+
+    def peak(rows: int) -> int:
+        corpus = tmp_path / f"corpus{rows}"
+        corpus.mkdir()
+        text = "a " * 64
+        for name, n in (("train", rows), ("dev", 3)):
+            lines = (f"{name}{i}\t{text}{i}\t{text}{i}\t{i % 2}\n" for i in range(n))
+            (corpus / f"{name}.tsv").write_text("id\tfirst\tsecond\tlabel\n" + "".join(lines))
+        tracemalloc.start()
+        tokenize_task("pairs", pairs(), corpus, base, tmp_path / "out")
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    small = peak(1000)
+    assert (peak(9000) - small) / 8000 < 200
+
+
+lengths = st.lists(st.integers(0, 512), max_size=9)
+
+
+@settings(deadline=None)
+@given(lengths, st.lists(st.integers(0, 2**64 - 1), max_size=9))
+def test_an_answer_survives_the_way(counts: list[int], hashes: list[int]) -> None:
+    lengths_S = np.array(counts, np.int64)
+    tokens_T = np.arange(lengths_S.sum(), dtype=np.int32)
+    sent = Encoded(tokens_T, lengths_S, lengths_S // 2, lengths_S * 3), np.array(hashes, np.uint64)
+    encoded, texts_N = workers._parsed(workers._framed(sent))
+    for here, there in zip((*encoded, texts_N), (*sent[0], sent[1]), strict=True):
+        assert here.dtype == there.dtype and np.array_equal(here, there)
+
+
+def test_workers_follow_the_machine_and_the_wish() -> None:
+    assert 1 <= workers.physical_cores() <= (os.cpu_count() or 1)
+    assert workers.number_of_workers(0) == min(workers.physical_cores(), workers.MOST_WORKERS)
+    assert workers.number_of_workers(1) == 1 and workers.number_of_workers(1000) == workers.MOST_WORKERS

@@ -1,0 +1,243 @@
+"""A fused layer is the layer: the same losses and weights, by the reference kernels here and by Triton's on a GPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support import tiny
+from yourbert.config.schema import Runtime, Training
+from yourbert.finetuning.learner import TaskLearner
+from yourbert.model.encoder import Embeddings, EncoderConfig, Layer, initialise
+from yourbert.model.multitask import Model
+from yourbert.runtime.machine import Machine, prepare
+from yourbert.tokens.packing import pieces_in
+from yourbert.training.checkpoint import Resume
+from yourbert.training.fused import fusion, plain
+from yourbert.training.fused.embeddings import EmbeddingWeights
+from yourbert.training.fused.fusion import attach, check, fuse, weights_of
+from yourbert.training.fused.interface import Draw
+from yourbert.training.fused.layer import FusedLayer
+from yourbert.training.graph import graph_step
+from yourbert.training.graph.graph_step import GraphStep
+from yourbert.training.loop import train
+from yourbert.training.optimizer import AdamW, adamw
+from yourbert.training.steps import Run, Stepper
+
+STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
+
+
+def by_reference(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> fusion.Fusion | None:
+    """As `fuse`, on a CPU."""
+    layers = [part for part in model.modules() if isinstance(part, Layer) and fusion._learns(part)]
+    fused = weights_of(layers, plain, machine.dtype)
+    found = [part for part in model.modules() if isinstance(part, Embeddings) and fusion._learns(part)]
+    embeddings = [EmbeddingWeights(part, plain, fused[0].seeds) for part in found]
+    return attach(layers, fused, embeddings, plain, optimizer)
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    return lambda yes: monkeypatch.setattr(graph_step, "fuse", by_reference if yes else lambda *given: None)
+
+
+def learner_of(settings: Training, **mixture: object) -> TaskLearner:
+    described = [tiny.task(), tiny.task("sim", "similarity"), tiny.task("bi", "similarity", encoding="bi")]
+    opened = [tiny.tokens(task, 91 - 30 * number) for number, task in enumerate(described)]
+    learner = tiny.learner(opened, settings, **mixture)
+    learner.model.encoder.embeddings.restrict(pieces_in(split for tokens in opened for split in tokens.splits.values()))
+    return learner
+
+
+def layer_of(width: int, wide: int, heads: int) -> Layer:
+    config = EncoderConfig(
+        vocab_size=10, hidden_size=width, num_hidden_layers=1, num_attention_heads=heads, intermediate_size=wide
+    )
+    layer, rng = Layer(config, 0.1), torch.Generator().manual_seed(1)
+    initialise(layer, rng)
+    with torch.no_grad():
+        for p in layer.parameters():
+            if p.ndim == 1:
+                p += 0.2 * torch.randn(p.shape, generator=rng)
+    return layer
+
+
+@pytest.mark.parametrize(("width", "heads", "longest"), [(32, 2, 16), (32, 1, 40), (96, 3, 100)])
+def test_its_pass_and_gradients_are_those_of_the_plain_layer(
+    width: int, heads: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "TOLERANCE", 1e-4)
+    layer = layer_of(width, 2 * width, heads)
+    check(layer, weights_of([layer], plain, torch.float32)[0], longest, dropped=0)
+
+
+@pytest.mark.parametrize("spoilt", ["gelu", "gelu_back", "add_norm_back", "attend_back"])
+def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(plain, spoilt)
+
+    def wrong(*given: object) -> object:
+        found = right(*given)
+        (found if isinstance(found, Tensor) else found[0]).mul_(1.1)
+        return found
+
+    monkeypatch.setattr(plain, spoilt, wrong)
+    layer = layer_of(32, 64, 2)
+    with pytest.raises(RuntimeError, match="differs from the plain one"):
+        check(layer, weights_of([layer], plain, torch.float32)[0], 16)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "pooling", "own"),
+    [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1}), ("masked words", "cls", {})],
+)
+def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
+    fused: Callable[[bool], None], sampling: str, pooling: str, own: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "LARGE", 1000)  # the table of word pieces is one
+    settings = STILL.model_copy(update={"pooling": pooling, "clip": 0.05})
+    learners, sums = [], []
+    for yes in (False, True):
+        fused(yes)
+        learner: Any = tiny.mlm_learner(settings)
+        if sampling != "masked words":
+            learner = learner_of(settings, sampling=sampling)
+        if own:
+            learner = with_own_layers(learner, settings, own, sampling)
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+        assert (stepper.run.optimizer.fusion is not None) == yes
+        learners.append(learner)
+        sums.append([*tiny.losses_of(learner, stepper)])
+    assert sums[1] == pytest.approx(sums[0], rel=1e-4)
+    for name, p in learners[0].model.named_parameters():
+        torch.testing.assert_close(
+            learners[1].model.get_parameter(name), p, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int], sampling: str) -> TaskLearner:
+    model = learner.model
+    tasks = [tokens.task for tokens in learner.tokens.values()]
+    rng = torch.Generator().manual_seed(5)
+    again = Model(model.encoder, tasks, settings.pooling, settings.head_dropout, rng, own_layers=own)
+    return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
+
+
+def test_it_learns_under_dropout_and_draws_the_same_again(fused: Callable[[bool], None], tmp_path: Path) -> None:
+    fused(True)
+    ended = []
+    for _ in range(2):
+        learner = tiny.learner([tiny.tokens(tiny.task(), 91)], tiny.training(epochs=6))
+        with Resume(tmp_path / "resume") as resume:
+            make: Callable[[Run], Stepper] = lambda run, of=learner: GraphStep(of, run, False)  # noqa: E731
+            outcome = train("tiny", learner, learner.settings, resume, make)
+        ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+    assert outcome.best > 0.9
+    assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
+
+
+def test_an_interruption_changes_nothing(fused: Callable[[bool], None], tmp_path: Path) -> None:
+    fused(True)
+    ended = []
+    for dies_at in (-1, 7):
+        _, learner = tiny.finished(
+            tmp_path / str(dies_at),
+            lambda: learner_of(tiny.training(epochs=2, average=0.9), sampling="annealed"),
+            lambda learner, run: GraphStep(learner, run, graphs=False),
+            dies_at,
+        )
+        ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+    assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
+
+
+def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> None:
+    fused(True)
+    learner = learner_of(STILL)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    learner.model.train()
+    stepper.begin(0, 0, {})
+    stepper.step()
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    assert stepper.run.optimizer.fusion is not None
+    steps_N = stepper.run.optimizer.fusion.steps_N.clone()
+    stepper.stopped.fill_(True)
+    stepper.step()
+    assert all(torch.equal(before[name], p) for name, p in learner.model.named_parameters())
+    assert torch.equal(steps_N, stepper.run.optimizer.fusion.steps_N)
+
+
+def test_a_check_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(layer: Layer, fused: FusedLayer, longest: int) -> None:
+        for p in layer.parameters():
+            p.grad = torch.ones_like(p)
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(fusion, "check", breaks)
+    monkeypatch.setitem(sys.modules, "yourbert.training.fused.kernels", plain)
+    learner = learner_of(STILL)
+    optimizer = adamw(learner.model.parameters(), 0.0)
+    gpu = replace(learner.machine, device=torch.device("cuda"), dtype=torch.bfloat16)
+    assert fuse(learner.model, optimizer, gpu, 32) is None
+    assert all(p.grad is None for p in learner.model.parameters())
+    assert all(layer.fused is None for layer in learner.model.encoder.layers)
+
+
+def kept_by_hash(seed: int, places: int, dropped: int) -> npt.NDArray[np.bool_]:
+    """As `yourbert/training/fused/draws.py` draws them."""
+    bits = np.arange(places, dtype=np.uint32) + np.uint32(seed & 0xFFFFFFFF)
+    bits = (bits ^ (bits >> np.uint32(17))) * np.uint32(0xED5AD4BB)
+    bits = (bits ^ (bits >> np.uint32(11))) * np.uint32(0xAC4C1B51)
+    bits ^= np.uint32(seed >> 32)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x31848BAB)
+    return ((bits ^ (bits >> np.uint32(14))) >> np.uint32(16)).astype(np.int64) >= dropped
+
+
+def test_the_hash_drops_at_its_rate_and_no_place_because_of_another() -> None:
+    """Neighbours, rows apart and other seeds: related no more than independent draws are."""
+    places, dropped, rng = 1 << 20, 6554, np.random.default_rng(1)
+    p, apart = dropped / 65536, []
+    for _ in range(10):
+        first, second = (kept_by_hash(int(seed), places, dropped) - (1 - p) for seed in rng.integers(0, 2**62, 2))
+        apart.append(first.mean() / (p * (1 - p)) ** 0.5)
+        apart += [(first[:-lag] * first[lag:]).mean() / (p * (1 - p)) for lag in (1, 2, 64, 300, 768, 3072)]
+        apart.append((first * second).mean() / (p * (1 - p)))
+    assert max(map(abs, apart)) * places**0.5 < 4.5, "in standard errors; of 80"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("width", "heads", "longest"), [(32, 2, 16), (384, 12, 64), (768, 12, 64), (768, 12, 200)])
+def test_triton_computes_what_the_reference_says(width: int, heads: int, longest: int) -> None:
+    from yourbert.training.fused import kernels
+
+    layer = layer_of(width, 4 * width, heads).cuda()
+    check(layer, weights_of([layer], kernels, torch.bfloat16)[0], longest, dropped=0)
+    seeds = torch.randint(2**62, (3,), device="cuda")
+    zeros_TE, ones_E = torch.zeros(1000, width, device="cuda", dtype=torch.bfloat16), torch.ones(width, device="cuda")
+    draw = Draw(seeds, 1, 6554, 65536 / (65536 - 6554))
+    _, sum_TE, stats_T2 = kernels.add_norm(zeros_TE, zeros_TE, ones_E, ones_E, ones_E, 1e-12, draw)
+    keep = kept_by_hash(int(seeds[1]), sum_TE.numel(), 6554).reshape(sum_TE.shape)
+    np.testing.assert_array_equal((sum_TE != 0).cpu().numpy(), keep)
+    parts_P3E = ones_E.new_empty(500, 3 * width)
+    _, dy_TE = kernels.add_norm_back(torch.randn_like(zeros_TE), sum_TE, stats_T2, ones_E, draw, parts_P3E)
+    assert not dy_TE.float().cpu().numpy()[~keep].any(), "the backward drops what the forward dropped"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_layers_are_fused() -> None:
+    machine = prepare(Runtime(device="cuda", precision="auto", threads=0, deterministic=False))
+    if machine.dtype != torch.bfloat16:
+        pytest.skip("an older card")
+    opened = [tiny.tokens(tiny.task(), 91)]
+    learner = tiny.learner(opened, STILL, machine=machine)
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=machine.graph)
+    assert stepper.run.optimizer.fusion is not None and learner.model.encoder.embeddings.fused is not None

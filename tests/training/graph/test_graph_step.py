@@ -1,0 +1,352 @@
+"""A step computed as a whole is the step computed one by one: the same code runs here without being captured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support import tiny
+from yourbert.config.schema import Training
+from yourbert.core.errors import UserError
+from yourbert.core.seeding import seed_of
+from yourbert.finetuning.consistency import divergence
+from yourbert.finetuning.learner import TaskLearner
+from yourbert.model.attention import Kernel
+from yourbert.tokens.packing import pieces_in
+from yourbert.training.checkpoint import Resume
+from yourbert.training.graph import graph_step
+from yourbert.training.graph.graph_step import GraphStep, stepper_for
+from yourbert.training.history import Outcome
+from yourbert.training.loop import train
+from yourbert.training.optimizer import adamw, decay_groups, follow, move
+from yourbert.training.steps import OneByOne, mean_loss
+
+STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
+
+
+def learner_of(settings: Training, tasks: int = 1, **mixture: object) -> TaskLearner:
+    """91 and 61 rows: the last batch of a pass is smaller than the others."""
+    described = [tiny.task(), tiny.task("sim", "similarity"), tiny.task("bi", "similarity", encoding="bi")][:tasks]
+    opened = [tiny.tokens(task, 91 - 30 * number) for number, task in enumerate(described)]
+    return tiny.learner(opened, settings, **mixture)
+
+
+def run(folder: Path, learner: TaskLearner, whole: bool = True, seconds: float = 1e9) -> Outcome:
+    with Resume(folder / "resume", seconds) as resume:
+        make = (lambda run: GraphStep(learner, run, graphs=False)) if whole else None
+        return train("tiny", learner, learner.settings, resume, make)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
+@pytest.mark.parametrize(("sampling", "pooling", "clip"), [("joint", "cls", 0.05), ("proportional", "mean", 0.0)])
+def test_step_for_step_the_losses_are_those_of_one_by_one(
+    sampling: str, pooling: str, clip: float, consistency: str
+) -> None:
+    """Three kinds of tasks, with a factor, class weights or a pooling of its own, over two epochs to the last batch."""
+    changes = {"pooling": pooling, "clip": clip, "class_weights": "balanced", "consistency": consistency}
+    settings = STILL.model_copy(update=changes)
+    mixture = {"sampling": sampling, "weights": {"sim": 2.0}, "poolings": {"sim": "mean"}}
+    tiny.check_whole_steps([learner_of(settings, 3, **mixture) for _ in range(2)])
+
+
+def test_a_whole_run_has_the_curve_of_one_by_one(tmp_path: Path) -> None:
+    """Also with a table restricted to the word pieces in use, as a training restricts it."""
+    curves = []
+    for whole in (False, True):
+        learner = learner_of(STILL, 2)
+        learner.model.encoder.embeddings.restrict(
+            pieces_in(split for tokens in learner.tokens.values() for split in tokens.splits.values())
+        )
+        outcome = run(tmp_path, learner, whole)
+        curves.append(outcome.curve)
+        assert outcome.steps_done == 2 * (12 + 8)
+        assert outcome.tokens == 2 * sum(len(tokens.splits["train"].tokens) for tokens in learner.tokens.values())
+    assert [line[:3] for line in curves[0]] == [line[:3] for line in curves[1]]
+    for expected, got in zip(*curves, strict=True):
+        assert got[3] is expected[3] is None or got[3] == pytest.approx(expected[3], rel=1e-4)
+        assert got[4] == pytest.approx(expected[4], abs=1e-3)
+
+
+@pytest.mark.parametrize("sampling", ["joint", "annealed"])
+def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
+    ended = []
+    for _ in range(2):
+        learner = learner_of(tiny.training(epochs=2), 2, sampling=sampling)
+        run(tmp_path, learner)
+        ended.append(weights(learner.model))
+    assert same(*ended)
+
+
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
+def test_it_learns_under_dropout(tmp_path: Path, consistency: str) -> None:
+    assert run(tmp_path, learner_of(tiny.training(epochs=12, consistency=consistency))).best > 0.9
+
+
+def test_rows_that_are_missing_differ_in_nothing() -> None:
+    """Of a batch with three of eight rows, the looks at those three alone are compared."""
+    rows_B, seed = torch.tensor([4, 0, 7, *[-1] * 5]), 3
+    losses = []
+    for weight in (0.0, 1.0):
+        learner = learner_of(tiny.training(consistency="dropout", consistency_weight=weight))
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+        learner.model.train()
+        stepper.rng.manual_seed(seed)
+        bucket = stepper.shapes.all()[0].buckets[0]
+        loss, rows = stepper._loss("mood", rows_B, bucket)
+        assert rows == 3
+        losses.append(loss * rows)
+    stepper.rng.manual_seed(seed)
+    batch = stepper.resident["mood"].gather(rows_B.repeat_interleave(2), bucket)
+    pooled_SE = learner.model.encoder.pooled(batch.packed, stepper.rng, "cls")
+    scores_2BC = learner.model.scores_of_features("mood", pooled_SE[:16], stepper.rng)
+    apart_B = divergence(learner.tokens["mood"].task, scores_2BC[0::2], scores_2BC[1::2])
+    assert apart_B[3:].max() > 0, "the missing ones do differ"
+    torch.testing.assert_close(losses[1] - losses[0], apart_B[:3].sum(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_draws_of_a_step_follow_from_the_seed_and_its_number() -> None:
+    """They are those that one by one draws from, where a step has one task; and a later start changes nothing."""
+    learner = learner_of(tiny.training(epochs=2))
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    learner.model.train()
+    for epoch in (0, 1):
+        stepper.begin(epoch, first := epoch * learner.steps(0), {})
+        for number in range(first, first + 3):
+            stepper.step()
+            assert stepper.rng.initial_seed() == seed_of(learner.seed, "dropout", "mood", number)
+
+
+class CutOff(Exception):
+    pass
+
+
+class Interrupted(GraphStep):
+    """A stepper whose process dies at a given step."""
+
+    dies_at = 10**9
+
+    def step(self) -> tuple[int, int]:
+        if self._first + self._done == self.dies_at:
+            raise CutOff
+        return super().step()
+
+
+@pytest.mark.parametrize("dies_at", [3, 24])
+def test_interrupted_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int) -> None:
+    """Cut in the first epoch of 12 steps, and after two whole ones; with dropout."""
+    settings = tiny.training(epochs=3)
+    whole = learner_of(settings)
+    expected = run(tmp_path / "whole", whole)
+    cut = learner_of(settings)
+    monkeypatch.setattr(Interrupted, "dies_at", dies_at)
+    with pytest.raises(CutOff), Resume(tmp_path / "cut" / "resume", 0) as resume:
+        train("tiny", cut, settings, resume, lambda run: Interrupted(cut, run, graphs=False))
+    again = learner_of(settings)
+    outcome = run(tmp_path / "cut", again, seconds=0)
+    assert same(weights(again.model), weights(whole.model))
+    assert outcome == expected
+
+
+def test_a_gradient_that_is_not_finite_stops_the_weights_at_once_and_the_run_when_it_is_looked_at() -> None:
+    learner = learner_of(STILL)
+    stepper, model = GraphStep(learner, tiny.run_of(learner), graphs=False), learner.model
+    model.train()
+    stepper.begin(0, 0, {})
+    for _ in range(3):
+        stepper.step()
+    stepper.sums()
+    with torch.no_grad():
+        kept = model.encoder.layers[0].wide.bias[0].clone()
+        model.encoder.layers[0].wide.bias[0] = torch.inf
+    before = weights(model)
+    stepper.step()
+    assert same(before, weights(model))
+    with torch.no_grad():
+        model.encoder.layers[0].wide.bias[0] = kept
+    before = weights(model)
+    for _ in range(4):
+        stepper.step()  # their gradients are finite again, but the run is over
+    assert same(before, weights(model))
+    with pytest.raises(UserError, match=r"T01.*at step 4, epoch 1 \(lr") as caught:
+        stepper.sums()
+    assert caught.value.exit_code == 6
+
+
+def test_a_run_that_diverges_keeps_its_weights(tmp_path: Path) -> None:
+    learner = learner_of(STILL)
+    with torch.no_grad():
+        learner.model.encoder.embeddings.word[10].fill_(torch.inf)
+    before = weights(learner.model)
+    with pytest.raises(UserError, match="T01"):
+        run(tmp_path, learner)
+    assert same(before, weights(learner.model))
+
+
+def test_shapes_are_few_and_chosen_before_the_first_step() -> None:
+    learner = learner_of(tiny.training(epochs=5), 3, sampling="annealed")
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    shapes = stepper.shapes.all()
+    assert {shape.tasks for shape in shapes} == {("mood",), ("sim",), ("bi",)}
+    assert len(shapes) <= 3 * 8
+    for epoch in range(5):
+        facts = stepper.shapes.epoch(epoch)
+        assert len(facts) == learner.steps(epoch) and {f.shape for f in facts} <= set(shapes)
+        read = sum(len(rows) for step in facts for rows in step.rows_P)
+        assert read == sum(p.rows for s in range(learner.steps(epoch)) for p in losses(learner, epoch, s))
+
+
+def losses(learner: TaskLearner, epoch: int, number: int) -> Iterator[object]:
+    first = sum(learner.steps(e) for e in range(epoch))
+    yield from learner.losses(epoch, first + number)
+
+
+def test_a_rate_in_a_tensor_moves_as_a_number_does() -> None:
+    rng = torch.Generator().manual_seed(1)
+    start = [torch.randn(shape, generator=rng) for shape in ((5, 3), (3,), (4, 4))]
+    gradients = [[torch.randn(p.shape, generator=rng) for p in start] for _ in range(10)]
+    ended = []
+    for tensor in (False, True):
+        parameters = [nn.Parameter(p.clone()) for p in start]
+        optimizer, lr = adamw(parameters, 0.1), torch.zeros(())
+        if tensor:
+            follow(optimizer, lr)
+        for step, drawn in enumerate(gradients):
+            for p, gradient in zip(parameters, drawn, strict=True):
+                p.grad = gradient.clone()
+            lr.fill_(1e-2 / (step + 1))
+            if not tensor:
+                for group in optimizer.param_groups:
+                    group["lr"] = 1e-2 / (step + 1)
+            move(optimizer, parameters, clip=1.0)
+        ended.append(parameters)
+    for one, other in zip(*ended, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)
+
+
+def test_the_moments_begin_where_the_optimizer_would_have_begun_them() -> None:
+    parameters = [nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))]
+    lazy, eager = adamw(parameters, 0.1), adamw(parameters, 0.1)
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    lazy.step()
+    follow(eager, torch.zeros(()))
+    for p in parameters:
+        assert lazy.state[p].keys() == eager.state[p].keys()
+        for key, value in eager.state[p].items():
+            assert value.dtype == lazy.state[p][key].dtype and value.shape == lazy.state[p][key].shape
+            assert not value.any()
+    assert decay_groups(parameters, 0.1)[0]["params"] == eager.param_groups[0]["params"]
+
+
+def test_once_stopped_nothing_moves_any_more() -> None:
+    parameter, stopped = nn.Parameter(torch.ones(3)), torch.tensor(False)
+    optimizer = adamw([parameter], 0.1)
+    follow(optimizer, torch.tensor(0.1))
+    moved = []
+    for gradient in (1.0, torch.nan, 1.0):
+        before = parameter.detach().clone()
+        parameter.grad = torch.full((3,), gradient)
+        move(optimizer, [parameter], 1.0, stopped)
+        moved.append(not torch.equal(before, parameter))
+    assert moved == [True, False, False] and stopped
+    assert optimizer.state[parameter]["step"] == 1
+
+
+def test_a_cpu_and_a_frozen_encoder_are_trained_one_by_one() -> None:
+    learner = learner_of(STILL)
+    make = stepper_for(learner, tiny.MACHINE)
+    assert make is not None and type(make(tiny.run_of(learner))) is OneByOne
+    gpu = replace(tiny.MACHINE, device=torch.device("cuda", 0))
+    frozen = learner_of(tiny.training(tuning="head"))
+    assert stepper_for(frozen, gpu) is None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), [("grouped", torch.float32), ("grouped", torch.bfloat16), ("flash", torch.bfloat16)]
+)
+def test_a_step_reads_nothing_back_and_touches_no_other_device(
+    kernel: Kernel, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed with shapes alone: to look at a number fails there, and so does a tensor made on the CPU.
+
+    The norm, which has no form for shapes, is left out.
+    """
+    nowhere, moved = torch.device("meta"), []
+    learner = learner_of(tiny.training(class_weights="balanced", epochs=1), 3, sampling="joint")
+    learner.machine = replace(tiny.MACHINE, device=nowhere)
+    encoder = learner.model.to(nowhere).encoder
+    encoder.compute_dtype, encoder.kernel = dtype, kernel
+    encoder.embeddings.restrict(pieces_in(split for t in learner.tokens.values() for split in t.splits.values()))
+    learner.class_weights = {n: w if w is None else w.to(nowhere) for n, w in learner.class_weights.items()}
+    monkeypatch.setattr(graph_step, "dropout_generator", lambda device: torch.Generator())
+    monkeypatch.setattr(graph_step, "move", lambda *facts: moved.append(facts))
+    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    learner.model.train()
+    stepper.begin(0, 0, {})
+    stepper.step()
+    assert len(moved) == 1
+    for name, p in learner.model.named_parameters():
+        assert p.grad is not None and p.grad.device == nowhere, name
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        stepper.sums()  # which does look
+
+
+def test_rows_that_a_gpu_has_no_room_for_stay_with_the_host(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    learner, gpu = learner_of(STILL), replace(tiny.MACHINE, device=torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
+    assert stepper_for(learner, gpu) is not None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 10, 1 << 31))
+    with caplog.at_level("INFO", "yourbert"):
+        assert stepper_for(learner, gpu) is None
+    assert "batches come from the host" in caplog.text
+
+
+def test_a_step_that_cannot_be_captured_runs_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The notice has the reason, the weights are those of a run that never tried, and it is tried once."""
+    tries = []
+
+    def refuse(*facts: object) -> None:
+        tries.append(facts)
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors")
+        finally:
+            raise RuntimeError("capture_end failed")
+
+    class Stream:
+        def wait_stream(self, other: object) -> None: ...
+
+    monkeypatch.setattr(graph_step, "capture", refuse)
+    monkeypatch.setattr(graph_step, "side_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: torch.enable_grad())
+    ended, settings = [], tiny.training(epochs=1)
+    for graphs in (True, False):
+        learner = learner_of(settings)
+        stepper = GraphStep(learner, tiny.run_of(learner), graphs)
+        learner.model.train()
+        with caplog.at_level("INFO", "yourbert"):
+            stepper.begin(0, 0, {})
+        for _ in range(learner.steps(0)):
+            stepper.step()
+        assert mean_loss(stepper.sums()) > 0
+        ended.append(weights(learner.model))
+    assert same(*ended)
+    assert len(tries) == 1
+    assert caplog.text.count("operation not permitted when stream is capturing") == 1

@@ -1,0 +1,185 @@
+"""params.yaml as frozen, typed values: read once at the edge, every problem named at once.
+
+What the keys mean stands in `yourbert/config/schema.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from yourbert.config.schema import (
+    Chain,
+    Evaluate,
+    Mixture,
+    Overriding,
+    Params,
+    Pretrain,
+    Report,
+    TaskBlock,
+    TaskData,
+    Training,
+)
+from yourbert.config.yaml_file import Places, read_yaml, resolve
+from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
+
+PARAMS_FILE = Path("params.yaml")
+# Keys that stand beside the names of tasks and runs in the metrics files.
+RESERVED = ("overall", "training", "comparisons", "own")
+# What pydantic and `OwnLayers` put among the keys of an error's place: that a key is wrong, which kind a value is of.
+KINDS = ("[key]", "[number]", "[word]")
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and checks params.yaml. Raises one UserError that names every problem with its line and column."""
+    values, places = read_yaml(path)
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError([_problem(e, path, places) for e in error.errors(include_url=False)]) from None
+    problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
+    for run, place in places_of(params):
+        try:
+            params.training(run)
+        except ValidationError as error:
+            problems += [_problem(e, path, places, f"{place}.") for e in error.errors(include_url=False)]
+    if problems:
+        raise UserError(problems)
+    return params
+
+
+def _contradictions(params: Params) -> list[tuple[str, str]]:
+    """What no single field can see: (dotted key, what is wrong)."""
+    found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
+    if len(set(params.seeds)) < len(params.seeds):
+        found.append(("seeds", "a seed stands there twice"))
+    for run, place in places_of(params):
+        if run in RESERVED:
+            found.append((place, f"'{run}' has a meaning of its own in the metrics"))
+    for place, name, mixture in [
+        *((f"mixtures.{name}", name, mixture) for name, mixture in params.mixtures.items()),
+        *((f"chains.{index}", chain.name, chain) for index, chain in enumerate(params.chains)),
+    ]:
+        found += [(f"{place}{key}", what) for key, what in _contradictions_of(name, mixture, params)]
+    return found
+
+
+def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
+    """The same for one mixture or chain, with keys below its own."""
+    if name in params.tasks:
+        yield "", f"'{name}' is also the name of a task"
+    if len(set(mixture.tasks)) < len(mixture.tasks):
+        yield ".tasks", "a task stands there twice"
+    for task in mixture.tasks:
+        if task not in params.tasks:
+            yield ".tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){nearest(task, params.tasks)}"
+    for key, block in (
+        ("weights", mixture.weights), ("poolings", mixture.poolings), ("own_layers", mixture.own_layers)
+    ):  # fmt: skip
+        for task in block:
+            if task not in mixture.tasks:
+                yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
+    if mixture.own_layers:
+        yield from _contradictions_of_own_layers(name, mixture, params)
+    if mixture.select not in ("mean", *mixture.learns):
+        known = ["mean", *mixture.learns]
+        what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"
+        yield ".select", what
+    if isinstance(mixture, Chain):
+        names = [run for run, _ in places_of(params)]
+        if names.count(name) > 1 and name not in params.tasks:
+            yield ".name", f"'{name}' is also the name of another mixture or chain"
+        if mixture.init not in names:
+            yield ".init", f"no model '{mixture.init}' (there are {', '.join(names)}){nearest(mixture.init, names)}"
+        elif mixture.init in names[names.index(name) :]:
+            yield ".init", f"'{mixture.init}' is not above '{name}', as what a chain goes on from must be"
+
+
+def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
+    """What the tasks that come along need: a model that they come from, where they read what they read here."""
+    if params.overrides(name).get("tuning", params.tuning) == "head":
+        yield ".own_layers", "`tuning: head` moves no layer of the encoder"
+    if not isinstance(mixture, Chain):
+        yield ".own_layers", "the other layers stay as they come, so only a chain has such"
+        return
+    if mixture.init not in {**params.tasks, **params.shared}:
+        return
+    for task, number in params.own_layers(mixture.init).items():
+        if mixture.own_layers.get(task, number) != number:
+            what = f"'{task}' has {number} layers of its own in '{mixture.init}', so it must have {number} here"
+            yield f".own_layers.{task}", what
+    for task in mixture.tasks:
+        if task in mixture.own_layers:
+            continue
+        if task not in params.mixture(mixture.init).tasks:
+            yield ".tasks", f"'{task}' does not learn here, and '{mixture.init}' has not learnt it"
+            continue
+        here, there = (params.pooling_of(run, task) for run in (name, mixture.init))
+        if here != there:
+            yield ".poolings", f"'{task}' does not learn here, so it must read '{there}' as in '{mixture.init}'"
+
+
+def places_of(params: Params) -> list[tuple[str, str]]:
+    """Every model and the dotted key of its block."""
+    return [
+        *((name, f"tasks.{name}") for name in params.tasks),
+        *((name, f"mixtures.{name}") for name in params.mixtures),
+        *((chain.name, f"chains.{index}") for index, chain in enumerate(params.chains)),
+    ]
+
+
+def _where(path: Path, places: Places, key: str) -> str:
+    """The file, line and column of a key, or of the nearest block around it."""
+    at = key
+    while at and at not in places:
+        at = at.rpartition(".")[0]
+    line, column = places.get(at, (1, 1))
+    return f"{path}:{line}:{column}"
+
+
+def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str = "") -> Problem:
+    """One line for a pydantic error, with the nearest right spelling for an unknown key."""
+    key = prefix + ".".join(str(part) for part in error["loc"] if part not in KINDS)
+    where = _where(path, places, key)
+    match error["type"]:
+        case "extra_forbidden":
+            block, _, word = key.rpartition(".")
+            return Problem("P01", f"unknown key '{key}'{nearest(word, _siblings(block))}", where)
+        case "missing":
+            return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
+        case "float_type" | "int_type" if isinstance(error["input"], str):
+            number = isinstance(resolve(error["input"]), int | float)
+            fix = "remove the quotes" if number else "write a number"
+            return Problem("P03", f"'{key}' is the text {quoted(error['input'])}, expected a number", where, fix)
+        case "literal_error":
+            expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            hint = nearest(str(error["input"]), expected)
+            return Problem(
+                "P05", f"'{key}' is {_said(error['input'])}, expected one of {', '.join(expected)}{hint}", where
+            )
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return Problem("P04", f"'{key}' is {_said(error['input'])}: {message}", where)
+
+
+def _said(value: object) -> str:
+    """A value as a message shows it, text between quotes."""
+    return quoted(value) if isinstance(value, str) else cleaned(repr(value))
+
+
+def _siblings(block: str) -> list[str]:
+    """The keys that may stand in a block."""
+    model: type[BaseModel] = Params
+    parts = block.split(".") if block else []
+    table: dict[str, type[BaseModel]] = {"pretrain": Pretrain, "evaluate": Evaluate, "report": Report}
+    if len(parts) == 1 and parts[0] in table:
+        model = table[parts[0]]
+    elif parts[:1] == ["tasks"]:
+        model = TaskData if parts[2:] == ["data"] else TaskBlock
+    elif parts[:1] == ["mixtures"]:
+        model = Mixture
+    elif parts[:1] == ["chains"]:
+        model = Chain
+    return [*model.model_fields, *(Training.model_fields if issubclass(model, Overriding) else ())]

@@ -1,0 +1,98 @@
+"""A YAML file as plain values plus the place of every key, read by the YAML 1.2 core rules.
+
+PyYAML follows YAML 1.1, in which `1e-05` is text, `no` is false and `12:30` is a number; `dvc exp run -S lr=1e-5`
+writes the first of these. So scalars are resolved here. Tags, aliases and repeated keys are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from yourbert.core.errors import fail
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+Places = dict[str, tuple[int, int]]
+
+NULL = re.compile(r"null|Null|NULL|~|")
+BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+INT = re.compile(r"[-+]?[0-9]+")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Value], Places]:
+    """The mapping in a YAML file, and `dotted.key -> (line, column)`, both counted from 1.
+
+    Raises UserError (P11) for a file that is missing or not YAML, (P10) a repeated key, (P14) a tag or an alias.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            fail("P14", "aliases (*name) are not allowed", where=str(path), fix="write the values out")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        fail("P11", "the file is missing", where=str(path), fix="restore it with `git checkout params.yaml`")
+    except UnicodeDecodeError:
+        fail("P11", "the file is not UTF-8 text", where=str(path), fix="save it as UTF-8")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        fail("P11", f"not valid YAML: {error.problem}", where=where, fix="check indentation (spaces, no tabs)")
+    except yaml.YAMLError as error:
+        fail("P11", f"not valid YAML: {error}", where=str(path))
+    if not isinstance(root, yaml.MappingNode):
+        fail("P11", "expected `key: value` lines at the top", where=f"{path}:1:1")
+    places: Places = {}
+    values = _mapping(root, path, "", places)
+    return values, places
+
+
+def _value(node: yaml.Node, path: Path, prefix: str, places: Places) -> Value:
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, prefix, places)
+    if isinstance(node, yaml.SequenceNode):
+        _refuse_tag(node, path)
+        for index, item in enumerate(node.value):
+            places[f"{prefix}{index}"] = (item.start_mark.line + 1, item.start_mark.column + 1)
+        return [_value(item, path, f"{prefix}{index}.", places) for index, item in enumerate(node.value)]
+    assert isinstance(node, yaml.ScalarNode)
+    _refuse_tag(node, path)
+    return node.value if node.style in ("'", '"', "|", ">") else resolve(node.value)
+
+
+def _mapping(node: yaml.MappingNode, path: Path, prefix: str, places: Places) -> dict[str, Value]:
+    _refuse_tag(node, path)
+    values: dict[str, Value] = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        if key in values:
+            first = places[prefix + key][0]
+            fail("P10", f"key '{prefix}{key}' stands already in line {first}", where=f"{path}:{place[0]}:{place[1]}")
+        places[prefix + key] = place
+        values[key] = _value(value_node, path, f"{prefix}{key}.", places)
+    return values
+
+
+def _refuse_tag(node: yaml.Node, path: Path) -> None:
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        mark = node.start_mark
+        fail("P14", f"the tag {node.tag} is not allowed", where=f"{path}:{mark.line + 1}:{mark.column + 1}")
+
+
+def resolve(text: str) -> Value:
+    """A plain scalar by the YAML 1.2 core schema."""
+    if NULL.fullmatch(text):
+        return None
+    if BOOL.fullmatch(text):
+        return text.lower() == "true"
+    if INT.fullmatch(text):
+        return int(text)
+    if FLOAT.fullmatch(text):
+        return float(text)
+    if INFINITE.fullmatch(text):
+        return float(text.replace(".", "", 1))
+    return text

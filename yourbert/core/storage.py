@@ -1,0 +1,217 @@
+"""The only reader and writer of artefacts: JSON, CSV, npy and safetensors, each placed whole or not at all.
+
+Every file is written beside its final name, flushed to the disk and renamed over it, so that a reader sees
+the old file or the new one, never half of one. Nothing here can run code: no pickle.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from yourbert.core.errors import fail
+
+if TYPE_CHECKING:
+    import torch
+
+MANIFEST = "manifest.json"
+# Where `replacing` writes, and a download gathers: what a killed process left there is no artefact.
+UNFINISHED = re.compile(r"\..+?(?:\.(?P<pid>\d+))?\.part")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed.
+
+    The folder is flushed, too: else a machine that loses power may forget the new name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        _flush(part)
+        part.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        fail("R07", f"cannot write: {error.strerror or error}", where=str(path), fix="free space or permissions there")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder inside `folder` for files that nobody needs after the block. Removes first what kills left of such."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".scratch-*.part"):
+        if not psutil.pid_exists(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(f".{os.getpid()}.part", ".scratch-", folder))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes `value` with sorted keys and a final newline; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError (C01)."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
+    except (ValueError, RecursionError) as error:
+        fail("C01", f"not valid JSON ({error})", where=str(path), fix="remove it and run `dvc repro`")
+    if not isinstance(found, dict):
+        fail("C01", "not a JSON object", where=str(path), fix="remove it and run `dvc repro`")
+    return found
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ",") -> None:
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    with replacing(path) as part, part.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Maps a `.npy` file into memory, read-only: opening costs nothing, whatever its size."""
+    try:
+        return _mapped(path)
+    except FileNotFoundError:
+        fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
+    except (ValueError, EOFError, BadZipFile) as error:
+        fail("C01", f"not a readable array ({error})", where=str(path), fix="remove it and run `dvc repro`")
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    """An array of no elements cannot be mapped; it is read instead."""
+    array: npt.NDArray[Any]
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        array = np.load(path, allow_pickle=False)
+        if array.size:
+            raise
+    if not isinstance(array, np.ndarray):
+        raise ValueError("an archive of several")
+    return array
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    from safetensors.torch import save_file
+
+    with replacing(path) as part:
+        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part, dict(metadata or {}))
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
+    except SafetensorError as error:
+        fail("C01", f"not a readable safetensors file ({error})", where=str(path), fix="remove it and run `dvc repro`")
+
+
+def read_tensors_metadata(path: Path) -> dict[str, str]:
+    """The text that `write_tensors` put beside the tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Records size and sha256 of every file below `folder`, so that `check_manifest` notices any change."""
+    files = _artefacts(folder, "*")
+    entries = {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
+    write_json(folder / MANIFEST, entries)
+
+
+def folder_hash(folder: Path, pattern: str = "*") -> str:
+    """One sha256 over the names and contents of the files below a folder that match `pattern`."""
+    lines = "".join(f"{sha256_of(p)} {p.relative_to(folder).as_posix()}\n" for p in _artefacts(folder, pattern))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _artefacts(folder: Path, pattern: str) -> list[Path]:
+    files = (path for path in folder.rglob(pattern) if path.is_file() and path.name != MANIFEST)
+    return sorted(path for path in files if not UNFINISHED.fullmatch(path.name))
+
+
+def check_manifest(folder: Path) -> None:
+    """Refuses a folder whose files differ from what `write_manifest` recorded."""
+    recorded = read_json(folder / MANIFEST)
+    facts = [(e.get("bytes"), e.get("sha256")) if isinstance(e, dict) else (0, 0) for e in recorded.values()]
+    if not all(isinstance(size, int) and isinstance(digest, str) for size, digest in facts):
+        fail(
+            "C01",
+            "this is no list of files any more",
+            where=str(folder / MANIFEST),
+            fix="remove the folder and run `dvc repro`",
+        )
+    for name, entry in recorded.items():
+        path = folder / name
+        if not path.is_file():
+            fail("C01", "the file is missing", where=str(path), fix="run `dvc checkout`, or `dvc repro`")
+        if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+            fail(
+                "C01",
+                f"the file is not the one that was saved (sha256 should be {entry['sha256'][:12]}…)",
+                where=str(path),
+                fix="remove it and run `dvc checkout`, or `dvc repro`",
+            )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Places `source` at `target` by hard link where the file system allows it, else by copy."""
+    with replacing(target) as part:
+        try:
+            os.link(source.resolve(), part)
+        except OSError:
+            shutil.copyfile(source, part)

@@ -1,0 +1,89 @@
+"""What a task is: a handful of facts that travel from params.yaml through the tokens into every model.
+
+A task reads one text or a pair of texts and answers with a class or with a number in a range. These facts are
+fixed when the task is tokenized and are carried by the model folder, so that no later step can disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from yourbert.core.errors import fail
+
+Kind = Literal["classification", "similarity"]
+PairEncoding = Literal["cross", "bi"]
+Pooling = Literal["cls", "mean"]
+Truncation = Literal["head", "tail", "head_tail"]
+Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman"]
+Split = Literal["train", "dev", "test"]
+
+REPRO = "remove it and run `dvc repro`"
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+METRICS: dict[Kind, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "macro_f1", "mcc"),
+    "similarity": ("pearson", "spearman"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task's facts, as `tokenize` fixed them.
+
+    labels: the class names in order of their index; empty for similarity.
+    low, high: the ends of the similarity scale; 0 and 1 for classification.
+    pair: whether a row has two texts. encoding: "cross" reads both in one input, "bi" one after the other.
+    metric: the score that chooses the best checkpoint and heads the report.
+    columns, id_column: what the texts and the id of a row were called in its tables, for who has more such tables;
+    nothing else depends on them, and folders older than they are have none.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    low: float
+    high: float
+    pair: bool
+    encoding: PairEncoding
+    metric: Metric
+    max_length: int
+    truncate: Truncation
+    columns: tuple[str, ...] = field(default=(), compare=False)
+    id_column: str | None = field(default=None, compare=False)
+
+    @property
+    def sequences_per_row(self) -> int:
+        return 2 if self.pair and self.encoding == "bi" else 1
+
+    @property
+    def outputs(self) -> int:
+        """Numbers the model gives per row: one logit per class, or one similarity."""
+        return len(self.labels) if self.kind == "classification" else 1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: object, where: str = "") -> Task:
+        """What `to_json` gave. Raises UserError (C01) for facts of which no task can be made."""
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            task = TypeAdapter(cls).validate_python(facts)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            fail("C01", f"no task can be made of its facts: {key}: {first['msg']}", where=where, fix=REPRO)
+        if task.kind == "classification" and len(task.labels) < 2:
+            fail("C01", f"the classification '{task.name}' has fewer than two labels", where=where, fix=REPRO)
+        return task
+
+
+def normalised(metric: Metric, score: float) -> float:
+    """A score on 0..1, so that scores of several tasks can be averaged: correlations are moved from -1..1."""
+    return score if metric in ("accuracy", "macro_f1") else (score + 1) / 2
+
+
+def share(metric: Metric) -> float:
+    """How much a point of this metric counts in a mean of several tasks: half for a correlation."""
+    return normalised(metric, 1.0) - normalised(metric, 0.0)

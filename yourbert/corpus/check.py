@@ -1,0 +1,70 @@
+"""All that can be wrong before anything is replaced: parameters and local data, read in full.
+
+DVC removes a stage's outputs before it runs the stage, so a mistake that a later stage found would cost a trained
+model. The plan that comes out names the files the corpus must have; it stays the same bytes while they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from yourbert.config.schema import BUNDLED, CS224N, Params
+from yourbert.core.errors import Problem, UserError, nearest
+from yourbert.core.filenames import is_url, local_names
+from yourbert.core.paths import located
+from yourbert.core.storage import sha256_of
+from yourbert.core.tasks import SPLITS, Split
+from yourbert.corpus.rows import check_file
+
+
+def wanted_files(params: Params) -> dict[str, bool]:
+    """The corpus files that the tasks name, and whether a run needs them: a test file may be absent."""
+    wanted: dict[str, bool] = {}
+    for _, split, name in _files(params):
+        wanted[name] = wanted.get(name, False) or split != "test"
+    return wanted
+
+
+def _files(params: Params) -> Iterator[tuple[str, Split, str]]:
+    for task, block in params.tasks.items():
+        for split in SPLITS:
+            if name := getattr(block.data, split):
+                yield task, split, name
+
+
+def check(params: Params, bundled: Path) -> dict[str, Any]:
+    """Checks the local corpus files row by row and returns the plan. Raises one UserError with every problem."""
+    folder = local_corpus(params.corpus, bundled)
+    plan: dict[str, Any] = {"wanted": wanted_files(params)}
+    local_names(plan["wanted"])
+    if params.pretrain.enabled and params.pretrain.text:
+        located(params.pretrain.text)
+    if folder is None:
+        return plan
+    problems: list[Problem] = []
+    present: dict[str, str] = {}
+    for task, split, name in _files(params):
+        path = folder / name
+        if is_url(name) or (split == "test" and not path.exists()):
+            continue
+        if not path.is_file():
+            hint = nearest(name, (p.name for p in folder.iterdir()))
+            where = f"params.yaml: tasks.{task}.data.{split}"
+            problems.append(
+                Problem("D29", f"no file '{name}' in {folder}{hint}", where, "correct the name or add the file")
+            )
+            continue
+        present[name] = sha256_of(path)
+        problems += check_file(path, task, params.tasks[task].data, split)
+    if problems:
+        raise UserError(problems)
+    return {**plan, "sha256": present}
+
+
+def local_corpus(corpus: str, bundled: Path) -> Path | None:
+    """The folder of the corpus where it is on this machine already; None for one that must be fetched."""
+    if corpus == CS224N:
+        return None
+    return bundled if corpus == BUNDLED else located(corpus)

@@ -1,0 +1,96 @@
+"""Folders that transformers and sentence-transformers load as their own, with the same answers.
+
+A stock BERT classifier reads the pooled first token. A model that reads the mean of all tokens has no class in
+transformers; sentence-transformers has one, made of an encoder, a pooling and a dense layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from yourbert.core.errors import fail
+from yourbert.core.storage import write_json, write_tensors
+from yourbert.core.tasks import Task
+from yourbert.model.heads import ClassifyHead, CosineHead, RegressHead
+from yourbert.model.multitask import Model
+from yourbert.model.pretrained import CONFIG_FILE, PREFIX, WEIGHTS_FILE, to_stock
+
+LIBRARY = "sentence_transformers.models"
+
+
+def write_transformers(folder: Path, model: Model, task: Task) -> None:
+    """A folder for `AutoModelForSequenceClassification`. Raises UserError (P05) where that has no such model.
+
+    Its logits are ours; of a similarity its one logit z means low + (high - low) * sigmoid(z).
+    """
+    head = model.head(task.name)
+    apart, first = task.sequences_per_row == 2, model.poolings[task.name] == "cls"
+    if apart or not first or not isinstance(head, ClassifyHead | RegressHead):
+        reads = "reads its texts apart" if apart else "reads the mean of all tokens"
+        what = f"task '{task.name}' {reads}, and transformers has no BERT that does"
+        fail(
+            "P05",
+            what,
+            where="--to transformers",
+            fix="export it to sentence-transformers or onnx, or train with `pooling: cls`",
+        )
+    tensors: dict[str, Tensor] = {
+        PREFIX + name: tensor for name, tensor in to_stock(model.encoder_for(task.name)).items()
+    }
+    tensors |= {"classifier.weight": head.linear.weight, "classifier.bias": head.linear.bias}
+    write_tensors(folder / WEIGHTS_FILE, tensors, {"format": "pt"})
+    write_json(folder / CONFIG_FILE, _config(model, "BertForSequenceClassification") | _labels(task))
+
+
+def _config(model: Model, architecture: str) -> dict[str, Any]:
+    return {"architectures": [architecture], "dtype": "float32", **model.encoder.config.to_json()}
+
+
+def _labels(task: Task) -> dict[str, Any]:
+    if not task.labels:
+        return {"num_labels": 1, "problem_type": "regression", "id2label": {"0": task.name}, "label2id": {task.name: 0}}
+    return {
+        "problem_type": "single_label_classification",
+        "id2label": {str(number): label for number, label in enumerate(task.labels)},
+        "label2id": {label: number for number, label in enumerate(task.labels)},
+    }
+
+
+def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
+    """A folder for `SentenceTransformer`: of texts compared by cosine their vectors, else the head's logits.
+
+    Raises UserError (P05) for a model whose vectors that cannot make.
+    """
+    head = model.head(task.name)
+    fits = isinstance(head, CosineHead) or (
+        isinstance(head, ClassifyHead | RegressHead) and task.sequences_per_row == 1
+    )
+    if model.poolings[task.name] != "mean" or not fits:
+        what = f"task '{task.name}' cannot be said by an encoder, a mean and a dense layer"
+        fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
+    write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder_for(task.name)), {"format": "pt"})
+    write_json(folder / CONFIG_FILE, _config(model, "BertModel"))
+    width, length = model.encoder.config.hidden_size, task.max_length
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
+    write_json(folder / "1_Pooling" / "config.json", pooling)
+    if isinstance(head, ClassifyHead | RegressHead):
+        modules.append(("2_Dense", "Dense"))
+        facts = {"in_features": width, "out_features": head.linear.out_features, "bias": True}
+        write_json(
+            folder / "2_Dense" / "config.json", facts | {"activation_function": "torch.nn.modules.linear.Identity"}
+        )
+        dense: Mapping[str, Tensor] = {"linear.weight": head.linear.weight, "linear.bias": head.linear.bias}
+        write_tensors(folder / "2_Dense" / WEIGHTS_FILE, dense, {"format": "pt"})
+    listed = [
+        {"idx": number, "name": str(number), "path": path, "type": f"{LIBRARY}.{kind}"}
+        for number, (path, kind) in enumerate(modules)
+    ]
+    # A list, so not an artefact that `read_json` would read back: it is the other library's.
+    write_json(folder / "modules.json", listed)
+    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})

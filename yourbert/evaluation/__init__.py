@@ -1,0 +1,4 @@
+"""How good a model is: metrics with intervals, paired significance tests, prediction files, the `evaluate` stage.
+
+What is written for a person to read is in `report/`.
+"""

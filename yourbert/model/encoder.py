@@ -1,0 +1,304 @@
+"""BERT itself (Devlin et al. 2019), top to bottom, over packed tokens.
+
+    tokens ─► embeddings ─► L x [attention, add, norm, feed-forward, add, norm] ─► pooling ─► vectors
+
+Nothing is padded in the linear layers. Weights are fp32 masters; `Encoder.compute_dtype` says in what the
+layers compute: in bfloat16 each weight is cast once per forward pass, its gradient arrives in fp32, and
+softmax and normalisation are fp32 inside.
+
+Shapes: T rows of a packed batch (tokens and a few rows of filler), S sequences, E hidden width, H heads, D =
+E / H head width, F feed-forward width, L layers, V word pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yourbert.core.errors import Problem, UserError, nearest
+from yourbert.core.tasks import Pooling
+from yourbert.model.attention import Kernel, Layout, Packed, attend
+from yourbert.model.dropout import dropout, keep_mask
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+# What a stock config.json may say that this encoder does not do.
+ONLY = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
+
+# What it must say, and the most that is believed: memory is taken before the weights are looked at.
+SIZES = {
+    "vocab_size": 10_000_000,
+    "hidden_size": 65_536,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 65_536,
+    "intermediate_size": 262_144,
+    "max_position_embeddings": 1_000_000,
+    "type_vocab_size": 1_000,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The shape of a BERT, under the names of the stock config.json."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    @classmethod
+    def from_json(cls, stock: Mapping[str, Any], where: str = "config.json") -> EncoderConfig:
+        """Reads a stock config.json, ignoring unknown fields. Raises UserError (C10) for one it cannot be."""
+        problems = _config_problems(stock)
+        if problems:
+            fix = "choose a BERT checkpoint (model_type 'bert')"
+            raise UserError([Problem("C10", what, where, fix) for what in problems])
+        return cls(**{f.name: stock[f.name] for f in fields(cls) if stock.get(f.name) is not None})
+
+    def to_json(self) -> dict[str, Any]:
+        """The stock config.json, as far as it describes the encoder."""
+        return {"model_type": "bert", "position_embedding_type": "absolute", **asdict(self)}
+
+
+def _config_problems(stock: Mapping[str, Any]) -> list[str]:
+    """What keeps a stock config.json from describing an encoder of ours."""
+    found = [f"{k} is {stock[k]!r}; only {v!r} is supported" for k, v in ONLY.items() if stock.get(k, v) != v]
+    for name, most in SIZES.items():
+        size = stock.get(name)
+        if type(size) is not int or not 1 <= size <= most:
+            given = "is missing" if size is None else f"is {size!r}"
+            found.append(f"{name} {given}; it should be a whole number from 1 to {most}")
+    activation = stock.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        found.append(f"hidden_act {activation!r} is not supported{nearest(str(activation), ACTIVATIONS)}")
+    epsilon, pad = stock.get("layer_norm_eps") or 1e-12, stock.get("pad_token_id") or 0
+    if type(epsilon) is not float or not 0 < epsilon < 1:
+        found.append(f"layer_norm_eps is {epsilon!r}; it should be a small number above 0")
+    if type(pad) is not int or not pad >= 0:
+        found.append(f"pad_token_id is {pad!r}; it should be the number of a word piece")
+    if not found and stock["hidden_size"] % stock["num_attention_heads"]:
+        found.append("num_attention_heads does not divide hidden_size")
+    return found
+
+
+class Embeddings(nn.Module):
+    """Word piece + position + segment, normalised.
+
+    The table of word pieces is half of a small model, and a task uses a part of it: a row that no batch reads has no
+    gradient and no moments, so an optimizer moves it by weight decay alone. `restrict` lets the rows in use learn as a
+    table of their own, which the optimizer then passes over in a fraction of the time; `restore` puts them back.
+    """
+
+    def __init__(self, config: EncoderConfig, p: float) -> None:
+        super().__init__()
+        self.word = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.position = nn.Parameter(torch.empty(config.max_position_embeddings, config.hidden_size))
+        self.segment = nn.Parameter(torch.empty(config.type_vocab_size, config.hidden_size))
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.pad, self.p = config.pad_token_id, p
+        self._whole_VE: Tensor | None = None
+        self._row_of_V: Tensor | None = None
+        self._pad_row = self.pad
+        self.fused: FusedEmbeddings | None = None
+
+    def restrict(self, pieces: npt.NDArray[np.integer[Any]]) -> None:
+        """From here on `word` holds the rows of these word pieces and of [PAD] alone; no other may be read."""
+        assert self._whole_VE is None, "restricted already"
+        used = np.union1d(pieces, [self.pad]).astype(np.int64)
+        used_U = torch.from_numpy(used).to(self.word.device)
+        self._whole_VE = self.word.detach()
+        self._row_of_V = torch.full((len(self.word),), -1, device=self.word.device)
+        self._row_of_V[used_U] = torch.arange(len(used_U), device=self.word.device)
+        self._pad_row = int(np.searchsorted(used, self.pad))
+        self.word = nn.Parameter(self._whole_VE[used_U])
+
+    def restore(self, decay: float) -> None:
+        """`word` holds all rows again; `decay` is the factor that weight decay alone has left of the others."""
+        assert self._whole_VE is not None and self._row_of_V is not None, "restricted before"
+        used_V = self._row_of_V >= 0
+        self._whole_VE.mul_(decay)[used_V] = self.word.detach()
+        self.word = nn.Parameter(self._whole_VE)
+        self._whole_VE = self._row_of_V = None
+
+    def rows_of(self, tokens_T: Tensor) -> tuple[Tensor, int]:
+        """Which rows of `word` these pieces have, and which one [PAD] has."""
+        if self._row_of_V is None:
+            return tokens_T, self.pad
+        return self._row_of_V.index_select(0, tokens_T), self._pad_row
+
+    def forward(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
+        """[T, E] in `dtype`; summed and normalised in fp32. As in the reference, [PAD] never learns."""
+        if self.fused and self.training:
+            return self.fused(batch, dtype, rng)
+        rows_T, pad = self.rows_of(batch.tokens_T)
+        x_TE = F.embedding(rows_T, self.word, pad)
+        x_TE = x_TE + F.embedding(batch.positions_T, self.position)
+        x_TE = x_TE + F.embedding(batch.segments_T, self.segment)
+        return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
+
+
+class FusedEmbeddings(Protocol):
+    """The embeddings' training pass by kernels of its own (`yourbert/fused`)."""
+
+    def __call__(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor: ...
+
+
+class Fused(Protocol):
+    """A layer's training pass by kernels of its own (`yourbert/fused`)."""
+
+    def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor: ...
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each followed by dropout, the residual and a layer norm."""
+
+    def __init__(self, config: EncoderConfig, p: float) -> None:
+        super().__init__()
+        width, wide = config.hidden_size, config.intermediate_size
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.wide = nn.Linear(width, wide)
+        self.narrow = nn.Linear(wide, width)
+        self.output_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.heads, self.p = config.num_attention_heads, p
+        self.fused: Fused | None = None
+
+    def forward(
+        self,
+        x_TE: Tensor,
+        layout: Layout,
+        rng: torch.Generator | None,
+        kernel: Kernel = "auto",
+        rows_S: Tensor | None = None,
+    ) -> Tensor:
+        """[T, E] -> [T, E]; with `rows_S` only those rows go on after the attention: [S, E]."""
+        if self.fused and self.training:
+            return self.fused(x_TE, layout, rng, rows_S)
+        p = self.p if self.training else 0.0
+        context_TE = attend(project(x_TE, self.qkv), layout, self.heads, p, rng, kernel)
+        if rows_S is not None:
+            x_TE, context_TE = x_TE.index_select(0, rows_S), context_TE.index_select(0, rows_S)
+        x_TE = add_norm(x_TE, project(context_TE, self.attention_out), self.attention_norm, p, rng)
+        wide_TF = self.activation(project(x_TE, self.wide))
+        return add_norm(x_TE, project(wide_TF, self.narrow), self.output_norm, p, rng)
+
+
+def project(x_TI: Tensor, linear: nn.Linear) -> Tensor:
+    """A linear layer in x's dtype, whatever that of its weights."""
+    return F.linear(x_TI, linear.weight.to(x_TI.dtype), linear.bias.to(x_TI.dtype))
+
+
+def add_norm(x_TE: Tensor, y_TE: Tensor, norm: nn.LayerNorm, p: float, rng: torch.Generator | None) -> Tensor:
+    """norm(x + dropout(y)); statistics in fp32."""
+    if p > 0:
+        assert rng is not None, "dropout draws from a generator"
+        keep_TE, factor = keep_mask(y_TE.shape, p, y_TE, rng)
+        sum_TE = torch.addcmul(x_TE, y_TE, keep_TE, value=factor)
+    else:
+        sum_TE = x_TE + y_TE
+    # A GPU's kernel wants weights in the input's dtype; a CPU's takes fp32 weights with any input.
+    dtype = sum_TE.dtype if sum_TE.is_cuda else torch.float32
+    return F.layer_norm(sum_TE, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
+
+
+class Encoder(nn.Module):
+    """BERT: packed tokens to one hidden vector per row, and those to one vector per sequence.
+
+    dropout: probability, active while `training`; every draw comes from the generator given to the call.
+    """
+
+    def __init__(self, config: EncoderConfig, dropout: float) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        self.kernel: Kernel = "auto"
+        self.dropout = dropout
+        self.embeddings = Embeddings(config, dropout)
+        self.layers = nn.ModuleList(Layer(config, dropout) for _ in range(config.num_hidden_layers))
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+
+    @property
+    def word_embedding_weight(self) -> Tensor:
+        """[V, E], fp32."""
+        return self.embeddings.word
+
+    def freeze_pooler(self) -> None:
+        """For training that reads no pooled vector."""
+        self.pooler.requires_grad_(False)
+
+    def embed(self, batch: Packed, rng: torch.Generator | None) -> Tensor:
+        """embedded_TE, which the layers read, in `compute_dtype`."""
+        embedded_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
+        return embedded_TE
+
+    def forward(self, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None) -> Tensor:
+        """hidden_TE in `compute_dtype`, filler rows included; embedded_TE: what to read instead of the embeddings."""
+        x_TE = self.embed(batch, rng) if embedded_TE is None else embedded_TE
+        for layer in self.layers:
+            x_TE = layer(x_TE, batch.layout, rng, self.kernel)
+        return x_TE
+
+    def pool_cls(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
+        """tanh(dense(first token)) of each sequence, as in next-sentence prediction; fp32."""
+        return self._pool_first(hidden_TE.index_select(0, batch.layout.starts_S))
+
+    def pool_mean(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
+        """Mean over all tokens of each sequence, special ones included; summed in fp32."""
+        layout = batch.layout
+        sums_SE = torch.zeros(layout.sequences, hidden_TE.shape[1], device=hidden_TE.device)
+        sums_SE = sums_SE.index_add(0, layout.sequence_T, hidden_TE[: layout.tokens].float())
+        return sums_SE / layout.lengths_S[:, None]
+
+    def pooled(
+        self, batch: Packed, rng: torch.Generator | None, pooling: Pooling, embedded_TE: Tensor | None = None
+    ) -> Tensor:
+        """One fp32 vector per sequence, [S, E]: `forward` and the pooling in one.
+
+        For "cls" the last layer computes first tokens only after its attention: nothing else would be read.
+        That is 1 / L of three quarters of the work.
+        """
+        if pooling == "mean":
+            return self.pool_mean(self(batch, rng, embedded_TE), batch)
+        x_TE = self.embed(batch, rng) if embedded_TE is None else embedded_TE
+        for layer in self.layers[:-1]:
+            x_TE = layer(x_TE, batch.layout, rng, self.kernel)
+        return self._pool_first(self.layers[-1](x_TE, batch.layout, rng, self.kernel, batch.layout.starts_S))
+
+    def _pool_first(self, first_SE: Tensor) -> Tensor:
+        return torch.tanh(self.pooler(first_SE.float()))
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draws a module's weights as BERT's authors did: normal(0, 0.02); biases 0; norms the identity."""
+    with torch.no_grad():
+        for part in module.modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                if name == "bias":
+                    parameter.zero_()
+                elif isinstance(part, nn.LayerNorm):
+                    parameter.fill_(1)
+                else:
+                    parameter.normal_(0, 0.02, generator=generator)

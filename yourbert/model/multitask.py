@@ -1,0 +1,130 @@
+"""The whole model: one encoder, and for each task a pooling and a head.
+
+A single-task model is one with one head. Over a frozen encoder `features` are computed once and only heads
+run.
+
+Shapes: S sequences, E hidden width, B rows, C scores per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy, deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.core.tasks import Pooling, Task
+from yourbert.model.attention import Packed
+from yourbert.model.encoder import Encoder
+from yourbert.model.heads import Head, build_head
+
+
+class Heads(nn.ModuleDict):
+    """Heads by task name. A task may be called "values" or "training", which a plain ModuleDict refuses."""
+
+    def __setitem__(self, name: str, head: nn.Module) -> None:
+        self._modules[name] = head
+
+    def __getitem__(self, name: str) -> Head:
+        head = self._modules[name]
+        assert isinstance(head, Head)
+        return head
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training":  # the mode, whatever tasks there are
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+class Model(nn.Module):
+    """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`.
+
+    pooling: what the heads read; poolings: what those of some tasks read instead. own_layers: how many of the last
+    layers a task has for itself, with the pooler if it reads that; they begin as copies.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Iterable[Task],
+        pooling: Pooling,
+        head_dropout: float,
+        generator: torch.Generator,
+        poolings: Mapping[str, Pooling] | None = None,
+        own_layers: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.config.hidden_size
+        self.heads = Heads({task.name: build_head(task, width, head_dropout, generator) for task in tasks})
+        self.poolings: dict[str, Pooling] = dict.fromkeys(self.heads, pooling) | dict(poolings or {})
+        self.own_layers = dict(own_layers or {})
+        for name, number in self.own_layers.items():
+            self.heads[name].layers.extend(deepcopy(layer) for layer in encoder.layers[-number:])
+            self.heads[name].pooler = deepcopy(encoder.pooler) if self.poolings[name] == "cls" else None
+
+    def head(self, task_name: str) -> Head:
+        return self.heads[task_name]
+
+    def forward(
+        self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
+    ) -> Tensor:
+        """scores_BC of a task's rows; `rng` serves every dropout. embedded_TE: read instead of the embeddings."""
+        return self.scores_of_features(task_name, self.pooled(task_name, batch, rng, embedded_TE), rng)
+
+    def pooled(
+        self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
+    ) -> Tensor:
+        """pooled_SE as a task's head reads it."""
+        return self.encoder_for(task_name).pooled(batch, rng, self.poolings[task_name], embedded_TE)
+
+    def encoder_for(self, task_name: str) -> Encoder:
+        """The encoder that a task reads: the one of all, or one that ends in the task's own layers; no copy of any."""
+        head = self.heads[task_name]
+        if not head.layers:
+            return self.encoder
+        encoder = copy(self.encoder)
+        encoder._modules = dict(encoder._modules)
+        encoder.layers = nn.ModuleList([*self.encoder.layers[: -len(head.layers)], *head.layers])
+        encoder.pooler = head.pooler or self.encoder.pooler
+        return encoder
+
+    def begin_own_layers(self, task_name: str, encoder: Encoder) -> None:
+        """What a task has for itself becomes that of another encoder."""
+        head = self.heads[task_name]
+        head.layers.load_state_dict(encoder.layers[-len(head.layers) :].state_dict())
+        if head.pooler:
+            head.pooler.load_state_dict(encoder.pooler.state_dict())
+
+    def learn_own_layers(self, tasks: Iterable[str]) -> None:
+        """From here on only these tasks learn, with the layers that each has for itself and their heads alone."""
+        self.requires_grad_(False)
+        for name in tasks:
+            self.heads[name].requires_grad_(True)
+
+    def freeze_layers(self) -> None:
+        """From here on no layer learns, of the encoder or of a task; what reads their vectors does."""
+        self.encoder.requires_grad_(False)
+        for name in self.own_layers:
+            self.heads[name].layers.requires_grad_(False)
+            if pooler := self.heads[name].pooler:
+                pooler.requires_grad_(False)
+
+    def features(self, task_name: str, batch: Packed) -> Tensor:
+        """The same without dropout or gradient, whatever mode the model is in."""
+        encoder = self.encoder_for(task_name)
+        was_training = encoder.training
+        encoder.eval()
+        try:
+            with torch.no_grad():
+                return self.pooled(task_name, batch, None)
+        finally:
+            encoder.train(was_training)
+
+    def scores_of_features(self, task_name: str, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
+        """scores_BC from vectors that `features` gave."""
+        scores_BC: Tensor = self.heads[task_name](pooled_SE, rng)
+        return scores_BC

@@ -1,0 +1,231 @@
+"""Masked-language-model training on the tasks' own text, before fine-tuning (Gururangan et al. 2020).
+
+Sequences are the tasks' training rows as they were tokenized and, optionally, passages of further text. The dev rows
+of the tasks, masked once and for all, tell how well the model guesses. Shapes: T tokens, M masked ones.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yourbert.config.schema import Pretrain, Runtime, Training
+from yourbert.core.cost import Cost
+from yourbert.core.errors import fail
+from yourbert.core.paths import located
+from yourbert.core.storage import folder_hash, link_or_copy, read_array, scratch, write_json, write_manifest
+from yourbert.model.encoder import Encoder
+from yourbert.model.heads import MlmHead
+from yourbert.model.pretrained import load_encoder, save_encoder
+from yourbert.pretraining.learner import NAME, MlmLearner, MlmModel
+from yourbert.pretraining.masking import Masking
+from yourbert.runtime.distributed import here
+from yourbert.runtime.machine import Machine, generator, prepare
+from yourbert.tokens.packing import PackedSplit, growing_arrays, open_tokens_for
+from yourbert.tokens.tokenizer import FILES, Tokenizer
+from yourbert.training.checkpoint import Resume, resume_folder
+from yourbert.training.fused import fusion
+from yourbert.training.graph.graph_step import stepper_for
+from yourbert.training.history import Outcome
+from yourbert.training.loop import train
+
+# What decides its result: the same folders that dvc.yaml lists for `pretrain`.
+CODE = ("core", "config", "tokens", "model", "runtime", "inference", "training", "pretraining")
+LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
+NUMBERS_AT_ONCE = 1 << 20
+KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
+
+
+def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
+    """What the vocabulary and the settings say about masking."""
+    special_ids = np.asarray(tokenizer.special_ids, dtype=np.int64)
+    continues_V = tokenizer.continues_V if settings.whole_words else None
+    return Masking(settings.mask_rate, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size, continues_V)
+
+
+def sequences(
+    splits: Sequence[PackedSplit],
+    texts: Iterator[npt.NDArray[np.int64]],
+    max_length: int,
+    work: Path,
+) -> PackedSplit:
+    """All sequences of the splits and the tokenized texts as one split of single sequences.
+
+    A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost. Memory does
+    not grow with the text: the arrays are mapped from files below `work`, which
+    have no names any more when this returns, and are gone with the process.
+    """
+    with scratch(work) as folder:
+        end = 0
+        with growing_arrays(folder, KINDS) as arrays:
+            arrays["offsets"].append(np.zeros(1, dtype=np.int64))
+            for tokens_T, lengths_S, second_S in chain(_cut(splits, max_length), _gathered(texts)):
+                ends_S = np.cumsum(lengths_S) + end
+                end = int(ends_S[-1])
+                arrays["tokens"].append(tokens_T)
+                arrays["offsets"].append(ends_S)
+                arrays["second"].append(second_S)
+        tokens, offsets, second = (read_array(folder / f"{array}.npy") for array in KINDS)
+    return PackedSplit(tokens=tokens, offsets=offsets, second=second, labels=None, sequences_per_row=1)
+
+
+Pieces = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # tokens_T, lengths_S, second_S
+
+
+def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[Pieces]:
+    """The sequences of the splits, long ones cut: their tokens stand as before, with more ends between them."""
+    for split in splits:
+        for start in range(0, split.n_sequences, SEQUENCES_AT_ONCE):
+            bounds = np.asarray(split.offsets[start : start + SEQUENCES_AT_ONCE + 1])
+            whole_S = np.diff(bounds)
+            cuts_S = -(-whole_S // max_length)
+            owner = np.repeat(np.arange(len(whole_S)), cuts_S)
+            skipped = (np.arange(len(owner)) - np.repeat(np.cumsum(cuts_S) - cuts_S, cuts_S)) * max_length
+            lengths = np.minimum(whole_S[owner] - skipped, max_length)
+            second = np.asarray(split.second[start : start + SEQUENCES_AT_ONCE], dtype=np.int64)[owner]
+            yield split.tokens[bounds[0] : bounds[-1]], lengths, np.clip(second - skipped, 0, lengths)
+
+
+def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[Pieces]:
+    while found := list(islice(texts, SEQUENCES_AT_ONCE)):
+        lengths = np.array([len(sequence) for sequence in found])
+        yield np.concatenate(found), lengths, lengths
+
+
+def content_hash(array: npt.NDArray[Any]) -> str:
+    """The sha256 of an array's numbers, read a part at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(array), NUMBERS_AT_ONCE):
+        digest.update(array[start : start + NUMBERS_AT_ONCE].tobytes())
+    return digest.hexdigest()
+
+
+def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The passages (lines) of a .txt or .txt.gz file, or of every such file below a folder, as token sequences."""
+    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    files = [p for p in files if p.name.endswith((".txt", ".txt.gz"))]
+    if not files:
+        fail(
+            "D29", "no .txt or .txt.gz file there", where=f"pretrain.text: {place}", fix="name a text file or a folder"
+        )
+    for file in files:
+        chunk: list[str] = []
+        for line in _lines(file):
+            chunk.append(line)
+            if len(chunk) == LINES_PER_CHUNK:
+                yield from _encode(chunk, tokenizer, max_length)
+                chunk = []
+        yield from _encode(chunk, tokenizer, max_length)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            for line in io.TextIOWrapper(stream, encoding="utf-8"):
+                if line.strip():
+                    yield line.strip()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        fail("D08", f"not readable as UTF-8 text ({error})", where=str(file), fix="save it as UTF-8, plain or gzip")
+
+
+def _encode(lines: list[str], tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Each line as [CLS] pieces [SEP], a long line as several of them."""
+    room = max_length - 2
+    for ids in tokenizer.pieces(lines):
+        for start in range(0, len(ids), room):
+            piece = ids[start : start + room]
+            yield np.asarray([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int64)
+
+
+def pretrain(
+    settings: Pretrain,
+    schedule: Training,
+    runtime: Runtime,
+    seed: int,
+    base: Path,
+    tokens: Path,
+    out: Path,
+    metrics: Path,
+    cost: Path,
+) -> None:
+    """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
+    if not settings.enabled:
+        if not here().leads:
+            return
+        for path in sorted(p for p in base.iterdir() if p.is_file()):
+            link_or_copy(path, out / path.name)
+        write_json(metrics, {"enabled": 0, "rows": 0, "steps": 0, "tokens": 0})
+        write_json(cost, Cost().to_json())
+        return
+    machine = prepare(runtime, here())
+    tokenizer = Tokenizer.load(base)
+    texts = read_texts(located(settings.text), tokenizer, settings.max_length) if settings.text else iter(())
+    opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length, out.parent)
+    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length, out.parent)
+    facts = {
+        "settings": settings.model_dump(),
+        "schedule": schedule.model_dump(),
+        "rows": [content_hash(array) for array in (train_rows.tokens, train_rows.offsets)],
+        "base": folder_hash(base),
+        "tokens": folder_hash(tokens),
+        "machine": machine.facts() | fusion.facts(machine),
+        "seed": seed,
+    }
+    with Resume(resume_folder(facts, CODE), leads=machine.ranks.leads) as resume:
+        loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
+        head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
+        masking = masking_of(tokenizer, settings)
+        before, outcome = _train_mlm(
+            loaded.encoder, head, train_rows, dev_rows, masking, schedule, machine, seed, resume
+        )
+    machine.ranks.close()
+    if not machine.ranks.leads:
+        return
+    save_encoder(out, loaded.encoder, head)
+    for name in FILES:
+        link_or_copy(base / name, out / name)
+    write_manifest(out)
+    write_json(cost, outcome.cost.to_json())
+    scores = {epoch: score for _, epoch, _, _, score in outcome.curve}
+    write_json(
+        metrics,
+        {
+            "enabled": 1,
+            "rows": len(train_rows),
+            "steps": outcome.steps_done,
+            "tokens": outcome.tokens,
+            "dev_accuracy_before": round(before, 5),
+            "dev_accuracy": round(scores[outcome.best_epoch], 5),
+            "best_epoch": outcome.best_epoch,
+        },
+    )
+
+
+def _train_mlm(
+    encoder: Encoder,
+    head: MlmHead,
+    train_rows: PackedSplit,
+    dev_rows: PackedSplit,
+    masking: Masking,
+    schedule: Training,
+    machine: Machine,
+    seed: int,
+    resume: Resume,
+) -> tuple[float, Outcome]:
+    """The share of dev places guessed right before training, and what training did."""
+    encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
+    encoder.freeze_pooler()
+    model = MlmModel(encoder, head).to(machine.device).eval()
+    learner = MlmLearner(model, train_rows, dev_rows, masking, schedule, machine, seed)
+    before = learner.evaluate()[NAME]
+    return before, train("pretrain", learner, schedule, resume, stepper_for(learner, machine), machine.ranks)

@@ -1,0 +1,191 @@
+"""Files -> what the report is made of, for the runs and seeds of params.yaml alone.
+
+The metrics folder keeps files of runs that are long gone (they are in git), so nothing is found by listing folders.
+Every file that is needed is named first; then all are read, and refused unless they belong together.
+
+Shapes: S seeds, R rows. Place in the flow: evaluate -> gather -> figures -> markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from yourbert.config.schema import Params
+from yourbert.core.cost import Cost
+from yourbert.core.errors import Problem, UserError, fail
+from yourbert.core.storage import read_json
+from yourbert.core.tasks import Split, Task
+from yourbert.evaluation.metrics import Array, score_decided
+from yourbert.evaluation.predictions import Predictions, read_predictions
+
+LABELLED: tuple[Split, ...] = ("dev", "test")
+AGREE = 1e-3  # a score from a prediction file's six digits may differ this much from the metrics file
+Place = tuple[str, Split, str]  # task, split, run
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What one run answered on one split. scores: its metric per seed; `status` says why when one is missing.
+
+    probabilities_SRC: of each class; None for a similarity.
+    """
+
+    ids: tuple[str, ...]
+    predicted_SR: Array
+    probabilities_SRC: Array | None
+    labels_R: Array
+    scores: tuple[float, ...]
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """All that the report reads. runs: the tasks of each, own models first. training, costs: one per seed.
+
+    The costs of a chain are with those of what it goes on from.
+    """
+
+    tasks: Mapping[str, Task]
+    runs: Mapping[str, tuple[str, ...]]
+    answers: Mapping[Place, Answers]
+    training: Mapping[str, list[dict[str, Any]]]
+    costs: Mapping[str, list[Cost]]
+    accounts: Mapping[str, dict[str, Any]]
+    pretrain: Mapping[str, Any]
+    pretrain_cost: Cost
+
+    def mixtures_of(self, task: str) -> list[str]:
+        return [run for run, tasks in self.runs.items() if run != task and task in tasks]
+
+    @property
+    def mixtures(self) -> dict[str, tuple[str, ...]]:
+        return {run: tasks for run, tasks in self.runs.items() if run not in self.tasks}
+
+    @property
+    def alike(self) -> dict[tuple[str, ...], list[str]]:
+        """The mixtures by their tasks, so that each stands beside the same own models."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for run, tasks in self.mixtures.items():
+            found.setdefault(tuple(sorted(tasks, key=list(self.tasks).index)), []).append(run)
+        return found
+
+
+def runs_of(params: Params) -> dict[str, tuple[str, ...]]:
+    """Every model of params.yaml and its tasks: one per task, then the mixtures, then the chains."""
+    return {task: (task,) for task in params.tasks} | {name: tuple(x.tasks) for name, x in params.shared.items()}
+
+
+def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Gathered:
+    """Reads it all. Raises UserError (C01): every missing file at once, or files that do not belong together."""
+    runs = runs_of(params)
+    _require(list(_needed(params, runs, metrics, predictions, tokens)))
+    tasks = {name: _task(tokens / name / "task.json") for name in params.tasks}
+    pretrained, pretrain_cost = metrics / "pretrain.json", metrics / "cost" / "pretrain.json"
+    answers, training, costs = {}, {}, {}
+    for run, names in runs.items():
+        files = [metrics / "runs" / run / f"{seed}.json" for seed in params.seeds]
+        found = {file: read_json(file) for file in files}
+        training[run] = [one.get("training", {}) for one in found.values()]
+        costs[run] = [Cost.from_json(read_json(metrics / "cost" / run / f"{seed}.json")) for seed in params.seeds]
+        for name in names:
+            for split in _splits(found, name):
+                blocks = {file: one[name][split] for file, one in found.items()}
+                rows = [predictions / run / str(seed) / f"{name}-{split}.csv" for seed in params.seeds]
+                answers[name, split, run] = _answers(tasks[name], blocks, rows)
+    _same_rows(answers)
+    after = {chain.name: chain.init for chain in params.chains}
+    return Gathered(
+        tasks=tasks,
+        runs=runs,
+        answers=answers,
+        training=training,
+        costs={run: _whole_costs(run, costs, after) for run in runs},
+        accounts={name: read_json(metrics / "data" / f"{name}.json") for name in params.tasks},
+        pretrain=read_json(pretrained) if pretrained.is_file() else {},
+        pretrain_cost=Cost.from_json(read_json(pretrain_cost)) if pretrain_cost.is_file() else Cost(),
+    )
+
+
+def _whole_costs(run: str, costs: Mapping[str, list[Cost]], after: Mapping[str, str]) -> list[Cost]:
+    if run not in after:
+        return costs[run]
+    return [one + before for one, before in zip(costs[run], _whole_costs(after[run], costs, after), strict=True)]
+
+
+def _needed(
+    params: Params, runs: Mapping[str, tuple[str, ...]], metrics: Path, predictions: Path, tokens: Path
+) -> Iterator[Path]:
+    for task in params.tasks:
+        yield tokens / task / "task.json"
+        yield metrics / "data" / f"{task}.json"
+    for run, tasks in runs.items():
+        for seed in params.seeds:
+            yield metrics / "runs" / run / f"{seed}.json"
+            yield metrics / "cost" / run / f"{seed}.json"
+            yield from (predictions / run / str(seed) / f"{task}-dev.csv" for task in tasks)
+
+
+def _require(files: list[Path]) -> None:
+    fix = "run `dvc repro` to make it"
+    missing = [Problem("C01", "the file is missing", str(f), fix) for f in files if not f.is_file()]
+    if missing:
+        raise UserError(missing)
+
+
+def _task(path: Path) -> Task:
+    return Task.from_json(read_json(path), str(path))
+
+
+def _splits(found: Mapping[Path, dict[str, Any]], task: str) -> list[Split]:
+    """The splits of a task that every seed of a run has scores for; dev must be one."""
+    for file, one in found.items():
+        if "dev" not in one.get(task, {}):
+            fail("C01", f"no dev scores of task '{task}'", where=str(file), fix="run `dvc repro` to make them")
+    return [split for split in LABELLED if all(split in one[task] for one in found.values())]
+
+
+def _answers(task: Task, blocks: Mapping[Path, dict[str, Any]], files: list[Path]) -> Answers:
+    """blocks: a seed's scores by the file they stand in; files: that seed's predictions."""
+    read = [read_predictions(file, task) for file in files]
+    for file, block, one, source in zip(files, blocks.values(), read, blocks, strict=True):
+        _check_scores(task, file, one, block.get(task.metric), source)
+        if one.ids != read[0].ids or not np.array_equal(_labels(file, one), _labels(files[0], read[0])):
+            _mixed(file, f"not the rows of {files[0]}")
+    return Answers(
+        ids=read[0].ids,
+        predicted_SR=np.stack([one.predicted_R for one in read]),
+        probabilities_SRC=np.stack([one.probabilities_RC for one in read]) if task.labels else None,  # type: ignore[misc]
+        labels_R=_labels(files[0], read[0]),
+        scores=tuple(block[task.metric] for block in blocks.values() if task.metric in block),
+        status=next((str(block["status"]) for block in blocks.values() if "status" in block), ""),
+    )
+
+
+def _labels(file: Path, one: Predictions) -> Array:
+    if one.labels_R is None:
+        _mixed(file, "no labels, though there are scores of this split")
+    return one.labels_R
+
+
+def _check_scores(task: Task, file: Path, one: Predictions, stated: float | None, source: Path) -> None:
+    """Predictions of another model would make a report of two experiments."""
+    found = score_decided(task, one.predicted_R, _labels(file, one)).get(task.metric)
+    if (found is None) != (stated is None) or abs((found or 0) - (stated or 0)) > AGREE:
+        _mixed(file, f"its {task.metric} is {found}, but {source} says {stated}")
+
+
+def _same_rows(answers: Mapping[Place, Answers]) -> None:
+    """A paired test compares answers to the same rows."""
+    for (task, split, run), one in answers.items():
+        own = answers.get((task, split, task), one)
+        if one.ids != own.ids or not np.array_equal(one.labels_R, own.labels_R):
+            _mixed(Path(f"{task}-{split}.csv"), f"the runs '{task}' and '{run}' were scored on different rows")
+
+
+def _mixed(file: Path, what: str) -> NoReturn:
+    fail("C01", what, where=str(file), fix="run `dvc repro`; if that changes nothing, remove the file and run it again")

@@ -1,0 +1,140 @@
+"""One command, several ranks: a stage starts itself once per rank, waits, and ends as they ended.
+
+torchrun could do it, and may be used instead: the ranks find the same variables in their environment. But it answers
+the failure of a rank with a table and exit code 1, where a user of DVC should read that rank's one line and a script
+its exit code; and its ranks outlive it when it is killed, holding the run's lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import IO, NoReturn
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from yourbert.config.params import read_params
+from yourbert.config.schema import Params
+from yourbert.core.errors import fail
+from yourbert.runtime.distributed import AGAIN, launched
+from yourbert.runtime.machine import find_device
+
+LOOPBACK = "127.0.0.1"
+SECONDS_BETWEEN_LOOKS = 0.1
+# Ranks that fail for the same reason do so within moments: the first rank's line is then the one to show.
+SECONDS_TO_SETTLE = 0.5
+SECONDS_TO_END = 10.0
+# Linux: the signal that a process gets when its parent ends.
+PR_SET_PDEATHSIG = 1
+PARENT = "YOURBERT_LAUNCHER"
+
+
+def in_ranks(stage: Callable[..., None], wanted: Callable[[Params], int]) -> Callable[..., None]:
+    """The stage as a program that runs in as many processes as `wanted` says; under torchrun, in those it started."""
+
+    def start(*words: str) -> None:
+        params = read_params()
+        ranks = wanted(params)
+        if launched():
+            _end_with_parent()
+            stage(*words)
+        elif ranks == 1:
+            stage(*words)
+        else:
+            find_device(params.device, ranks)
+            launch([sys.executable, *sys.orig_argv[1:]], ranks)
+
+    return start
+
+
+def launch(command: Sequence[str], ranks: int) -> None:
+    """Runs `command` as so many ranks on this machine. Raises UserError (X01) when one is killed.
+
+    Exits with the code of a rank that failed of itself, after its error was shown; the others are then ended.
+    """
+    with ExitStack() as stack:
+        store = _open_store()
+        shared = {**os.environ, "MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(store.port), PARENT: str(os.getpid())}
+        shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        if sys.platform == "linux":
+            shared.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        # What the other ranks say is what the first one says, unless they fail alone.
+        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, ranks)]
+        children: list[subprocess.Popen[bytes]] = []
+        stack.callback(_end, children)
+        for rank, output in enumerate([None, *said]):
+            children.append(_start(command, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, output))
+        codes = _watch(children)
+        failed = [(code > 0, code == 9, rank, code) for rank, code in enumerate(codes) if code]
+        if failed:
+            *_, rank, code = min(failed)  # a kill is a cause, "a rank stopped" (9) a consequence
+            if code < 0:
+                _tell_signal(rank, -code, [rank for rank, code in enumerate(codes) if code is None])
+            _pass_on(code, None if rank == 0 else said[rank - 1])
+
+
+def _open_store() -> TCPStore:
+    """Where the ranks find each other; only this machine can reach it."""
+    listening = socket.create_server((LOOPBACK, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+
+
+def _start(command: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    """A session of its own, so that Ctrl-C reaches the launcher alone, which then ends the ranks."""
+    return subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
+
+
+def _watch(children: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Waits until all ended well or one did not; the exit codes then, None for those that still run."""
+    while None in (codes := [child.poll() for child in children]) and not any(codes):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if any(codes):
+        time.sleep(SECONDS_TO_SETTLE)
+    return [child.poll() for child in children]
+
+
+def _tell_signal(rank: int, number: int, running: Sequence[int]) -> NoReturn:
+    what = f"it was ended by {signal.Signals(number).name}"
+    if number == signal.SIGABRT and running:
+        # nccl ends in this way a rank that waited in vain, and the one that hangs goes on.
+        what += f", while these still ran, or hung: {', '.join(map(str, running))}"
+    fail("X01", what, where=f"rank {rank}", fix=AGAIN)
+
+
+def _pass_on(code: int, said: IO[bytes] | None) -> NoReturn:
+    if said is not None:
+        said.seek(0)
+        sys.stderr.write(said.read().decode(errors="replace"))
+    sys.exit(code)
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends what still runs: politely, then by force (a stopped process hears nothing else)."""
+    for child in children:
+        child.terminate()
+    end = time.monotonic() + SECONDS_TO_END
+    for child in children:
+        try:
+            child.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _end_with_parent() -> None:
+    """Lets a rank end when its launcher is killed, so that it does not go on holding the run's lock."""
+    parent = os.environ.get(PARENT)
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if str(os.getppid()) != parent:
+        sys.exit(128 + signal.SIGTERM)

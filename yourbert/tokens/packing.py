@@ -1,0 +1,230 @@
+"""Tokenized rows as flat arrays on disk: all sequences one after another, and the offsets between them.
+
+Written by appending, so a corpus larger than memory passes through; read by mapping into memory, so opening costs
+nothing. The idea is nanoGPT's .bin file, with offsets so that no sequence is padded or joined to another.
+Shapes: T tokens, S sequences, R rows; S = R * sequences_per_row (2 where a pair is read as two inputs).
+
+    tokens.npy   uint16 or int32 [T]    special tokens included
+    offsets.npy  int64 [S+1]            sequence s is tokens[offsets[s]:offsets[s+1]]
+    second.npy   int32 [S]              where its second text begins; its length for a single text
+    labels.npy   int64 or float32 [R]   class index or similarity; absent where the split has no labels
+    ids.txt      a line per row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from yourbert.core.errors import fail
+from yourbert.core.storage import read_array, read_json, replacing, sha256_of
+from yourbert.core.tasks import SPLITS, Kind, Split, Task
+from yourbert.tokens.tokenizer import Tokenizer
+
+LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
+# Tokens that `pieces_in` holds in memory: counting needs them as 64-bit numbers.
+TOKENS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedSplit:
+    """One split, its arrays mapped from disk or in memory. `len()` is its rows, R."""
+
+    tokens: npt.NDArray[Any]
+    offsets: npt.NDArray[Any]
+    second: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
+    sequences_per_row: int
+    ids_file: Path | None = None
+
+    def __len__(self) -> int:
+        return self.n_sequences // self.sequences_per_row
+
+    @property
+    def n_sequences(self) -> int:
+        return len(self.offsets) - 1
+
+    def ids(self) -> list[str]:
+        """The id of every row, read when asked for; row numbers where the split stands in memory only."""
+        if self.ids_file is None:
+            return [str(row) for row in range(len(self))]
+        return self.ids_file.read_bytes().decode().split("\n")[:-1]
+
+
+@dataclass(frozen=True)
+class TaskTokens:
+    """A task's facts and its splits ("test" may be absent)."""
+
+    task: Task
+    splits: Mapping[Split, PackedSplit]
+    vocabulary_sha256: str
+    lower_case: bool
+
+    def check_same(self, task: Task, model: Path) -> None:
+        """Raises UserError (C06) when the model folder knows the task by other facts, for instance other labels."""
+        if self.task != task:
+            what = f"task '{task.name}' was tokenized with other facts than the model was trained on"
+            fail("C06", what, where=str(model), fix="run `dvc repro`")
+
+
+def open_tokens(folder: Path) -> TaskTokens:
+    """Opens what `tokenize_task` wrote. Raises UserError (C01)."""
+    facts = read_json(folder / "task.json")
+    sha256, lower_case = str(facts.get("vocabulary_sha256", "")), bool(facts.get("lower_case", True))
+    task = Task.from_json(facts, str(folder / "task.json"))
+    splits = {split: open_split(folder / split, task) for split in SPLITS if (folder / split).is_dir()}
+    return TaskTokens(task, splits, sha256, lower_case)
+
+
+def open_tokens_for(folder: Path, encoder: Path) -> TaskTokens:
+    """Opens tokens for an encoder folder. Raises UserError: C01 without that, C05 where its vocabulary is another."""
+    opened, vocabulary = open_tokens(folder), encoder / "vocab.txt"
+    if not vocabulary.is_file():
+        fail("C01", "the file is missing", where=str(vocabulary), fix="run `dvc repro` to make it")
+    if opened.vocabulary_sha256 != sha256_of(vocabulary):
+        fail("C05", "these tokens were made with another vocabulary", where=str(folder), fix="run `dvc repro`")
+    return opened
+
+
+def open_split(folder: Path, task: Task) -> PackedSplit:
+    has_labels = (folder / "labels.npy").exists()
+    split = PackedSplit(
+        tokens=read_array(folder / "tokens.npy"),
+        offsets=read_array(folder / "offsets.npy"),
+        second=read_array(folder / "second.npy"),
+        labels=read_array(folder / "labels.npy") if has_labels else None,
+        sequences_per_row=task.sequences_per_row,
+        ids_file=folder / "ids.txt",
+    )
+    whole = split.offsets[-1] == len(split.tokens) and len(split.second) == split.n_sequences
+    if not whole or (split.labels is not None and len(split.labels) != len(split)):
+        fail("C01", "its arrays do not belong together", where=str(folder), fix="remove it and run `dvc repro`")
+    return split
+
+
+def pieces_in(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
+    """The word pieces that occur in any of the splits, rising."""
+    counts = np.zeros(0, np.int64)
+    for split in splits:
+        for start in range(0, len(split.tokens), TOKENS_AT_ONCE):
+            chunk = np.bincount(split.tokens[start : start + TOKENS_AT_ONCE], minlength=len(counts))
+            chunk[: len(counts)] += counts
+            counts = chunk
+    return np.flatnonzero(counts)
+
+
+class Encoded(NamedTuple):
+    """Sequences as arrays. second_S: where the second text begins; uncut_S: the length before it was cut."""
+
+    tokens_T: npt.NDArray[np.int32]
+    lengths_S: npt.NDArray[np.int64]
+    second_S: npt.NDArray[np.int64]
+    uncut_S: npt.NDArray[np.int64]
+
+
+def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> Encoded:
+    """Rows of texts -> their sequences in order."""
+    if task.pair and task.encoding == "cross":
+        first, second = ([row[place] for row in texts] for place in (0, 1))
+        sequences, uncut = tokenizer.encode_counting(first, second, task.max_length, task.truncate)
+    else:
+        every = list(chain.from_iterable(texts))
+        sequences, uncut = tokenizer.encode_counting(every, None, task.max_length, task.truncate)
+    return Encoded(
+        np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
+        np.fromiter((len(ids) for ids, _ in sequences), dtype=np.int64),
+        np.fromiter((second for _, second in sequences), dtype=np.int64),
+        np.asarray(uncut, dtype=np.int64),
+    )
+
+
+def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
+    """At least one row of texts as a split in memory, without labels: what `predict` and `serve` feed the model."""
+    return packed(task, encode_rows(tokenizer, task, texts))
+
+
+def packed(task: Task, encoded: Encoded) -> PackedSplit:
+    return PackedSplit(
+        tokens=encoded.tokens_T,
+        offsets=np.concatenate([[0], np.cumsum(encoded.lengths_S)]),
+        second=encoded.second_S,
+        labels=None,
+        sequences_per_row=task.sequences_per_row,
+    )
+
+
+class GrowingArray:
+    """A one-dimensional .npy file written by appending; its header, of fixed size, is filled in at the end."""
+
+    def __init__(self, file: BinaryIO, dtype: str) -> None:
+        self._file, self._dtype, self._length = file, np.dtype(dtype), 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        self._file.write(values.astype(self._dtype, copy=False).tobytes())
+        self._length += len(values)
+
+    def finish(self) -> None:
+        body = self._file.tell()
+        self._file.seek(0)
+        self._write_header()
+        assert self._file.tell() + self._length * self._dtype.itemsize == body, "the header keeps its size"
+
+
+@contextmanager
+def growing_arrays(folder: Path, kinds: Mapping[str, str]) -> Iterator[dict[str, GrowingArray]]:
+    """Arrays by name and type that grow in `folder`; their files get their names when the `with` block ends well."""
+    with ExitStack() as files:
+        arrays: dict[str, GrowingArray] = {}
+        for name, dtype in kinds.items():
+            part = files.enter_context(replacing(folder / f"{name}.npy"))
+            arrays[name] = GrowingArray(files.enter_context(part.open("wb")), dtype)
+        yield arrays
+        for array in arrays.values():
+            array.finish()
+
+
+class SplitWriter:
+    """Appends rows to a split's folder; its files get their names when the `with` block ends well."""
+
+    def __init__(self, folder: Path, task: Task, vocabulary_size: int, has_labels: bool) -> None:
+        self.folder, self.task = folder, task
+        kinds = {"tokens": "<u2" if vocabulary_size <= 65535 else "<i4", "offsets": "<i8", "second": "<i4"}
+        self._kinds = kinds | ({"labels": LABEL_TYPES[task.kind]} if has_labels else {})
+        self._end = 0
+        self._files = ExitStack()
+
+    def __enter__(self) -> Self:
+        part = self._files.enter_context(replacing(self.folder / "ids.txt"))
+        self._ids = self._files.enter_context(part.open("wb"))
+        self._arrays = self._files.enter_context(growing_arrays(self.folder, self._kinds))
+        self._arrays["offsets"].append(np.zeros(1, dtype=np.int64))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.__exit__(kind, error, trace)
+
+    def append(self, ids: Iterable[str], labels: Sequence[float | None], encoded: Encoded) -> None:
+        """Adds rows: their ids, labels (None in a split without), and `sequences_per_row` sequences for each."""
+        ends_S = np.cumsum(encoded.lengths_S) + self._end
+        self._end = int(ends_S[-1])
+        self._arrays["tokens"].append(encoded.tokens_T)
+        self._arrays["offsets"].append(ends_S)
+        self._arrays["second"].append(encoded.second_S)
+        if "labels" in self._arrays:
+            self._arrays["labels"].append(np.array(labels, dtype=self._kinds["labels"]))
+        self._ids.write("".join(f"{row_id}\n" for row_id in ids).encode())

@@ -1,0 +1,120 @@
+"""The work of the `tokenize` stage: a task's files -> checked rows -> packed tokens, and an account of every row."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from yourbert.config.schema import TaskData
+from yourbert.core.errors import Problem, UserError, fail, nearest
+from yourbert.core.filenames import local_name
+from yourbert.core.storage import read_json, write_array, write_json
+from yourbert.core.tasks import SPLITS, Split, Task
+from yourbert.corpus.rows import SplitRows
+from yourbert.corpus.statistics import SplitAccount, leaks, split_warnings, task_account
+from yourbert.tokens.packing import SplitWriter
+from yourbert.tokens.tokenizer import Tokenizer
+from yourbert.tokens.workers import encode_in_order, number_of_workers
+
+log = logging.getLogger("yourbert")
+
+
+def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path, threads: int = 1) -> dict[str, Any]:
+    """Reads the task's files in `corpus` and fills `out` for `open_tokens`; returns the account of their rows.
+
+    base: the folder of the model whose vocabulary is used. threads: processes that encode a large file, 0 for one per
+    physical core; the outcome is the same, byte for byte, for any number. Raises one UserError with the problems of
+    all files (D codes), or P08 when the model reads fewer tokens than `max_length`.
+    """
+    check_length(name, data, base)
+    task = data.facts(name)
+    tokenizer, workers = Tokenizer.load(base), number_of_workers(threads)
+    accounts: dict[Split, SplitAccount] = {}
+    failures: list[UserError] = []
+    files, warnings = find_files(data, corpus)
+    (out / "task.json").unlink(missing_ok=True)
+    for split in SPLITS:
+        shutil.rmtree(out / split, ignore_errors=True)
+    for split, path in files.items():
+        try:
+            rows = SplitRows(path, name, data, split)
+            accounts[split] = _tokenize_split(rows, task, tokenizer, base, workers, out / split)
+        except UserError as error:
+            failures.append(error)
+    raise_all(failures)
+    _note_layouts(accounts)
+    warnings += split_warnings(task, accounts) + [f"D21 {leak}" for leak in _leaks(name, data, accounts)]
+    for warning in warnings:
+        log.info("%s: %s", name, warning)
+    write_json(
+        out / "task.json",
+        task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
+    )
+    return task_account(task, accounts, warnings) | {"vocabulary_sha256": tokenizer.sha256}
+
+
+def _leaks(name: str, data: TaskData, accounts: Mapping[Split, SplitAccount]) -> list[str]:
+    """Rows of dev and test that stand in train too. Raises UserError (D21) where `on_overlap` says so."""
+    found = leaks(accounts)
+    if found and data.on_overlap == "error":
+        fix = "delete them from one of the two, or set the task's on_overlap: warn"
+        raise UserError([Problem("D21", f"task '{name}': {leak}", fix=fix) for leak in found])
+    return found
+
+
+def check_length(name: str, data: TaskData, base: Path) -> None:
+    """Raises UserError (P08) when `max_length` is more than the model's positions."""
+    positions = read_json(base / "config.json").get("max_position_embeddings", 512)
+    if data.max_length > positions:
+        fail(
+            "P08",
+            f"tasks.{name}.data.max_length is {data.max_length}; the model in {base} reads {positions} tokens at most",
+            where="params.yaml",
+            fix=f"set it to {positions} or less",
+        )
+
+
+def find_files(data: TaskData, corpus: Path) -> tuple[dict[Split, Path], list[str]]:
+    """The file of each split, and a warning for a test file that is not there (train and dev are asked for later)."""
+    files: dict[Split, Path] = {"train": corpus / local_name(data.train), "dev": corpus / local_name(data.dev)}
+    if data.test is None:
+        return files, []
+    if (path := corpus / local_name(data.test)).exists():
+        return files | {"test": path}, []
+    others = [p.name for p in corpus.glob("*")]
+    return files, [f"D29 no test file {data.test}: the task goes without a test split{nearest(data.test, others)}"]
+
+
+def raise_all(failures: list[UserError]) -> None:
+    """Raises the problems of all files as one UserError, if there are any."""
+    problems: list[Problem] = [problem for failure in failures for problem in failure.problems]
+    if problems:
+        raise UserError(problems, sum(failure.total for failure in failures))
+
+
+def _tokenize_split(
+    rows: SplitRows, task: Task, tokenizer: Tokenizer, base: Path, workers: int, folder: Path
+) -> SplitAccount:
+    account = SplitAccount(rows.path, task, rows.has_labels, tuple(rows.table.columns))
+    with (
+        SplitWriter(folder, task, tokenizer.vocabulary_size, rows.has_labels) as writer,
+        closing(encode_in_order(rows, tokenizer, task, base, workers)) as encoded,
+    ):
+        for chunk, (sequences, texts_N) in encoded:
+            writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
+            account.add(chunk, sequences.uncut_S, texts_N)
+    account.finish(rows.tally)
+    write_array(folder / "texts.npy", account.texts_U)
+    return account
+
+
+def _note_layouts(accounts: Mapping[Split, SplitAccount]) -> None:
+    """Says so when the files have not the same columns in the same order; they are read by name."""
+    layouts = {account.columns for account in accounts.values()}
+    if len(layouts) > 1:
+        files = ", ".join(account.path.name for account in accounts.values())
+        log.info("D25 %s: columns differ in number or order; they are read by name", files)

@@ -1,0 +1,158 @@
+"""Exact resume: a run that was cut off continues from the step of its last saving to the same weights.
+
+The state lies outside DVC's outputs, which DVC removes before it runs a stage, in a folder named by a fingerprint of
+everything that decides the result: settings, input hashes, code and machine. So no run can continue another one's
+state. It is one file, replaced whole, removed when the run succeeds, and guarded against a second writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.core.errors import UserError, fail
+from yourbert.core.locks import lock_of, owner, take
+from yourbert.core.paths import project_root
+from yourbert.core.storage import read_tensors, read_tensors_metadata, sha256_of, write_tensors
+
+LIBRARY = Path(__file__).parents[1]
+LOGGER = logging.getLogger("yourbert")
+STATE = "state.safetensors"
+SECONDS_BETWEEN_SAVES = 60.0
+History = dict[str, Any]
+
+
+def _digest(tensors: Mapping[str, Tensor], history: str) -> str:
+    """Neither safetensors nor the disk notices a flipped bit."""
+    digest = hashlib.sha256(history.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint(facts: Mapping[str, object]) -> str:
+    """A short name for a JSON-able description of a run."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def resume_folder(facts: Mapping[str, object], code: Sequence[str]) -> Path:
+    """Where the state of the run that `facts` describe is kept.
+
+    code: the library's folders and files that decide its result: what dvc.yaml lists for the stage, so that an edit
+    which leaves a stage up to date leaves its resume state usable, and no other does.
+    """
+    hashes = {name: code_hash(name) for name in code}
+    return project_root() / ".yourbert" / "resume" / fingerprint({**facts, "code": hashes})
+
+
+def code_hash(name: str) -> str:
+    """One sha256 over a folder or file of the library, as DVC sees it: without compiled Python."""
+    path = LIBRARY / name
+    if path.is_file():
+        return sha256_of(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    assert files, f"no code in {path}"
+    lines = "".join(f"{sha256_of(p)} {p.relative_to(path).as_posix()}\n" for p in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class Resume:
+    """The resume state of one run, held under a lock while the `with` block lasts.
+
+    Saving happens after a step, once in `seconds_between_saves`; when it happens decides no result.
+    Raises UserError (B10) when another process holds the same run. Of several ranks one `leads`: it alone locks, saves
+    and removes the state, and all of them load it.
+    """
+
+    def __init__(self, folder: Path, seconds_between_saves: float = SECONDS_BETWEEN_SAVES, leads: bool = True) -> None:
+        self.folder, self.leads = folder, leads
+        self.seconds_between_saves = seconds_between_saves
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> Resume:
+        if not self.leads:
+            return self
+        path = lock_of(self.folder)
+        lock = take(path)
+        if lock is None:
+            what = f"this run is being trained already by {owner(path) or 'another process'}"
+            fail("B10", what, where=str(self.folder), fix="wait for it, or end it")
+        self._lock = lock
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self.leads:
+            return
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.give_back()
+
+    def due(self) -> bool:
+        return self.leads and time.monotonic() - self._saved >= self.seconds_between_saves
+
+    def save(
+        self,
+        learning: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.AdamW,
+        kept: Mapping[str, Mapping[str, Tensor]],
+        history: History,
+    ) -> None:
+        """Writes weights, moments, what else is `kept` of each weight (such as the best so far) and `history`."""
+        tensors: dict[str, Tensor] = {f"now/{name}": p for name, p in learning.items()}
+        tensors |= {f"{kind}/{name}": t for kind, weights in kept.items() for name, t in weights.items()}
+        for name, p in learning.items():
+            if moments := optimizer.state.get(p):
+                # A head's own count of steps: in a mixture it moves only when its task is drawn.
+                tensors[f"step/{name}"] = moments["step"]
+                tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
+        told = json.dumps(history)
+        write_tensors(self.folder / STATE, tensors, {"history": told, "sha256": _digest(tensors, told)})
+        self._saved = time.monotonic()
+
+    def saved_bytes(self) -> int:
+        """The size of the saved state; 0 when there is none."""
+        return (self.folder / STATE).stat().st_size if (self.folder / STATE).exists() else 0
+
+    def load(
+        self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
+    ) -> tuple[dict[str, dict[str, Tensor]], History] | None:
+        """Puts a saved state back and returns what else was kept, and the history; None when there is none.
+
+        One that is not as it was saved is not used: the run then begins anew.
+        """
+        if not (self.folder / STATE).exists():
+            return None
+        try:
+            tensors, told = read_tensors(self.folder / STATE), read_tensors_metadata(self.folder / STATE)
+        except UserError:
+            tensors, told = {}, {}
+        if told.get("sha256") != _digest(tensors, told.get("history", "")):
+            if self.leads:
+                LOGGER.warning("C01 %s: damaged since it was saved; the run begins anew", self.folder / STATE)
+            return None
+        history: History = json.loads(told["history"])
+        with torch.no_grad():
+            for name, p in learning.items():
+                p.copy_(tensors[f"now/{name}"])
+                if f"mean/{name}" in tensors:
+                    optimizer.state[p] = {
+                        "step": tensors[f"step/{name}"].to(p.device),
+                        "exp_avg": tensors[f"mean/{name}"].to(p.device),
+                        "exp_avg_sq": tensors[f"square/{name}"].to(p.device),
+                    }
+        kept: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            kept.setdefault(kind, {})[name] = tensor
+        return kept, history

@@ -1,0 +1,107 @@
+"""The C kernels of `native/`, compiled for this very processor by the compiler that is there, and kept in the cache.
+
+Compiling takes a second or two, once for each kind of processor, compiler and version of the sources. The threads are
+those of PyTorch: its OpenMP library is in the process already, and the kernels bring none of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from yourbert.core.paths import cache_folder
+from yourbert.runtime.gpu import reason
+
+SOURCES = Path(__file__).parent / "csrc"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=gnu11")
+# What the vectors of 16 numbers want: Intel's processors are told to use half of their width otherwise.
+WIDE = ("-mprefer-vector-width=512",)
+SECONDS = 120.0
+
+
+@cache
+def library(bf16: bool) -> ctypes.CDLL:
+    """The kernels for rows in bf16 or in fp32. Raises OSError or RuntimeError, with the reason, where that fails."""
+    built = _built(bf16)
+    if isinstance(built, str):
+        raise RuntimeError(built)
+    return ctypes.CDLL(str(built))
+
+
+def name(bf16: bool) -> str:
+    """Of the file that holds them, which follows from all that they depend on; "none" where there can be none."""
+    built = _built(bf16)
+    return "none" if isinstance(built, str) else built.stem
+
+
+@cache
+def _built(bf16: bool) -> Path | str:
+    """Their file; or why there is none, since what failed once is not tried again."""
+    try:
+        return _file(bf16)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return reason(error)
+
+
+def _file(bf16: bool) -> Path:
+    compiler = _compiler()
+    folder = cache_folder() / "kernels"
+    kept = folder / f"{_key(compiler, bf16)}.so"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            # Another process may do the same: the last one's file stays, and it is the same.
+            os.replace(_compile(compiler, bf16, Path(work)), kept)
+    return kept
+
+
+def _compiler() -> str:
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        raise RuntimeError("not tried on this kind of processor")
+    for name in filter(None, (os.environ.get("CC"), *COMPILERS)):
+        if found := shutil.which(name):
+            return found
+    raise RuntimeError("no C compiler: cc, gcc or clang")
+
+
+def _flags(bf16: bool) -> tuple[str, ...]:
+    wide = WIDE if torch.backends.cpu.get_cpu_capability() == "AVX512" else ()
+    return (*FLAGS, *wide, f"-DBF16={int(bf16)}")
+
+
+def _key(compiler: str, bf16: bool) -> str:
+    """Of all that the kernels depend on; the compiler says its version, and what this processor is to it."""
+    said = _run([compiler, "-march=native", "-E", "-v", "-x", "c", os.devnull])
+    hashed = hashlib.sha256("\0".join([compiler, said, *_flags(bf16)]).encode())
+    for source in sorted(SOURCES.iterdir()):
+        hashed.update(source.read_bytes())
+    return hashed.hexdigest()[:24]
+
+
+def _compile(compiler: str, bf16: bool, work: Path) -> Path:
+    """Objects first: linked by themselves, they ask for no OpenMP library but the one that PyTorch has loaded."""
+    names = sorted(path.stem for path in SOURCES.glob("*.c"))
+    for name in names:
+        _run([compiler, *_flags(bf16), "-c", str(SOURCES / f"{name}.c"), "-o", str(work / f"{name}.o")])
+    _run([compiler, "-shared", *(str(work / f"{name}.o") for name in names), "-o", str(work / "kernels.so"), "-lm"])
+    return work / "kernels.so"
+
+
+def _run(command: list[str]) -> str:
+    """What it wrote, errors and all. Raises RuntimeError with the first line of what it complained about."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=SECONDS
+    )
+    if done.returncode:
+        told = [line for line in done.stdout.splitlines() if "error" in line] or [f"exit code {done.returncode}"]
+        raise RuntimeError(f"{Path(command[0]).name}: {told[0]}")
+    return done.stdout

@@ -1,0 +1,82 @@
+"""What a training step asks of kernels, whoever computes them: PyTorch's operations, Triton or C.
+
+Shapes: T rows of a packed batch, S sequences or their first rows, E hidden width, F feed-forward width, H heads, P
+parts of a sum, N weights that lie one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Of the embeddings: the tables of word pieces, positions and segments, and which row of each a token takes.
+Tables = tuple[Tensor, Tensor, Tensor]
+Places = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which elements are dropped: `dropped` of 65536, by the seed at `site`; the others are multiplied by `factor`."""
+
+    seeds: Tensor
+    site: int
+    dropped: int
+    factor: float
+
+
+class Parts:
+    """Four tables [P, columns] in one piece of memory, the columns of the layer's vectors in their order."""
+
+    def __init__(self, counts: tuple[int, int, int, int], width: int, wide: int, device: torch.device) -> None:
+        self.counts, self.width, self.wide = counts, width, wide
+        self._widths = (3 * width, wide, 3 * width, 3 * width)
+        self._ends = [0, *accumulate(count * own for count, own in zip(counts, self._widths, strict=True))]
+        self.memory = torch.empty(self._ends[-1], device=device)
+
+    @property
+    def columns(self) -> int:
+        return sum(self._widths)
+
+    def tables(self) -> list[Tensor]:
+        flat = [self.memory[start:end] for start, end in pairwise(self._ends)]
+        return [table.view(-1, own) for table, own in zip(flat, self._widths, strict=True)]
+
+
+class Kernels(Protocol):
+    """What `yourbert/training/fused/plain.py` says, by whoever computes it."""
+
+    def parts(self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts: ...
+    def attend(
+        self, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
+    ) -> tuple[Tensor, Tensor]: ...
+    def attend_back(
+        self, dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int,
+        out_TE: Tensor, logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+    ) -> Tensor: ...  # fmt: skip
+    def add_norm(
+        self, x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+    def add_norm_back(
+        self, dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+    def gelu(self, x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]: ...
+    def gelu_back(self, dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor: ...
+    def sums(self, found: Parts) -> Tensor: ...
+    def embed(
+        self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+    def embed_back(
+        self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+    def position_sums(self, dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None: ...
+    def word_gradient(self, dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor: ...
+    def norm(self, gradients: list[Tensor]) -> Tensor: ...
+    def adamw(
+        self, master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
+        scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+    ) -> None: ...  # fmt: skip

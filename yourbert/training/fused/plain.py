@@ -1,0 +1,167 @@
+"""What the kernels of a fused layer compute, in PyTorch's own operations: the reference for them, on any device.
+
+Shapes: T rows of a packed batch, E hidden width, F feed-forward width, H heads, D head width, S sequences.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yourbert.training.fused.interface import Draw, Parts, Places, Tables
+
+
+def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
+    """Room for what is summed to the gradients of vectors."""
+    return Parts((1, 1, 1, 1), width, wide, like.device)
+
+
+def attend(
+    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
+) -> tuple[Tensor, Tensor]:
+    """Attention inside each sequence, dropout of its probabilities included: out_TE and what the backward wants.
+
+    asked: how many queries of each sequence are read, from its first on; what is said of others, nobody reads.
+    """
+    qkv_T3HD = (qkv_T3E.float() + bias_3E).view(len(qkv_T3E), 3, heads, -1)
+    out_TE = torch.empty_like(qkv_T3E[:, : qkv_T3E.shape[1] // 3])
+    for sequence, (start, end) in enumerate(zip(*_pairs(bounds_S1), strict=True)):
+        q_HLD, k_HLD, v_HLD = qkv_T3HD[start:end].permute(1, 2, 0, 3)
+        weights_HLL = torch.softmax(q_HLD @ k_HLD.mT * q_HLD.shape[-1] ** -0.5, -1)
+        out_HLD = weights_HLL * _kept(weights_HLL, draw, sequence) @ v_HLD
+        out_TE[start:end] = out_HLD.transpose(0, 1).flatten(1)
+    return out_TE, bias_3E.new_empty(heads, 0)
+
+
+def attend_back(
+    dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, out_TE: Tensor,
+    logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+) -> Tensor:  # fmt: skip
+    """dqkv_T3E, and parts of the sum over its rows."""
+    with torch.enable_grad():
+        again_T3E = qkv_T3E.detach().float().requires_grad_()
+        read_TE = attend(again_T3E, bias_3E.detach(), bounds_S1, longest, asked, len(logsum_HT), draw)[0]
+        (dqkv_T3E,) = torch.autograd.grad(read_TE, again_T3E, dout_TE.float())
+    parts_P3E.copy_(dqkv_T3E.sum(0, keepdim=True))
+    return dqkv_T3E.to(qkv_T3E.dtype)
+
+
+def add_norm(
+    x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
+) -> tuple[Tensor, Tensor, Tensor]:
+    """norm(x + dropout(y + bias)), and two tensors for its backward."""
+    y_TE = y_TE.float() + bias_E
+    sum_TE = (x_TE.float() + y_TE * _kept(y_TE, draw)).to(x_TE.dtype)
+    out_TE = F.layer_norm(sum_TE.float(), weight_E.shape, weight_E, shift_E, eps).to(x_TE.dtype)
+    return out_TE, sum_TE, torch.tensor(eps)
+
+
+def add_norm_back(
+    dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dx_TE, dy_TE, and parts of the gradients of weight, shift and bias, one after the other."""
+    with torch.enable_grad():
+        read = (sum_TE.detach().float().requires_grad_(), weight_E.detach().requires_grad_())
+        out_TE = F.layer_norm(read[0], weight_E.shape, read[1], None, float(stats_T2))
+        dsum_TE, dweight_E = torch.autograd.grad(out_TE, read, dout_TE.float())
+    dy_TE = dsum_TE * _kept(dsum_TE, draw)
+    parts_P3E.copy_(torch.cat([dweight_E, dout_TE.float().sum(0), dy_TE.sum(0)]))
+    return dsum_TE.to(sum_TE.dtype), dy_TE.to(sum_TE.dtype)
+
+
+def gelu(x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
+    """gelu(x + bias), and a tensor for its backward."""
+    return F.gelu(x_TF.float() + bias_F).to(x_TF.dtype), x_TF
+
+
+def gelu_back(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
+    """dx_TF, and parts of the gradient of bias."""
+    dx_TF: Tensor = torch.ops.aten.gelu_backward(dout_TF.float(), kept_TF.float() + bias_F)
+    parts_PF.copy_(dx_TF.sum(0, keepdim=True))
+    return dx_TF.to(kept_TF.dtype)
+
+
+def embed(
+    tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """dropout(norm(the sum of a token's rows)), and a tensor for its backward."""
+    normal_TE = F.layer_norm(_total(tables, places), weight_E.shape, weight_E, shift_E, eps)
+    return (normal_TE * _kept(normal_TE, draw)).to(dtype), torch.tensor(eps)
+
+
+def embed_back(
+    dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+) -> tuple[Tensor, Tensor]:
+    """dtotal_TE; and the gradients of weight, shift and both segments, [4, E]."""
+    dout_TE = dout_TE.float()
+    dout_TE = dout_TE * _kept(dout_TE, draw)
+    with torch.enable_grad():
+        read = (_total(tables, places).detach().requires_grad_(), weight_E.detach().requires_grad_())
+        out_TE = F.layer_norm(read[0], weight_E.shape, read[1], None, float(stats_T2))
+        dtotal_TE, dweight_E = torch.autograd.grad(out_TE, read, dout_TE)
+    segments = [dtotal_TE[places[2] == segment].sum(0) for segment in range(2)]
+    return dtotal_TE, torch.stack([dweight_E, dout_TE.sum(0), *segments])
+
+
+def position_sums(dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None:
+    """For each position, a row of `out_E`, the sum over the sequences that reach it."""
+    for start, end in zip(*_pairs(bounds_S1), strict=True):
+        out_E[: end - start] += dtotal_TE[start:end]
+
+
+def word_gradient(dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor:
+    """The gradient of the table of `rows` words, of which `pad` never learns; dense or sparse, by whoever moves it."""
+    dword_UE: Tensor = torch.ops.aten.embedding_dense_backward(dtotal_TE, words_T, rows, pad, False)
+    return dword_UE
+
+
+def _total(tables: Tables, places: Places) -> Tensor:
+    word_TE, position_TE, segment_TE = (table[rows_T] for table, rows_T in zip(tables, places, strict=True))
+    return word_TE + position_TE + segment_TE
+
+
+def sums(found: Parts) -> Tensor:
+    """The gradients of all vectors, one after the other."""
+    return torch.cat([table.sum(0) for table in found.tables()])
+
+
+def norm(gradients: list[Tensor]) -> Tensor:
+    """Of all of them, in fp32 whatever they are in."""
+    norms: list[Tensor] = []
+    # Kind by kind: a mixed list would be taken one by one.
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        norms += torch._foreach_norm([g for g in gradients if g.dtype == dtype], 2, dtype=torch.float32)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
+
+
+def adamw(
+    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
+    scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+) -> None:  # fmt: skip
+    """One step with the gradient divided by `scale`, unless `stopped`; a copy becomes the masters, rounded."""
+    if stopped:
+        return
+    gradient_N = gradient_N.float() / scale
+    master_N.mul_(1 - lr * decay)
+    mean_N.lerp_(gradient_N, 1 - betas[0])
+    square_N.mul_(betas[1]).addcmul_(gradient_N, gradient_N, value=1 - betas[1])
+    deviation_N = square_N.sqrt() / corrections[1].sqrt() + eps
+    master_N.sub_(lr / corrections[0] * mean_N / deviation_N)
+    if copy_N is not None:
+        copy_N.copy_(master_N)
+
+
+def _pairs(bounds_S1: Tensor) -> tuple[list[int], list[int]]:
+    bounds = bounds_S1.tolist()
+    return bounds[:-1], bounds[1:]
+
+
+def _kept(x: Tensor, draw: Draw, *more: int) -> Tensor | float:
+    """0 where dropped and the factor elsewhere; the same again for the same draw."""
+    if not draw.dropped:
+        return 1.0
+    seed = hash((int(draw.seeds[draw.site]), *more)) % 2**63
+    rng = torch.Generator(x.device).manual_seed(seed)
+    return (torch.rand(x.shape, generator=rng, device=x.device) >= draw.dropped / 65536) * draw.factor

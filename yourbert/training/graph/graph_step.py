@@ -1,0 +1,297 @@
+"""The training step as a whole, for a GPU: captured once for each shape, then replayed.
+
+These steps are small, and a GPU waits for the next operation longer than it computes. So a step - gather the rows,
+forward, backward, norm, clip, AdamW, add up the losses - is recorded as one CUDA graph and replayed with a single call.
+Whatever differs between steps is read on the device, at the place in the epoch where its counter stands: the rows from
+a table of the epoch's batches, the learning rate from a table of rates. Batches are filled up to a few shapes
+(`yourbert/training/graph/buckets.py`), gathered from a split that lives on the device
+(`yourbert/training/graph/resident.py`).
+
+The host waits for nothing within an epoch. A gradient that is not finite raises a flag on the device under which no
+weight moves any more; the flag is looked at whenever losses are, and the run then stops as it would one by one.
+
+Dropout: the generator is seeded before every step by the run's seed, the step's tasks and its number. A replayed graph
+reads the seed anew, so the draws of step n follow from the seed and n, and resuming needs no generator state.
+
+Where graphs do not work the same operations are called one by one, with the same results. This is also how a CPU tests
+them.
+
+Shapes: N steps of an epoch, P batches of a step, B rows of a batch, K tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from yourbert.config.schema import Training
+from yourbert.core.seeding import seed_of
+from yourbert.model.encoder import Embeddings
+from yourbert.runtime.gpu import FAULTS, capture, dropout_generator, reason, side_stream
+from yourbert.runtime.machine import Machine
+from yourbert.tokens.batching import Stream, row_lengths
+from yourbert.training.fused.fusion import fuse
+from yourbert.training.graph.buckets import Bucket, Sizes, plan
+from yourbert.training.graph.resident import ResidentBatch, ResidentSplit
+from yourbert.training.history import Sums
+from yourbert.training.optimizer import follow, move, rate
+from yourbert.training.steps import Learner, OneByOne, Run, Stepper, no_memory, not_finite
+
+LOGGER = logging.getLogger("yourbert")
+Ints = npt.NDArray[np.int64]
+# The share of a GPU's free memory that the rows may take; the rest is for weights, moments and a step's tape.
+ROWS_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one captured graph serves: the tasks of a step and the bucket of each one's batch."""
+
+    tasks: tuple[str, ...]
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What the host knows of a step: its shape, its rows and its real tokens."""
+
+    shape: Shape
+    rows_P: tuple[Ints, ...]
+    tokens: int
+
+
+class Filled(Learner, Protocol):
+    """A learner whose steps follow from row numbers, and whose losses can be made of batches that are filled up.
+
+    names: its tasks, each with a stream of rows; looks: how often each row stands in its batch. whole: whether the
+    steps of its settings can be computed so.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def streams(self) -> Mapping[str, Stream]: ...
+    @property
+    def settings(self) -> Training: ...
+    @property
+    def machine(self) -> Machine: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def looks(self) -> int: ...
+    @property
+    def whole(self) -> bool: ...
+
+    def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
+        """For each step of an epoch, the tasks it takes and the number of each one's batch."""
+        ...
+
+    def feed(self, step: int) -> None:
+        """Puts what a step needs beside its rows where `filled_loss` reads it, always at the same place."""
+        ...
+
+    def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """The loss of a task's batch, `rows` of which are real, by operations that a graph can hold."""
+        ...
+
+
+def stepper_for(learner: Filled, machine: Machine) -> Callable[[Run], Stepper] | None:
+    """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one.
+
+    None: by the plain operations alone.
+    """
+    if not learner.whole or machine.ranks.world > 1:
+        return None
+    if machine.device.type == "cpu":
+        return lambda run: _one_by_one(learner, run)
+    needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
+    free, _ = torch.cuda.mem_get_info(machine.device)
+    if needed > ROWS_SHARE * free:
+        LOGGER.info("the rows take %d MB of the GPU's free %d MB: batches come from the host", needed >> 20, free >> 20)
+        return None
+    return lambda run: GraphStep(learner, run, machine.graph)
+
+
+def _one_by_one(learner: Filled, run: Run) -> OneByOne:
+    longest = max(stream.longest for stream in learner.streams.values())
+    fuse(learner.model, run.optimizer, learner.machine, longest)
+    return OneByOne(run)
+
+
+class GraphStep:
+    """A `Stepper` that computes a step by `_compute`, captured where `graphs` says so."""
+
+    def __init__(self, learner: Filled, run: Run, graphs: bool) -> None:
+        self.learner, self.run, self.graphs = learner, run, graphs
+        device = self.device = learner.machine.device
+        self.rng = dropout_generator(device)
+        (pad,) = (part.pad for part in learner.model.modules() if isinstance(part, Embeddings))
+        self.resident = {n: ResidentSplit(stream.split, pad, device) for n, stream in learner.streams.items()}
+        self.shapes = _Shapes(learner)
+        longest = max(bucket.longest for shape in self.shapes.all() for bucket in shape.buckets)
+        fuse(learner.model, run.optimizer, learner.machine, longest)
+        steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
+        batches = max(len(shape.tasks) for shape in self.shapes.all())
+        # What `_compute` reads and writes: these very tensors, for as long as graphs remember them.
+        self.rows_PNB = torch.empty(batches, steps, run.settings.batch_size, dtype=torch.int64, device=device)
+        self.rates_N = torch.empty(steps, device=device)
+        self.rate = torch.zeros((), device=device)
+        self.at = torch.zeros(1, dtype=torch.int64, device=device)
+        self.stopped = torch.zeros((), dtype=torch.bool, device=device)
+        self.sums_K = torch.zeros(len(learner.names), dtype=torch.float64, device=device)
+        self.moved = torch.zeros((), dtype=torch.float64, device=device)
+        follow(run.optimizer, self.rate)
+        self._graphs: dict[Shape, torch.cuda.CUDAGraph] = {}
+        self._epoch: list[StepFacts] = []
+        self._number = self._first = self._done = 0
+        self._rows: dict[str, int] = {}
+
+    def begin(self, epoch: int, step: int, sums: Sums) -> None:
+        self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
+        self._number, self._first, self._done = epoch, first, step - first
+        self._rows = {task: rows for task, (_, rows) in sums.items()}
+        settings, steps = self.run.settings, len(self._epoch)
+        rows_PNB = np.full(self.rows_PNB.shape, -1, np.int64)
+        for number, facts in enumerate(self._epoch):
+            for part, rows_B in enumerate(facts.rows_P):
+                rows_PNB[part, number, : len(rows_B)] = rows_B
+        self.rows_PNB.copy_(torch.from_numpy(rows_PNB))
+        self.rates_N[:steps].copy_(torch.tensor([rate(first + n, self.run.steps, settings) for n in range(steps)]))
+        for tensor in (self.at, self.moved):
+            tensor.fill_(self._done)
+        self.stopped.zero_()
+        totals = [sums.get(task, (0.0, 0))[0] for task in self.learner.names]
+        self.sums_K.copy_(torch.tensor(totals, dtype=torch.float64))
+        for number, facts in enumerate(self._epoch):
+            if self.graphs and facts.shape not in self._graphs:
+                self._capture(facts.shape, number)
+
+    def step(self) -> tuple[int, int]:
+        facts = self._epoch[self._done]
+        shape = facts.shape
+        self.rng.manual_seed(seed_of(self.learner.seed, "dropout", *shape.tasks, self._first + self._done))
+        self.learner.feed(self._first + self._done)
+        try:
+            self._graphs[shape].replay() if shape in self._graphs else self._compute(shape)
+        except torch.OutOfMemoryError:
+            no_memory(self.run, self._number, self._first + self._done)
+        self._done += 1
+        for task, rows_B in zip(shape.tasks, facts.rows_P, strict=True):
+            self._rows[task] = self._rows.get(task, 0) + len(rows_B)
+        return sum(map(len, facts.rows_P)), facts.tokens
+
+    def sums(self) -> Sums:
+        *sums_K, stopped, moved = torch.cat([self.sums_K, torch.stack([self.stopped.double(), self.moved])]).tolist()
+        if stopped:
+            not_finite(self.run, self._number, self._first + int(moved))
+        totals = dict(zip(self.learner.names, sums_K, strict=True))
+        return {task: (totals[task], rows) for task, rows in self._rows.items()}
+
+    def _compute(self, shape: Shape) -> None:
+        """One step, without a number that the host would have to wait for or that only this step has."""
+        self.rate.copy_(self.rates_N.index_select(0, self.at)[0])
+        for part, (task, bucket) in enumerate(zip(shape.tasks, shape.buckets, strict=True)):
+            rows_B = self.rows_PNB[part].index_select(0, self.at)[0]
+            loss, rows = self._loss(task, rows_B, bucket)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.sums_K[self.learner.names.index(task)].add_(loss.detach().double() * rows)
+        move(self.run.optimizer, self.run.learning.values(), self.run.settings.clip, self.stopped)
+        self.moved += ~self.stopped
+        self.at += 1
+
+    def _loss(self, task: str, rows_B: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
+        """The learner's loss of a filled batch, and the number of rows that are real."""
+        read_B = rows_B[:, None].expand(-1, self.learner.looks).flatten()
+        batch, rows = self.resident[task].gather(read_B, bucket), (rows_B >= 0).sum()
+        return self.learner.filled_loss(task, batch, rows, self.rng), rows
+
+    def _capture(self, shape: Shape, number: int) -> None:
+        """Records a step of this shape, after a try on number `number`, which has it, that leaves no trace.
+
+        The try loads kernels and fills caches, which a capture may not; under the flag it moves no weight.
+        """
+        state = (self.at, self.stopped, self.sums_K, self.moved)
+        before = [tensor.clone() for tensor in state]
+        stream = side_stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            self.at.fill_(number)
+            self.stopped.fill_(True)
+            self._compute(shape)
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        pool = next(iter(self._graphs.values())).pool() if self._graphs else None
+        try:
+            self._graphs[shape] = capture(lambda: self._compute(shape), self.device, pool)
+        except FAULTS as error:
+            LOGGER.info("a step could not be captured as a graph (%s): operations one by one", reason(error))
+            self.graphs = False
+            self._graphs.clear()
+            self.run.optimizer.zero_grad(set_to_none=True)
+
+
+class _Shapes:
+    """The shapes of all steps of all epochs, chosen before the first one: later epochs need no further graph."""
+
+    def __init__(self, learner: Filled) -> None:
+        self.learner = learner
+        self._lengths = {n: row_lengths(stream.split) for n, stream in learner.streams.items()}
+        self._per_row = {n: stream.split.sequences_per_row for n, stream in learner.streams.items()}
+        self._longest = {n: _longest(s.split.offsets, self._per_row[n]) for n, s in learner.streams.items()}
+        schedules = [learner.schedule(epoch) for epoch in range(learner.settings.epochs)]
+        steps = [step for schedule in schedules for step in schedule]
+        self._of_step: list[Shape | None] = [None] * len(steps)
+        self._starts = np.cumsum([0, *map(len, schedules)])
+        for tasks in dict.fromkeys(_tasks(step) for step in steps):
+            numbers = [number for number, step in enumerate(steps) if _tasks(step) == tasks]
+            planned = plan(self._sizes([steps[number] for number in numbers]))
+            for number, choice in zip(numbers, planned.of_N, strict=True):
+                self._of_step[number] = Shape(tasks, planned.buckets[choice])
+
+    def all(self) -> list[Shape]:
+        return [shape for shape in dict.fromkeys(self._of_step) if shape is not None]
+
+    def first_step(self, epoch: int) -> int:
+        return int(self._starts[epoch])
+
+    def epoch(self, epoch: int) -> list[StepFacts]:
+        """The steps of an epoch, with the rows that its `Stream`s give."""
+        found = []
+        for number, step in enumerate(self.learner.schedule(epoch), start=self._starts[epoch]):
+            rows_P = tuple(self.learner.streams[task].rows(batch) for task, batch in step)
+            tokens = sum(int(self._lengths[task][rows_B].sum()) for (task, _), rows_B in zip(step, rows_P, strict=True))
+            shape = self._of_step[number]
+            assert shape is not None, "every step was planned"
+            found.append(StepFacts(shape, rows_P, tokens))
+        return found
+
+    def _sizes(self, steps: list[list[tuple[str, int]]]) -> Sizes:
+        """The sizes of the batches of steps with the same tasks."""
+        measured = [[self._measure(task, batch) for task, batch in step] for step in steps]
+        tokens_NP, sequences_NP, longest_NP = np.array(measured, np.int64).transpose(2, 0, 1)
+        rows = self.learner.settings.batch_size * self.learner.looks
+        slots_P = tuple(rows * self._per_row[task] for task in _tasks(steps[0]))
+        return Sizes(tokens_NP, sequences_NP, longest_NP, slots_P)
+
+    def _measure(self, task: str, batch: int) -> tuple[int, int, int]:
+        rows_B, looks = self.learner.streams[task].rows(batch), self.learner.looks
+        sequences = looks * len(rows_B) * self._per_row[task]
+        return looks * int(self._lengths[task][rows_B].sum()), sequences, int(self._longest[task][rows_B].max())
+
+
+def _tasks(step: list[tuple[str, int]]) -> tuple[str, ...]:
+    return tuple(task for task, _ in step)
+
+
+def _longest(offsets: Ints, sequences_per_row: int) -> Ints:
+    """The longest sequence of each row."""
+    lengths: Ints = np.diff(np.asarray(offsets)).reshape(-1, sequences_per_row).max(1)
+    return lengths

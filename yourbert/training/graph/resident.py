@@ -1,0 +1,147 @@
+"""A split that lives on the device, and batches of fixed shape that are gathered there from row numbers.
+
+No size of a batch is known on the host: how long its sequences are and where the filler begins is computed on the
+device from the row numbers, by the same operations whatever the rows. So a captured graph can gather, too. On a CPU
+the same code gives the same batches, which is how it is tested without a GPU.
+
+Shapes: B rows of a batch, those missing included; R = B * sequences_per_row of their sequences; S sequences and T
+tokens of the bucket; H heads, D head width; and for the grouped kernel one block of S sequences and width L.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yourbert.model.attention import Group, Layout, Packed, RowMaps
+from yourbert.tokens.packing import PackedSplit
+from yourbert.training.graph.buckets import Bucket
+
+
+@dataclass(frozen=True, eq=False)
+class ResidentBatch:
+    """packed: the rows' sequences first, in order, then the filler. real_B: false for rows that are missing.
+
+    labels_B: None where the split has no labels.
+    """
+
+    packed: Packed
+    labels_B: Tensor | None
+    real_B: Tensor
+
+
+class ResidentSplit:
+    """The arrays of a split on `device`; `pad` is the word piece of the filler."""
+
+    def __init__(self, split: PackedSplit, pad: int, device: torch.device) -> None:
+        self.sequences_per_row, self.pad = split.sequences_per_row, pad
+        self.tokens = _place(split.tokens, np.int32, device)
+        self.offsets = _place(split.offsets, np.int64, device)
+        self.second = _place(split.second, np.int64, device)
+        self.labels = None if split.labels is None else _place(split.labels, split.labels.dtype, device)
+
+    @staticmethod
+    def bytes_of(split: PackedSplit) -> int:
+        """What a split takes on the device."""
+        return 4 * len(split.tokens) + 16 * split.n_sequences + 8 * len(split) * (split.labels is not None)
+
+    def gather(self, rows_B: Tensor, bucket: Bucket) -> ResidentBatch:
+        """The rows as one batch in the shape of `bucket`; a row number of -1 stands for no row, after all others."""
+        device, real_B = rows_B.device, rows_B >= 0
+        within = torch.arange(self.sequences_per_row, device=device)
+        sequences_R = (rows_B.clamp(min=0)[:, None] * self.sequences_per_row + within).flatten()
+        real_R = real_B[:, None].expand(-1, self.sequences_per_row).flatten()
+        starts_R = self.offsets[sequences_R]
+        lengths_R = (self.offsets[sequences_R + 1] - starts_R).masked_fill(~real_R, 0)
+        bounds_S1, total = _bounds(lengths_R, real_R, bucket)
+
+        token_T = torch.arange(bucket.tokens, device=device)
+        sequence_T = torch.searchsorted(bounds_S1[1:], token_T, right=True)
+        position_T = token_T - bounds_S1[sequence_T]
+        filler_T = token_T >= total
+        first_T = _padded(starts_R, bucket.sequences)[sequence_T]
+        second_T = _padded(self.second[sequences_R], bucket.sequences)[sequence_T]
+        pieces_T = self.tokens[(first_T + position_T).masked_fill(filler_T, 0)].long()
+        packed = Packed(
+            tokens_T=pieces_T.masked_fill(filler_T, self.pad),
+            segments_T=(position_T >= second_T).masked_fill(filler_T, False).long(),
+            positions_T=position_T.masked_fill(filler_T, 0),
+            layout=FixedLayout(bounds_S1, sequence_T, position_T, bucket),
+        )
+        return ResidentBatch(packed, None if self.labels is None else self.labels[rows_B.clamp(min=0)], real_B)
+
+
+def _bounds(lengths_R: Tensor, real_R: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
+    """Where each of the S sequences begins and the last one ends; the number of real tokens.
+
+    The tokens that are left are shared evenly by the sequences that are left; the planner saw to it that each gets
+    one at least and none more than the longest.
+    """
+    count, total = real_R.sum(), lengths_R.sum()
+    sequence_S1 = torch.arange(bucket.sequences + 1, device=lengths_R.device)
+    ends_S1 = F.pad(lengths_R.cumsum(0), (1, bucket.sequences - len(lengths_R)))
+    share_S1 = ((bucket.tokens - total) * (sequence_S1 - count)).div(bucket.sequences - count, rounding_mode="floor")
+    return torch.where(sequence_S1 <= count, ends_S1, total + share_S1), total
+
+
+def _padded(x_R: Tensor, length: int) -> Tensor:
+    return F.pad(x_R, (0, length - len(x_R)))
+
+
+def _place(array: npt.NDArray[Any], dtype: npt.DTypeLike, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=dtype)).to(device)
+
+
+class FixedLayout(Layout):
+    """Where the sequences of a bucket lie, known on the device alone; every token belongs to a sequence.
+
+    For the grouped kernel all sequences are padded to the bucket's longest, in one block.
+    """
+
+    def __init__(self, bounds_S1: Tensor, sequence_T: Tensor, position_T: Tensor, bucket: Bucket) -> None:
+        self.bucket, self.position_T, self.longest = bucket, position_T, bucket.longest
+        super().__init__(
+            offsets=(),
+            rows=bucket.tokens,
+            starts_S=bounds_S1[:-1],
+            lengths_S=bounds_S1.diff(),
+            sequence_T=sequence_T,
+            bounds_S1=bounds_S1.int(),
+        )
+
+    @cached_property
+    def padding_SL(self) -> Tensor:
+        return torch.arange(self.longest, device=self.starts_S.device) >= self.lengths_S[:, None]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        bias_SL = torch.zeros(self.padding_SL.shape, device=self.starts_S.device)
+        bias_SL.masked_fill_(self.padding_SL, -torch.inf)
+        return (Group(self.sequences, self.longest, 0, bias_SL[:, None, None]),)
+
+    @property
+    def sequences(self) -> int:
+        return self.bucket.sequences
+
+    @property
+    def tokens(self) -> int:
+        return self.bucket.tokens
+
+    def _make_maps(self, parts: int, heads: int) -> RowMaps:
+        """As `Layout` makes them, by operations of the device; the padding comes as a mask, since its size varies."""
+        part, head = (torch.arange(n, device=self.starts_S.device) for n in (parts, heads))
+        # Block rows [parts, S, H, L]; packed rows [T, parts, H].
+        column_L = torch.arange(self.longest, device=self.starts_S.device)
+        token_SL = self.starts_S[:, None] + column_L.masked_fill(self.padding_SL, 0)
+        into = (token_SL[None, :, None, :] * parts + part[:, None, None, None]) * heads + head[:, None]
+        block = part[:, None] * self.sequences + self.sequence_T[:, None, None]
+        back = (block * heads + head) * self.longest + self.position_T[:, None, None]
+        padding = self.padding_SL[:, None, :].expand(-1, heads, -1)
+        return RowMaps(into.flatten(), padding.flatten(), back.flatten())

@@ -1,0 +1,117 @@
+"""The optimizer: which weights decay, and the learning rate as a pure function of the step.
+
+AdamW (Loshchilov and Hutter 2019). Matrices decay, vectors (biases, LayerNorm) do not.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from yourbert.config.schema import Training
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    """Two groups that hold every parameter that learns exactly once."""
+    learning = [p for p in parameters if p.requires_grad]
+    matrices = [p for p in learning if p.ndim >= 2]
+    vectors = [p for p in learning if p.ndim < 2]
+    assert len({id(p) for p in matrices + vectors}) == len(learning), "a parameter stands in two groups"
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+
+
+class Fused(Protocol):
+    """The weights that are moved by kernels of their own (`yourbert/fused`)."""
+
+    def refresh(self) -> None: ...
+    def holds(self, p: nn.Parameter) -> bool: ...
+    def norm(self) -> Tensor: ...
+    def move(self, scale: Tensor, stopped: Tensor) -> None: ...
+    def forget(self) -> None: ...
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, with its methods as they are written.
+
+    There they are wrapped for the sake of PyTorch's compiler, which the first call of any would load (2 s); nothing is
+    compiled here.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    fusion: Fused | None = None
+    grad_scale: Tensor
+    found_inf: Tensor
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        inspect.unwrap(torch.optim.AdamW.zero_grad)(self, set_to_none)
+        if self.fusion:
+            self.fusion.forget()
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # without a closure
+        if self.fusion:
+            self.fusion.move(self.grad_scale, self.found_inf)
+        inspect.unwrap(torch.optim.AdamW.step)(self)
+
+
+def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> AdamW:
+    groups = [group for group in decay_groups(parameters, weight_decay) if group["params"]]
+    return AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def follow(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
+    """From here on the rate is what the tensor `lr` holds, and every step is the same work, as a graph must be.
+
+    The moments begin now: made at the first step, they would be made anew each time a captured one is replayed.
+    """
+    for group in optimizer.param_groups:
+        group["lr"], group["capturable"] = lr, lr.is_cuda
+        for p in group["params"]:
+            if not optimizer.state.get(p):
+                step = torch.zeros((), dtype=torch.float32, device=p.device)
+                optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+    # It would warn of the uncaptured steps that warm a graph up.
+    optimizer._warned_capturable_if_run_uncaptured = True
+
+
+def rate(step: int, steps: int, settings: Training) -> float:
+    """The learning rate of step `step` (from 0) of `steps`: a linear climb to `lr`, then constant or down to 0."""
+    climb = round(settings.warmup * steps)
+    if step < climb:
+        return settings.lr * (step + 1) / climb
+    if settings.schedule == "constant":
+        return settings.lr
+    return settings.lr * (steps - step) / max(1, steps - climb)
+
+
+def decay_after(steps_done: int, steps: int, settings: Training) -> float:
+    """What the first `steps_done` of `steps` steps leave of a matrix that never has a gradient."""
+    return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
+
+
+def move(optimizer: AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None) -> Tensor:
+    """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
+
+    Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not
+    rewritten, and no number has to come back from the device before the next step. stopped: a flag on the device that
+    a norm which is not finite raises, and under which no later step moves anything.
+    """
+    fusion = optimizer.fusion
+    others = [p.grad for p in parameters if p.grad is not None and not (fusion and fusion.holds(p))]
+    norm = nn.utils.get_total_norm(others, foreach=True)
+    if fusion:
+        norm = torch.linalg.vector_norm(torch.stack([norm, fusion.norm()]))
+    scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)
+    stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
+    optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
