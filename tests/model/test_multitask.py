@@ -89,7 +89,7 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
     project.edit("\nlr: 0.0001\n", "\nlr: 0.01\n")
     for words in (
         *(("tokenize", task) for task in ("quora", "sts")),
-        ("pretrain",), ("finetune", "quora", "11711"), ("chain", "quora-sts", "11711"),
+        ("pretrain",), ("finetune", "quora", "11711"), ("finetune", "quora-sts", "11711"),
     ):  # fmt: skip
         project.succeed(*words)
     build = project.folder / "build"

@@ -193,7 +193,7 @@ def test_nothing_after_download_opens_a_connection(project: Project, tmp_path: P
 
 def test_two_ranks_train_the_same_model_as_one(project: Project) -> None:
     """Without dropout, whose masks differ, in fp32: the same curve; files, lock and progress are of one rank only."""
-    stage, folder = ("python", "-m", "stages.multitask", "shared", "11711"), project.root / "build/models/shared/11711"
+    stage, folder = ("python", "-m", "stages.finetune", "shared", "11711"), project.root / "build/models/shared/11711"
     curves = []
     for ranks in (1, 2):
         project.set_params(dropout=0.0, head_dropout=0.0, precision="fp32", ranks=ranks)

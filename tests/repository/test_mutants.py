@@ -32,109 +32,109 @@ class Mutant:
 
 
 MUTANTS = {
-    "unflushed": Mutant("storage.py", "        _flush(part)\n", "", "tests/core/test_storage.py"),
-    "folder unflushed": Mutant("storage.py", "        _flush(path.parent)\n", "", "tests/core/test_storage.py"),
+    "unflushed": Mutant("core/storage.py", "        _flush(part)\n", "", "tests/core/test_storage.py"),
+    "folder unflushed": Mutant("core/storage.py", "        _flush(path.parent)\n", "", "tests/core/test_storage.py"),
     "written in place": Mutant(
-        "storage.py",
+        "core/storage.py",
         'part = path.with_name(f".{path.name}.{os.getpid()}.part")',
         "part = path",
         "tests/core/test_storage.py",
     ),
     "hash not compared": Mutant(
-        "storage.py",
+        "core/storage.py",
         ' or sha256_of(path) != entry["sha256"]',
         "",
         "tests/inference/test_model_folder.py tests/faults/test_models.py",
     ),
     "damaged state used": Mutant(
-        "checkpoint.py",
+        "training/checkpoint.py",
         'if told.get("sha256") != _digest(tensors, told.get("history", "")):',
         "if not tensors:",
         "tests/faults/test_models.py",
     ),
     "moments forgotten": Mutant(
-        "checkpoint.py",
+        "training/checkpoint.py",
         "if moments := optimizer.state.get(p):",
         "if moments := None:",
         "tests/training/test_loop.py -k interrupted",
     ),
     "draws not of the step": Mutant(
-        "finetune.py",
+        "finetuning/learner.py",
         'seed_of(self.seed, "dropout", name, step, ',
         'seed_of(self.seed, "dropout", name, ',
         "tests/training/test_loop.py -k dropout",
     ),
     "second writer": Mutant(
-        "locks.py",
+        "core/locks.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         "tests/training/test_loop.py -k writer",
     ),
     "lock without a name": Mutant(
-        "locks.py", "        if _is(path, descriptor):\n", "        if True:\n", "tests/core/test_locks.py"
+        "core/locks.py", "        if _is(path, descriptor):\n", "        if True:\n", "tests/core/test_locks.py"
     ),
     "not finite goes on": Mutant(
-        "steps.py",
+        "training/steps.py",
         "        if not torch.isfinite(norm):\n",
         "        if False:\n",
         "tests/training/test_loop.py -k finite",
     ),
     "mean of means": Mutant(
-        "finetune.py",
+        "finetuning/learner.py",
         "self.mixture.weights.get(name, 1.0) * total / len(rows_B)",
         "self.mixture.weights.get(name, 1.0) * total / len(piece_B)",
         "tests/training/test_loop.py -k pieces",
     ),
     "label rounded": Mutant(
-        "corpus.py",
+        "corpus/rows.py",
         "        if number is not None and number in self.numbers:\n",
         "        if number is not None and (number := Decimal(int(number))) in self.numbers:\n",
         "tests/corpus/test_rows.py",
     ),
     "row lost in silence": Mutant(
-        "corpus.py",
+        "corpus/rows.py",
         "            tally.reject(line, row[0].code, row[0].what.removeprefix(f\"task '{self.name}', \"))\n",
         "",
         "tests/corpus/test_rows.py",
     ),
     "stray quote swallows": Mutant(
-        "delimited.py",
+        "corpus/delimited.py",
         "if len(held) > 1 and self._swallowed():",
         "if False:",
         "tests/corpus/test_formats.py tests/corpus/test_rows.py",
     ),
     "texts see each other": Mutant(
-        "attention.py",
+        "model/attention.py",
         ".add_(group.bias_N11L.to(scores_BLL.dtype))",
         ".add_(0)",
         "tests/model/test_attention.py tests/model/test_encoder.py",
     ),
     "answers out of order": Mutant(
-        "predict.py",
+        "inference/predict.py",
         "answers[batch.rows_B] = found if mine else 0",
         "answers[np.sort(batch.rows_B)] = found if mine else 0",
         "tests/inference/test_model_folder.py",
     ),
     "aliases unfolded": Mutant(
-        "yamlfile.py",
+        "config/yaml_file.py",
         "isinstance(event, yaml.AliasEvent)",
         "False",
         "tests/config/test_params.py tests/faults/test_params.py -k P14",
     ),
     "swaps not counted": Mutant(
-        "significance.py",
+        "evaluation/significance.py",
         "p = (1 + len(draws.swapped_P) - milder)",
         "p = (len(draws.swapped_P) - milder)",
         "tests/evaluation/test_significance.py",
     ),
     "uncorrected": Mutant(
-        "significance.py",
+        "evaluation/significance.py",
         "(len(p_values) - rank) * p_values[index]",
         "p_values[index]",
         "tests/evaluation/test_significance.py",
     ),
     "annealed the wrong way": Mutant(
-        "mixing.py",
+        "finetuning/sampling.py",
         "1.0 - ANNEALED_BY * epoch / max(1, epochs - 1)",
         "1.0 - ANNEALED_BY + ANNEALED_BY * epoch / max(1, epochs - 1)",
         "tests/finetuning/test_sampling.py",
@@ -143,7 +143,7 @@ MUTANTS = {
         "doctor/run.py", "    if busy and fix:\n", "    if False:\n", "tests/doctor/test_run.py"
     ),
     "secrets of the machine": Mutant(
-        "web.py", "if address.is_link_local or address", "if address", "tests/download/test_http.py"
+        "download/http.py", "if address.is_link_local or address", "if address", "tests/download/test_http.py"
     ),
 }
 
