@@ -179,7 +179,7 @@ def test_c01_a_chain_without_what_it_goes_on_from(project: Project) -> None:
     project.download()
     for task in ("sst", "quora", "sts"):
         assert project.attempt("tokenize", task).code == 0
-    found = project.attempt("chain", "shared", "11711")
+    found = project.attempt("finetune", "shared", "11711")
     assert found.code == 5 and "C01 build/models/quora-sts/11711/vocab.txt: the file is missing" in found.said
 
 
@@ -190,7 +190,7 @@ def test_p05_more_own_layers_than_the_model_has(project: Project) -> None:
     build = project.folder / "build"
     shutil.copytree(build / "base", build / "models" / "quora-sts" / "11711")
     project.edit("    sst: all\n", "    sst: 2\n")
-    found = project.attempt("chain", "shared", "11711")
+    found = project.attempt("finetune", "shared", "11711")
     assert found.code == 2 and "P05 params.yaml: own_layers of 'shared' asks for more than the 1 of" in found.said
 
 

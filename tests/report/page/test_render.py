@@ -90,7 +90,7 @@ def made(folder: Path, texts: list[str], marks: list[str]) -> str:
         ("finetune", "sst", "1"),
         ("finetune", "sts", "1"),
     ]
-    stages += [("multitask", "shared", "1"), *(("evaluate", run, "1") for run in RUNS), ("report",)]
+    stages += [("finetune", "shared", "1"), *(("evaluate", run, "1") for run in RUNS), ("report",)]
     shutil.rmtree(project.folder / "build" / "models")
     for stage in stages:
         done = project.attempt(*stage)
