@@ -31,7 +31,7 @@ SHIPPED["chains"] = [{"name": "next", "init": "pairs", "tasks": ["sts"], "sampli
 OTHER: dict[str, Any] = {
     "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "cls", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
-    "deterministic": True, "order": "easy_first", "consistency": "adversarial", "average": 0.9,
+    "deterministic": True, "order": "easy_first", "consistency": "adversarial",
 }  # fmt: skip
 
 

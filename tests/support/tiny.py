@@ -60,7 +60,6 @@ TRAINING: dict[str, Any] = {
     "warmup": 0.1,
     "weight_decay": 0.01,
     "clip": 1.0,
-    "average": 0.0,
     "class_weights": "none",
     "patience": 0,
     "order": "shuffled",

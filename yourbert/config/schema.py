@@ -42,9 +42,7 @@ class Training(Block):
     whole passes are added until there are as many, as suits few rows. dropout: inside the encoder; head_dropout: before
     the last layer. schedule: after the warmup the rate falls linearly to 0, or stays. warmup: share of all steps in
     which the rate climbs. weight_decay: of matrices, not of biases and norms. clip: largest norm of the gradient, 0 for
-    none. average: decay, a step, of the running average of the weights, which is what is evaluated and kept; 0 for the
-    weights themselves. soup: how many models are trained from the same beginning, each with its own order of rows and
-    its own dropout, whose mean weights are kept (a model soup); it takes that many times as long. class_weights:
+    none. class_weights:
     "balanced" lets every class of a task count alike. patience: evaluations without a better dev score before stopping,
     0 for never. order: how the first pass meets the rows, a curriculum or not (`yourbert/finetuning/curriculum.py`).
     consistency: a second look at the rows must not change the answers: another draw of dropout (R-Drop), or embeddings
@@ -63,8 +61,6 @@ class Training(Block):
     warmup: Share
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     clip: Annotated[float, Field(ge=0)]
-    average: Share
-    soup: Annotated[int, Field(ge=1, le=1000)] = 1
     class_weights: Literal["none", "balanced"]
     patience: Annotated[int, Field(ge=0)]
     order: Literal["shuffled", "short_first", "easy_first"]
@@ -198,7 +194,7 @@ class Pretrain(Block):
 
     enabled: whether it is done at all. seed: of its own, as all models start from its one encoder. text: a file or
     folder of further text (.txt, .txt.gz), one passage a line; "" for none. mask_rate: the share of word pieces to
-    guess. whole_words: a word is masked with all its pieces, not piece by piece. max_length: tokens of one passage; a
+    guess. max_length: tokens of one passage; a
     longer one is cut into several. lr, batch_size, epochs, warmup, weight_decay, dropout: as for any training.
     """
 
@@ -212,7 +208,6 @@ class Pretrain(Block):
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     dropout: Share
     mask_rate: Annotated[float, Field(gt=0, lt=1)]
-    whole_words: bool
     max_length: Annotated[int, Field(ge=8)]
 
 
@@ -306,7 +301,7 @@ class Params(Training, Runtime):
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
         own = self.pretrain.model_dump(include=set(Training.model_fields))
         unused = {
-            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "average": 0.0, "soup": 1, "patience": 0,
+            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "patience": 0,
             "class_weights": "none", "order": "shuffled", "consistency": "none", "consistency_weight": 0.0,
         }  # fmt: skip
         return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
