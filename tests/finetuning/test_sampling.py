@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yourbert.finetuning.sampling import Sampling, counted, exponent, plan_epoch, quotas
+from yourbert.config.schema import Sampling
+from yourbert.finetuning.sampling import counted, exponent, plan_epoch, quotas
 
 RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "annealed")
 SIZES = (800, 4800, 600)

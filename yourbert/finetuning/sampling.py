@@ -10,14 +10,13 @@ Shapes: K tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from yourbert.config.schema import Sampling
 from yourbert.core.seeding import rng_for
 
-Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 ANNEALED_BY = 0.8
 Step = tuple[int, ...]
 
