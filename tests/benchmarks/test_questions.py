@@ -17,7 +17,7 @@ from benchmarks.pages import BEGIN, END
 from benchmarks.questions import section, table, ways_of
 from benchmarks.trials import Setup, Way, trial
 from yourbert.config.params import read_params
-from yourbert.config.schema import Mixture, Pretrain, TaskData, Training
+from yourbert.config.schema import Chain, Mixture, Pretrain, TaskData, Training
 from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 
@@ -35,7 +35,7 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         assert settings.keys() | mixed.keys() | data.keys() == way.changes.keys()
         TaskData.model_validate(params.tasks["sts"].data.model_dump() | data)
         Training.model_validate(params.training("sst").model_dump() | settings)
-        Mixture.model_validate(params.shared["shared"].model_dump() | mixed)
+        Chain.model_validate(params.shared["shared"].model_dump() | mixed)
         Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
         seen.append(
             repr(

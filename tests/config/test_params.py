@@ -69,6 +69,10 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
     [
         ("\nlr:", "\nlerning_rate: 1\nlr:", "P01", "unknown key 'lerning_rate'"),
         ("\nepochs:", "\nepoch: 3\nepochs:", "P01", "did you mean 'epochs'"),
+        ("\nepochs:", "\nsoup: 5\nepochs:", "P01", "'soup' was removed in 0.2.0: averaging the weights"),
+        ("  mask_rate:", "  whole_words: true\n  mask_rate:", "P01", "'pretrain.whole_words' was removed in 0.2.0"),
+        ("      id: id\n", "      ids: id\n", "P01", "unknown key 'tasks.sst.data.ids'; did you mean 'id'"),
+        ("  alpha: ", "  alfa: ", "P01", "did you mean 'alpha'"),
         ("\nlr: 0.0001", '\nlr: "1e-5"', "P03", "remove the quotes"),
         ("\nlr: 0.0001", "\nlr: -1", "P04", "'lr' is -1"),
         ("\nlr: 0.0001", "\nlr: .inf", "P04", "lr"),
@@ -127,11 +131,13 @@ def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
     [
         ("clip: -7", "P04", "tasks.sst.clip"),
         ("epoch: 7", "P01", "did you mean 'epochs'"),
+        ("average: 0.9", "P01", "'tasks.sst.average' was removed"),
+        ('clip: "1"', "P03", "tasks.sst.clip"),
         ("tuning: heads", "P05", "'head'"),
     ],
 )
-def test_an_override_is_checked_like_the_key_it_overrides(tmp_path: Path, line: str, code: str, says: str) -> None:
-    problem = refusal(changed(tmp_path, "  sst:\n", f"  sst:\n    {line}\n")).problems[0]
+def test_a_wrong_override_is_one_problem_with_its_place(tmp_path: Path, line: str, code: str, says: str) -> None:
+    (problem,) = refusal(changed(tmp_path, "  sst:\n", f"  sst:\n    {line}\n")).problems
     assert problem.code == code
     assert says in str(problem)
     place = (tmp_path / "params.yaml").read_text().splitlines().index(f"    {line}") + 1

@@ -1,38 +1,56 @@
-"""The reference of params.yaml says of every key what it means, and is the one that its types give now."""
+"""Every key of params.yaml is documented, and the reference and the JSON schema are those of the models."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel
 
 from tests.support.closure import ROOT
-from yourbert.config.params import read_params
-from yourbert.config.reference import BLOCKS, PAGE, SCHEMA, meanings, page, schema
-from yourbert.config.schema import Mixture
+from yourbert.config.reference import PAGE, SCHEMA, page, schema
+from yourbert.config.schema import Block, Chain, Mixture, Params, TaskBlock, Training
 from yourbert.config.yaml_file import read_yaml
 
 
-@pytest.mark.parametrize("block", [block for _, block, _ in BLOCKS], ids=lambda block: block.__name__)
-def test_every_key_has_a_meaning(block: type[BaseModel]) -> None:
-    own = set(block.model_fields) - (
-        set(Mixture.model_fields) if issubclass(block, Mixture) and block is not Mixture else set()
-    )
-    assert own <= set(meanings(block)), own - set(meanings(block))
-    assert all(len(meanings(block)[name]) > 5 for name in own)
+def models(kind: Any = Params) -> Iterator[type[Block]]:
+    """Every model that a type holds."""
+    if isinstance(kind, type) and issubclass(kind, Block):
+        yield kind
+        inner = [field.annotation for field in kind.model_fields.values()]
+    else:
+        inner = list(get_args(kind))
+    for each in inner:
+        yield from models(each)
 
 
-def test_the_page_and_the_schema_are_those_of_the_types() -> None:
-    """`python -m yourbert.config.reference` makes them anew."""
+@pytest.mark.parametrize("model", dict.fromkeys(models()), ids=lambda model: model.__name__)
+def test_every_key_is_described(model: type[Block]) -> None:
+    described = {key: field.description or "" for key, field in model.model_fields.items()}
+    assert all(text.endswith(".") for text in described.values()), described
+
+
+def test_the_page_and_the_schema_are_up_to_date() -> None:
+    """`python -m yourbert.config.reference` writes them again."""
     values, _ = read_yaml(ROOT / "params.yaml")
     assert (ROOT / PAGE).read_text(encoding="utf-8") == page(values)
     assert json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")) == schema()
 
 
-def test_the_schema_knows_what_the_shipped_file_says() -> None:
+def test_the_page_needs_no_mixture_and_no_chain() -> None:
     values, _ = read_yaml(ROOT / "params.yaml")
-    told = schema()
-    assert set(values) == set(told["properties"]) and told["additionalProperties"] is False
-    assert set(values["tasks"]["sst"]) <= set(told["$defs"]["TaskBlock"]["properties"])  # type: ignore[index,call-overload,arg-type]
-    assert read_params(ROOT / "params.yaml")
+    assert page(values | {"mixtures": {}, "chains": []}) == page(values)
+
+
+def test_the_json_schema_names_every_key_of_the_file() -> None:
+    values, _ = read_yaml(ROOT / "params.yaml")
+    blocks: Any = schema()["$defs"]
+    assert set(values) == set(schema()["properties"])
+    for model in (TaskBlock, Mixture, Chain):
+        block = blocks[model.__name__]
+        assert block["additionalProperties"] is False
+        assert set(block["properties"]) == set(model.model_fields) > set(Training.model_fields)
+    rate = blocks["TaskBlock"]["properties"]["lr"]
+    assert rate["anyOf"] == [{"exclusiveMinimum": 0, "maximum": 1, "type": "number"}, {"type": "null"}]
+    assert rate["description"] == Training.model_fields["lr"].description

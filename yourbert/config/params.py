@@ -1,34 +1,29 @@
-"""params.yaml as frozen, typed values: read once at the edge, every problem named at once.
+"""Reads params.yaml into frozen, typed values and names every problem at once; adds entries to it.
 
-What the keys mean stands in `yourbert/config/schema.py`.
+What the keys mean is documented in `yourbert/config/schema.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from yourbert.config.schema import (
-    Chain,
-    Evaluate,
-    Mixture,
-    Overriding,
-    Params,
-    Pretrain,
-    Report,
-    TaskBlock,
-    TaskData,
-    Training,
-)
+from yourbert.config.schema import Chain, Mixture, Params
 from yourbert.config.yaml_file import Places, read_yaml, resolve
 from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 
 PARAMS_FILE = Path("params.yaml")
 # Keys that stand beside the names of tasks and runs in the metrics files.
 RESERVED = ("overall", "training", "comparisons", "own")
+# Why keys of older versions are refused.
+REMOVED = {
+    "average": "averaging the weights over steps gained nothing",
+    "soup": "averaging the weights of several models gained nothing",
+    "whole_words": "masking whole words gained nothing",
+}
 # What pydantic and `OwnLayers` put among the keys of an error's place: that a key is wrong, which kind a value is of.
 KINDS = ("[key]", "[number]", "[word]")
 
@@ -41,14 +36,27 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     except ValidationError as error:
         raise UserError([_problem(e, path, places) for e in error.errors(include_url=False)]) from None
     problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
-    for run, place in places_of(params):
-        try:
-            params.training(run)
-        except ValidationError as error:
-            problems += [_problem(e, path, places, f"{place}.") for e in error.errors(include_url=False)]
     if problems:
         raise UserError(problems)
     return params
+
+
+def add_to(path: Path, block: str, entries: dict[str, Any]) -> None:
+    """Adds entries to a top-level block of params.yaml; comments stay, and the form is the one that DVC writes.
+
+    Raises UserError as `read_params` does, and then leaves the file as it was.
+    """
+    from dvc.utils.serialize import modify_yaml
+
+    before = path.read_bytes()
+    try:
+        with modify_yaml(path) as values:
+            values[block] = values.get(block) or {}
+            values[block].update(entries)
+        read_params(path)
+    except BaseException:
+        path.write_bytes(before)
+        raise
 
 
 def _contradictions(params: Params) -> list[tuple[str, str]]:
@@ -100,7 +108,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
 
 def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
     """What the tasks that come along need: a model that they come from, where they read what they read here."""
-    if params.overrides(name).get("tuning", params.tuning) == "head":
+    if params.training(name).tuning == "head":
         yield ".own_layers", "`tuning: head` moves no layer of the encoder"
     if not isinstance(mixture, Chain):
         yield ".own_layers", "the other layers stay as they come, so only a chain has such"
@@ -140,14 +148,17 @@ def _where(path: Path, places: Places, key: str) -> str:
     return f"{path}:{line}:{column}"
 
 
-def _problem(error: Mapping[str, Any], path: Path, places: Places, prefix: str = "") -> Problem:
+def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
     """One line for a pydantic error, with the nearest right spelling for an unknown key."""
-    key = prefix + ".".join(str(part) for part in error["loc"] if part not in KINDS)
+    key = ".".join(str(part) for part in error["loc"] if part not in KINDS)
     where = _where(path, places, key)
     match error["type"]:
         case "extra_forbidden":
-            block, _, word = key.rpartition(".")
-            return Problem("P01", f"unknown key '{key}'{nearest(word, _siblings(block))}", where)
+            *block, word = error["loc"]
+            if word in REMOVED:
+                what = f"the key '{key}' was removed in 0.2.0: {REMOVED[word]}"
+                return Problem("P01", what, where, fix="delete the line")
+            return Problem("P01", f"unknown key '{key}'{nearest(word, _allowed_keys(block))}", where)
         case "missing":
             return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
         case "float_type" | "int_type" if isinstance(error["input"], str):
@@ -169,17 +180,9 @@ def _said(value: object) -> str:
     return quoted(value) if isinstance(value, str) else cleaned(repr(value))
 
 
-def _siblings(block: str) -> list[str]:
-    """The keys that may stand in a block."""
-    model: type[BaseModel] = Params
-    parts = block.split(".") if block else []
-    table: dict[str, type[BaseModel]] = {"pretrain": Pretrain, "evaluate": Evaluate, "report": Report}
-    if len(parts) == 1 and parts[0] in table:
-        model = table[parts[0]]
-    elif parts[:1] == ["tasks"]:
-        model = TaskData if parts[2:] == ["data"] else TaskBlock
-    elif parts[:1] == ["mixtures"]:
-        model = Mixture
-    elif parts[:1] == ["chains"]:
-        model = Chain
-    return [*model.model_fields, *(Training.model_fields if issubclass(model, Overriding) else ())]
+def _allowed_keys(block: Sequence[int | str]) -> list[str]:
+    """The keys that a block of params.yaml may hold, from the types along its path."""
+    kind: Any = Params
+    for part in block:
+        kind = get_args(kind)[-1] if get_args(kind) else kind.model_fields[part].annotation
+    return list(kind.model_fields)

@@ -1,30 +1,34 @@
-"""The blocks of params.yaml as frozen, typed values, each documented beside its keys.
+"""The blocks of params.yaml as frozen, typed models; every key has its type, limits and description at its field.
 
-Top-level training keys hold for every run; a task, a mixture or a chain may override any of them under its own name,
-so `-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` one. `yourbert/config/params.py` reads and checks the file.
+Top-level training keys hold for every run. A task, a mixture or a chain may override any of them in its own block, so
+`-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` reaches one. `yourbert/config/params.py` reads and checks the
+file; `yourbert/config/reference.py` writes the reference and the JSON schema from the descriptions.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 
 from yourbert.core.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, Truncation
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
-LabelText = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LabelText = Annotated[
+    str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v, json_schema_input_type=str | int | float)
+]
 OnBadRow = Literal["error", "drop"]
 OnOverlap = Literal["warn", "error"]
 Precision = Literal["auto", "fp32", "bf16"]
-# Told apart before they are checked, so that a wrong value is one problem.
+Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
+# The discriminator picks one branch before validation, so that a wrong value is one problem, not two.
 OwnLayers = Annotated[
     Annotated[int, Field(ge=1), Tag("[number]")] | Annotated[Literal["all"], Tag("[word]")],
     Discriminator(lambda value: "[word]" if isinstance(value, str) else "[number]"),
 ]
-BUNDLED, CS224N = "bundled", "cs224n"  # what `corpus` may say beside a folder
-Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
+BUNDLED, CS224N = "bundled", "cs224n"  # the values of `corpus` that are not a folder
 
 
 class Block(BaseModel):
@@ -34,77 +38,103 @@ class Block(BaseModel):
 
 
 class Training(Block):
-    """How one model is trained.
+    """How one model is fine-tuned."""
 
-    tuning: "full" moves every weight, "head" only the last layer on a frozen encoder. pooling: a text's vector is
-    BERT's pooled first token ("cls") or the mean of its tokens ("mean"). lr: the highest learning rate of the schedule.
-    batch_size: rows a step, per task. epochs: passes over the rows. min_steps: where those have fewer optimizer steps,
-    whole passes are added until there are as many, as suits few rows. dropout: inside the encoder; head_dropout: before
-    the last layer. schedule: after the warmup the rate falls linearly to 0, or stays. warmup: share of all steps in
-    which the rate climbs. weight_decay: of matrices, not of biases and norms. clip: largest norm of the gradient, 0 for
-    none. class_weights:
-    "balanced" lets every class of a task count alike. patience: evaluations without a better dev score before stopping,
-    0 for never. order: how the first pass meets the rows, a curriculum or not (`yourbert/finetuning/curriculum.py`).
-    consistency: a second look at the rows must not change the answers: another draw of dropout (R-Drop), or embeddings
-    shifted a little ("adversarial", SMART); of a whole model. consistency_weight: how much that counts in the loss.
+    tuning: Literal["full", "head"] = Field(
+        description="`full` trains every weight; `head` trains only the output layers on a frozen encoder."
+    )
+    pooling: Pooling = Field(
+        description="The vector of a text: `cls` is BERT's pooled first token, `mean` the mean over its tokens."
+    )
+    lr: float = Field(gt=0, le=1, description="Peak learning rate.")
+    batch_size: int = Field(ge=1, le=65536, description="Rows per optimizer step; with `sampling: joint`, per task.")
+    epochs: int = Field(ge=1, description="Passes over the training rows.")
+    min_steps: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Minimum number of optimizer steps; if `epochs` gives fewer, whole epochs are added.",
+    )
+    dropout: Share = Field(description="Dropout rate inside the encoder.")
+    head_dropout: Share = Field(description="Dropout rate before the output layer.")
+    schedule: Literal["linear", "constant"] = Field(
+        description="Learning rate after the warmup: `linear` decays to 0, `constant` stays at its peak."
+    )
+    warmup: Share = Field(description="Share of all optimizer steps in which the learning rate rises to its peak.")
+    weight_decay: Share = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
+    clip: float = Field(ge=0, description="Maximum norm of the gradient; 0 turns clipping off.")
+    class_weights: Literal["none", "balanced"] = Field(
+        description="`balanced` weights the loss so that every class of a task counts the same."
+    )
+    patience: int = Field(
+        ge=0, description="Evaluations without a better dev score before training stops early; 0 never stops early."
+    )
+    order: Literal["shuffled", "short_first", "easy_first"] = Field(
+        description="Order of the rows in the first epoch; the latter two are curricula by length and by difficulty "
+        "(`yourbert/finetuning/curriculum.py`)."
+    )
+    consistency: Literal["none", "dropout", "adversarial"] = Field(
+        description="Regularizer: predictions must not change under other dropout masks (`dropout`, R-Drop) or under "
+        "a small shift of the embeddings (`adversarial`, SMART). Ignored with `tuning: head`."
+    )
+    consistency_weight: float = Field(ge=0, description="Weight of that regularizer in the loss.")
+
+
+def optional(model: type[Block]) -> type[Block]:
+    """A model with the same keys, in which every key may be absent or empty and is then None."""
+    fields: dict[str, Any] = {}
+    for key, field in model.model_fields.items():
+        kind: Any = field.annotation
+        fields[key] = (Annotated[kind | None, *field.metadata, Field(description=field.description)], None)
+    return create_model(f"Optional{model.__name__}", __base__=Block, **fields)
+
+
+class TrainingOverrides(optional(Training), Block):  # type: ignore[misc]
+    """A block that may hold any key of `Training`, which then applies to its model alone.
+
+    An empty value changes nothing; `-S tasks.sst.lr=3e-5` can then fill it.
     """
-
-    tuning: Literal["full", "head"]
-    pooling: Pooling
-    lr: Annotated[float, Field(gt=0, le=1)]
-    batch_size: Annotated[int, Field(ge=1, le=65536)]
-    epochs: Annotated[int, Field(ge=1)]
-    min_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    dropout: Share
-    head_dropout: Share
-    schedule: Literal["linear", "constant"]
-    warmup: Share
-    weight_decay: Annotated[float, Field(ge=0, lt=1)]
-    clip: Annotated[float, Field(ge=0)]
-    class_weights: Literal["none", "balanced"]
-    patience: Annotated[int, Field(ge=0)]
-    order: Literal["shuffled", "short_first", "easy_first"]
-    consistency: Literal["none", "dropout", "adversarial"]
-    consistency_weight: Annotated[float, Field(ge=0)]
-
-
-class Overriding(Block):
-    """A block that may also hold any key of `Training`, where one task or mixture differs from the top level.
-
-    An empty value means no difference; `-S tasks.sst.lr=3e-5` can then fill it.
-    """
-
-    model_config = ConfigDict(extra="allow")
 
 
 class TaskData(Block):
-    """What `tokenize` must know of a task: files of the corpus, their columns, what the labels may be.
+    """The files of a task, their columns, and the values of its labels."""
 
-    kind: whether a row's answer is one of several labels or a number. train, dev, test: a file of the corpus, by name
-    or URL; test may be absent, and lack labels. text: the columns of the text, or of the two of a pair. label: the
-    column of the answer. id: the column that names a row; without one rows are counted. labels: the label texts of a
-    classification, in order. range: the two ends of a similarity scale. encoding: a pair is read in one input ("cross")
-    or as two ("bi"; a similarity is then their cosine). metric: the score that chooses the epoch and heads the report;
-    accuracy or pearson, by default. max_length: tokens of one input, at most. truncate: which end of a long text stays.
-    on_bad_row: whether a row that cannot be used stops the work or is left out and counted. on_overlap: whether dev or
-    test rows that stand in train too are a warning or an error.
-    """
-
-    kind: Kind
-    train: str
-    dev: str
-    test: str | None = None
-    text: Annotated[list[str], Field(min_length=1, max_length=2)]
-    label: str
-    id: str | None = None
-    labels: list[LabelText] | None = None
-    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    encoding: PairEncoding = "cross"
-    metric: Metric | None = None
-    max_length: Annotated[int, Field(ge=8)] = 128
-    truncate: Truncation = "head"
-    on_bad_row: OnBadRow = "error"
-    on_overlap: OnOverlap = "warn"
+    kind: Kind = Field(description="Whether a row's label is one of several classes or a number.")
+    train: str = Field(description="Training file: a file name in the corpus, or a URL.")
+    dev: str = Field(description="Dev file: a file name in the corpus, or a URL.")
+    test: str | None = Field(
+        default=None, description="Test file: a file name in the corpus, or a URL. It may lack labels."
+    )
+    text: list[str] = Field(min_length=1, max_length=2, description="The column of the text, or both of a text pair.")
+    label: str = Field(description="The column of the label.")
+    id: str | None = Field(
+        default=None, description="The column that identifies a row; without one, rows are numbered."
+    )
+    labels: list[LabelText] | None = Field(
+        default=None, description="The labels of a classification, in the order of their class indices."
+    )
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="The lowest and highest value of a similarity."
+    )
+    encoding: PairEncoding = Field(
+        default="cross",
+        description="A text pair is one input (`cross`) or two (`bi`); a similarity with `bi` is the cosine of both.",
+    )
+    metric: Metric | None = Field(
+        default=None,
+        description="The score that chooses the best epoch and comes first in the report; if empty, `accuracy` or "
+        "`pearson`.",
+    )
+    max_length: int = Field(
+        default=128, ge=8, description="Maximum number of tokens of one input; the rest is truncated."
+    )
+    truncate: Truncation = Field(default="head", description="The part of a text that truncation keeps.")
+    on_bad_row: OnBadRow = Field(
+        default="error", description="An unusable row stops the work, or is dropped and counted."
+    )
+    on_overlap: OnOverlap = Field(
+        default="warn", description="Dev or test rows that also occur in train are a warning or an error."
+    )
 
     def problems(self) -> list[str]:
         """What is wrong between the keys of this block."""
@@ -145,33 +175,48 @@ class TaskData(Block):
         )
 
 
-class TaskBlock(Overriding):
-    data: TaskData
+class TaskBlock(TrainingOverrides):
+    """One task: its data, and training keys that apply to its own model alone."""
+
+    data: TaskData = Field(description="The files of the task, their columns, and the values of its labels.")
 
 
-class Mixture(Overriding):
-    """Tasks that one model learns together.
+class Mixture(TrainingOverrides):
+    """One model that learns several tasks together. It may also hold training keys, for this model alone."""
 
-    tasks: their names. sampling: "joint" takes a batch of every task each step and sums their losses; the others take
-    one task a step, in turn, in proportion to rows, to rows^(1/temperature), or annealed from proportional towards
-    equal shares. temperature: of the rule of that name; the higher, the more alike the shares. row_limit: rows of one
-    task that count, at most, when an epoch is planned, 0 for all; a task with more gives other rows in each epoch.
-    weights: a task's factor in the loss, 1 where absent. poolings: a task's own `pooling`, where it is not that of the
-    model. own_layers: of a chain, for a task how many of the encoder's last layers it has for itself, with the pooler
-    if it reads that. Where there are such tasks, only they learn, with these layers and their heads; all else stays as
-    it comes, other tasks and what layers they have had for themselves before, too. They begin as copies of what stands
-    there in `init`; "all", which share the word table and no more, begin as the pretrained ones.
-    select: whose dev score chooses the epoch to keep, "mean" (over all tasks, each on 0..1) or that of one task.
-    """
-
-    tasks: Annotated[list[str], Field(min_length=1)]
-    sampling: Sampling
-    temperature: Annotated[float, Field(ge=1)] = 2.0
-    row_limit: Annotated[int, Field(ge=0)] = 0
-    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
-    poolings: dict[str, Pooling] = {}
-    own_layers: dict[str, OwnLayers] = {}
-    select: str = "mean"
+    tasks: list[str] = Field(min_length=1, description="Names of the tasks.")
+    sampling: Sampling = Field(
+        description="The tasks of an optimizer step: `joint` takes a batch of every task and sums the losses; the "
+        "others take one task per step, in turn (`round_robin`), in proportion to its rows (`proportional`), to "
+        "rows^(1/temperature) (`temperature`), or from proportional towards equal shares (`annealed`)."
+    )
+    temperature: float = Field(
+        default=2.0,
+        ge=1,
+        description="For `sampling: temperature`; a higher value makes the shares of the tasks more equal.",
+    )
+    row_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Maximum number of rows of one task that count when an epoch is planned, 0 for all; a larger task "
+        "contributes other rows in each epoch.",
+    )
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="Loss weight of a task; 1 if absent."
+    )
+    poolings: dict[str, Pooling] = Field(default={}, description="`pooling` of single tasks, if not that of the model.")
+    own_layers: dict[str, OwnLayers] = Field(
+        default={},
+        description="Only in a chain: how many of the last encoder layers a task has for itself, with the pooler if "
+        "it uses that. Only these tasks are trained, with these layers and their heads; everything else is frozen, "
+        "also the layers that other tasks got for themselves earlier. The layers are initialized from `init`; with "
+        "`all`, which shares only the word embeddings, from the pretrained encoder.",
+    )
+    select: str = Field(
+        default="mean",
+        description="The dev score that chooses the best epoch: `mean` over all tasks, each scaled to 0..1, or a "
+        "task's name.",
+    )
 
     @property
     def learns(self) -> list[str]:
@@ -180,87 +225,87 @@ class Mixture(Overriding):
 
 
 class Chain(Mixture):
-    """A model that goes on from another: with its encoder, and its heads of the same tasks.
+    """A mixture that continues from another model: with its encoder, and its heads of the same tasks."""
 
-    name: of the new model. init: the task, mixture or chain above it whose model with the same seed it starts from.
-    """
-
-    name: Name
-    init: Name
+    name: Name = Field(description="Name of the new model.")
+    init: Name = Field(description="The task, mixture or earlier chain whose model of the same seed it starts from.")
 
 
 class Pretrain(Block):
-    """Masked-language-model training on the tasks' own training text before fine-tuning.
+    """Masked-language-model training on the training texts of all tasks, before fine-tuning."""
 
-    enabled: whether it is done at all. seed: of its own, as all models start from its one encoder. text: a file or
-    folder of further text (.txt, .txt.gz), one passage a line; "" for none. mask_rate: the share of word pieces to
-    guess. max_length: tokens of one passage; a
-    longer one is cut into several. lr, batch_size, epochs, warmup, weight_decay, dropout: as for any training.
-    """
-
-    enabled: bool
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    text: str
-    lr: Annotated[float, Field(gt=0, le=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    epochs: Annotated[int, Field(ge=1)]
-    warmup: Share
-    weight_decay: Annotated[float, Field(ge=0, lt=1)]
-    dropout: Share
-    mask_rate: Annotated[float, Field(gt=0, lt=1)]
-    max_length: Annotated[int, Field(ge=8)]
+    enabled: bool = Field(description="Whether to pretrain.")
+    seed: Seed = Field(description="Seed of the pretraining; all models start from this one encoder.")
+    text: str = Field(
+        description="File or folder of additional text (`.txt`, `.txt.gz`), one passage per line; `''` for none."
+    )
+    lr: float = Field(gt=0, le=1, description="Peak learning rate.")
+    batch_size: int = Field(ge=1, description="Passages per optimizer step.")
+    epochs: int = Field(ge=1, description="Passes over the passages.")
+    warmup: Share = Field(description="Share of all optimizer steps in which the learning rate rises to its peak.")
+    weight_decay: Share = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
+    dropout: Share = Field(description="Dropout rate inside the encoder.")
+    mask_rate: float = Field(gt=0, lt=1, description="Share of word pieces to predict.")
+    max_length: int = Field(ge=8, description="Maximum number of tokens of a passage; longer ones are split.")
 
 
 class Evaluate(Block):
-    """How a model is judged on dev and test.
+    """How a model is evaluated on dev and test."""
 
-    bootstrap: resamples behind every interval. confidence: the share an interval covers. explained: how many of each
-    task's worst dev rows are explained word by word, for the report's page; 0 for none. submission: for a task, the
-    second word of the heading of its hand-in file; tasks not named get no such file.
-    """
-
-    bootstrap: Annotated[int, Field(ge=100)]
-    explained: Annotated[int, Field(ge=0)] = 0
-    confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    submission: dict[str, str]
+    bootstrap: int = Field(ge=100, description="Bootstrap samples behind every confidence interval.")
+    explained: int = Field(
+        default=0,
+        ge=0,
+        description="Number of dev rows per task, those of highest loss, that the report's page explains word by "
+        "word; 0 for none.",
+    )
+    confidence: float = Field(gt=0.5, lt=1, description="Confidence level of the intervals.")
+    submission: dict[str, str] = Field(
+        description="Second column heading of a task's submission file; a task without one gets no file."
+    )
 
 
 class Report(Block):
-    """permutations: draws of the paired test. alpha: the level at which a difference counts as real."""
+    """How the report compares models."""
 
-    permutations: Annotated[int, Field(ge=100)]
-    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    permutations: int = Field(ge=100, description="Random permutations of the paired test.")
+    alpha: float = Field(gt=0, lt=0.5, description="Significance level.")
 
 
 class Runtime(Block):
-    """Where to compute.
+    """Where and how to compute."""
 
-    device: "auto" takes a GPU where there is one. precision: "auto" takes bf16 where the processor computes faster in
-    it. threads: 0 for one per physical core. deterministic: whether a GPU, too, must give the same bytes each time,
-    which is slower; a CPU always does. ranks: processes that train one model together, each on a GPU of its own, or on
-    its share of the threads. They change the order of sums and, with dropout, the masks; nothing else. Under torchrun
-    its own number holds.
-    """
-
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Precision
-    threads: Annotated[int, Field(ge=0)]
-    deterministic: bool
-    ranks: Annotated[int, Field(ge=1, le=1024)] = 1
+    device: Literal["auto", "cpu", "cuda"] = Field(description="`auto` takes a GPU if there is one.")
+    precision: Precision = Field(description="`auto` takes bf16 where the processor is faster in it.")
+    threads: int = Field(ge=0, description="Number of CPU threads; 0 for one per physical core.")
+    deterministic: bool = Field(
+        description="Whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does."
+    )
+    ranks: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Number of processes that train one model together, each on its own GPU or on its share of the "
+        "CPU threads. They change only the order of sums and, with dropout, the masks. torchrun overrides it.",
+    )
 
 
 class Params(Training, Runtime):
     """All of params.yaml."""
 
-    model: str
-    corpus: str
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
-    tasks: Annotated[dict[Name, TaskBlock], Field(min_length=1)]
-    mixtures: dict[Name, Mixture]
-    chains: list[Chain]
-    pretrain: Pretrain
-    evaluate: Evaluate
-    report: Report
+    model: str = Field(
+        description="Hub id (`org/name` or `org/name@revision`), local folder, or `random:<layers>x<width>` for tests."
+    )
+    corpus: str = Field(description="`bundled`, `cs224n`, or a folder with the files that `tasks` name.")
+    seeds: list[Seed] = Field(min_length=1, description="Every model is trained once per seed.")
+    tasks: dict[Name, TaskBlock] = Field(
+        min_length=1, description="The tasks by name: `data`, and training keys that apply to this task's model alone."
+    )
+    mixtures: dict[Name, Mixture] = Field(description="Models that learn several tasks together, by name.")
+    chains: list[Chain] = Field(description="Models that continue from another model.")
+    pretrain: Pretrain = Field(description="Masked-language-model training before fine-tuning.")
+    evaluate: Evaluate = Field(description="How a model is evaluated on dev and test.")
+    report: Report = Field(description="How the report compares models.")
 
     @property
     def shared(self) -> dict[str, Mixture]:
@@ -269,8 +314,7 @@ class Params(Training, Runtime):
 
     def training(self, run: str) -> Training:
         """How the model named `run` is trained: the top-level keys with the run's own overrides."""
-        top = {key: getattr(self, key) for key in Training.model_fields}
-        return Training.model_validate(top | self.overrides(run))
+        return Training(**{key: getattr(self, key) for key in Training.model_fields} | self.overrides(run))
 
     def mixture(self, run: str) -> Mixture:
         """What the model named `run` learns; one task is a mixture of one."""
@@ -289,13 +333,13 @@ class Params(Training, Runtime):
         return of.get(run, {})
 
     def pooling_of(self, run: str, task: str) -> Pooling:
-        """What a task reads in the model named `run`, whether its overrides are valid or not."""
-        return self.mixture(run).poolings.get(task) or self.overrides(run).get("pooling", self.pooling)
+        """The pooling of a task in the model named `run`."""
+        return self.mixture(run).poolings.get(task) or self.training(run).pooling
 
     def overrides(self, run: str) -> dict[str, Any]:
-        """The training keys that the model named `run` has for itself."""
-        block: Overriding = self.tasks[run] if run in self.tasks else self.shared[run]
-        return {key: value for key, value in (block.model_extra or {}).items() if value is not None}
+        """The training keys that the model named `run` overrides."""
+        block: TrainingOverrides = self.tasks[run] if run in self.tasks else self.shared[run]
+        return block.model_dump(include=set(Training.model_fields), exclude_none=True)
 
     def pretraining(self) -> Training:
         """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""

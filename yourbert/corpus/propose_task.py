@@ -12,8 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from yourbert.config.edit import add_to
-from yourbert.config.params import PARAMS_FILE, read_params
+from yourbert.config.params import PARAMS_FILE, add_to, read_params
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import Problem, UserError, fail, nearest, quoted
 from yourbert.core.tasks import Split

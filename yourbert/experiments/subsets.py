@@ -10,8 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from yourbert.config.edit import add_to
-from yourbert.config.params import PARAMS_FILE, read_params
+from yourbert.config.params import PARAMS_FILE, add_to, read_params
 from yourbert.config.schema import Params
 from yourbert.core.errors import fail, nearest
 
@@ -47,7 +46,7 @@ def _pattern(params: Params, like: str | None) -> dict[str, Any]:
     name = like or next(iter(params.mixtures), None)
     if name is None:
         return {"sampling": "annealed", "lr": None, "batch_size": None, "epochs": None}
-    return params.mixtures[name].model_dump(exclude_defaults=True)
+    return params.mixtures[name].model_dump(exclude_unset=True)
 
 
 def _for(pattern: dict[str, Any], tasks: Sequence[str]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def finetune(
         "run": name,
         "seed": seed,
         "training": settings.model_dump(),
-        "mixture": mixture.model_dump(include=set(Mixture.model_fields)),
+        "mixture": mixture.model_dump(include=set(Mixture.model_fields) - set(Training.model_fields)),
         "encoder": folder_hash(encoder),
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
         "machine": machine.facts() | fusion.facts(machine),
