@@ -71,7 +71,7 @@ MUTANTS = {
         "tests/training/test_loop.py -k writer",
     ),
     "lock without a name": Mutant(
-        "core/locks.py", "        if _is(path, descriptor):\n", "        if True:\n", "tests/core/test_locks.py"
+        "core/locks.py", "        if _names(path, descriptor):\n", "        if True:\n", "tests/core/test_locks.py"
     ),
     "not finite goes on": Mutant(
         "training/steps.py",

@@ -1,5 +1,6 @@
-"""params.yaml: the schema of every key, the one place that reads the file, edits that keep comments, the reference.
+"""params.yaml: the schema of every key, reading and checking the file, adding to it, and its reference.
 
-A key is declared and documented in `schema.py`; `params.py` reads, checks and resolves the file; `reference.py` writes
-docs/params.md and docs/params.schema.json. What a key does lives where it takes effect, not here.
+`schema.py` declares and documents the keys; `yaml_file.py` parses the file with line numbers; `params.py` checks it and
+adds entries to it; `reference.py` writes docs/params.md and docs/params.schema.json. What a key does is implemented
+where it takes effect, not here.
 """

@@ -16,7 +16,7 @@ from yourbert.config.yaml_file import Places, read_yaml, resolve
 from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 
 PARAMS_FILE = Path("params.yaml")
-# Keys that stand beside the names of tasks and runs in the metrics files.
+# Keys beside the names of tasks and models in the metrics files; no model may have such a name.
 RESERVED = ("overall", "training", "comparisons", "own")
 # Why keys of older versions are refused.
 REMOVED = {
@@ -24,7 +24,7 @@ REMOVED = {
     "soup": "averaging the weights of several models gained nothing",
     "whole_words": "masking whole words gained nothing",
 }
-# What pydantic and `OwnLayers` put among the keys of an error's place: that a key is wrong, which kind a value is of.
+# Parts of a pydantic error's location that are no keys: pydantic's for a wrong dict key, and the tags of `OwnLayers`.
 KINDS = ("[key]", "[number]", "[word]")
 
 
@@ -60,7 +60,7 @@ def add_to(path: Path, block: str, entries: dict[str, Any]) -> None:
 
 
 def _contradictions(params: Params) -> list[tuple[str, str]]:
-    """What no single field can see: (dotted key, what is wrong)."""
+    """Contradictions between keys, each as (dotted key, what is wrong)."""
     found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
         found.append(("seeds", "a seed stands there twice"))
@@ -76,7 +76,7 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
 
 
 def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
-    """The same for one mixture or chain, with keys below its own."""
+    """The contradictions of one mixture or chain; keys are relative to its block."""
     if name in params.tasks:
         yield "", f"'{name}' is also the name of a task"
     if len(set(mixture.tasks)) < len(mixture.tasks):
@@ -107,7 +107,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
 
 
 def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
-    """What the tasks that come along need: a model that they come from, where they read what they read here."""
+    """The contradictions of own layers: frozen tasks need an earlier model that learned them with the same pooling."""
     if params.training(name).tuning == "head":
         yield ".own_layers", "`tuning: head` moves no layer of the encoder"
     if not isinstance(mixture, Chain):
@@ -131,7 +131,7 @@ def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -
 
 
 def places_of(params: Params) -> list[tuple[str, str]]:
-    """Every model and the dotted key of its block."""
+    """Every model, with the dotted key of its block."""
     return [
         *((name, f"tasks.{name}") for name in params.tasks),
         *((name, f"mixtures.{name}") for name in params.mixtures),
@@ -141,10 +141,9 @@ def places_of(params: Params) -> list[tuple[str, str]]:
 
 def _where(path: Path, places: Places, key: str) -> str:
     """The file, line and column of a key, or of the nearest block around it."""
-    at = key
-    while at and at not in places:
-        at = at.rpartition(".")[0]
-    line, column = places.get(at, (1, 1))
+    while key and key not in places:
+        key = key.rpartition(".")[0]
+    line, column = places.get(key, (1, 1))
     return f"{path}:{line}:{column}"
 
 
@@ -176,7 +175,7 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
 
 
 def _said(value: object) -> str:
-    """A value as a message shows it, text between quotes."""
+    """A value safe to show in a message; text is in quotes."""
     return quoted(value) if isinstance(value, str) else cleaned(repr(value))
 
 

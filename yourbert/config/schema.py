@@ -137,7 +137,7 @@ class TaskData(Block):
     )
 
     def problems(self) -> list[str]:
-        """What is wrong between the keys of this block."""
+        """The contradictions between the keys of this block."""
         found = []
         if self.kind == "classification" and len(self.labels or []) < 2:
             found.append("a classification needs `labels`, at least two of them")
@@ -158,6 +158,7 @@ class TaskData(Block):
         return found
 
     def facts(self, name: str) -> Task:
+        """The description of the task that later stages read."""
         low, high = self.range or (0.0, 1.0)
         return Task(
             name=name,
@@ -220,7 +221,7 @@ class Mixture(TrainingOverrides):
 
     @property
     def learns(self) -> list[str]:
-        """The tasks that training moves."""
+        """The tasks that are trained; the others are frozen."""
         return [task for task in self.tasks if task in self.own_layers] or self.tasks
 
 
@@ -309,28 +310,28 @@ class Params(Training, Runtime):
 
     @property
     def shared(self) -> dict[str, Mixture]:
-        """Every model that is not a task's own, by name: the mixtures, then the chains."""
+        """The models that are not of a single task, by name: the mixtures, then the chains."""
         return {**self.mixtures, **{chain.name: chain for chain in self.chains}}
 
     def training(self, run: str) -> Training:
-        """How the model named `run` is trained: the top-level keys with the run's own overrides."""
+        """The training keys of the model named `run`: those of the top level, with its overrides."""
         return Training(**{key: getattr(self, key) for key in Training.model_fields} | self.overrides(run))
 
     def mixture(self, run: str) -> Mixture:
-        """What the model named `run` learns; one task is a mixture of one."""
+        """The mixture that the model named `run` learns; a single task is a mixture of one."""
         return self.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
 
     def init_of(self, run: str) -> str | None:
-        """The model that the one named `run` goes on from; None for one that starts from the encoder."""
+        """The model that the one named `run` continues from; None if it starts from the encoder."""
         return next((chain.init for chain in self.chains if chain.name == run), None)
 
     def own_layers(self, run: str) -> dict[str, OwnLayers]:
-        """How many last layers tasks have for themselves in the model named `run`, with those that came with `init`."""
-        of: dict[str, dict[str, OwnLayers]] = {}
+        """`own_layers` of the model named `run`, with those that it inherits from `init`."""
+        by_model: dict[str, dict[str, OwnLayers]] = {}
         for chain in self.chains:
-            kept = {task: number for task, number in of.get(chain.init, {}).items() if task in chain.tasks}
-            of[chain.name] = kept | chain.own_layers
-        return of.get(run, {})
+            inherited = {task: n for task, n in by_model.get(chain.init, {}).items() if task in chain.tasks}
+            by_model[chain.name] = inherited | chain.own_layers
+        return by_model.get(run, {})
 
     def pooling_of(self, run: str, task: str) -> Pooling:
         """The pooling of a task in the model named `run`."""
@@ -342,14 +343,13 @@ class Params(Training, Runtime):
         return block.model_dump(include=set(Training.model_fields), exclude_none=True)
 
     def pretraining(self) -> Training:
-        """The training keys of `pretrain` in the form the training loop takes; those it lacks are the top level's."""
-        own = self.pretrain.model_dump(include=set(Training.model_fields))
-        unused = {
-            "tuning": "full", "pooling": "mean", "head_dropout": 0.0, "patience": 0,
-            "class_weights": "none", "order": "shuffled", "consistency": "none", "consistency_weight": 0.0,
-        }  # fmt: skip
-        return Training.model_validate({"schedule": self.schedule, "clip": self.clip} | own | unused)
+        """The keys of `pretrain` as the training loop takes them, with `schedule` and `clip` of the top level."""
+        return Training(
+            **self.pretrain.model_dump(include=set(Training.model_fields)), schedule=self.schedule, clip=self.clip,
+            patience=0, tuning="full", pooling="mean", head_dropout=0.0, class_weights="none", order="shuffled",
+            consistency="none", consistency_weight=0.0,  # from `patience` on: off, or of no meaning without tasks
+        )  # fmt: skip
 
     def runtime(self, ranks: int = 1) -> Runtime:
-        """Where to compute: a stage that trains asks for `ranks` processes, any other for one."""
+        """Where and how to compute; a stage that trains asks for `ranks` processes, any other for one."""
         return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"ranks": ranks})

@@ -1,4 +1,4 @@
-"""A YAML file as plain values plus the place of every key, read by the YAML 1.2 core rules.
+"""Reads a YAML file by the YAML 1.2 core schema, with the line and column of every key.
 
 PyYAML follows YAML 1.1, in which `1e-05` is text, `no` is false and `12:30` is a number; `dvc exp run -S lr=1e-5`
 writes the first of these. So scalars are resolved here. Tags, aliases and repeated keys are refused.

@@ -1,5 +1,5 @@
-"""What every other package stands on: errors, files written whole, locks, seeds, paths, tasks, text, cost.
+"""The base of all other packages: errors, atomic files, locks, seeds, paths, facts of a task, text, cost.
 
-Nothing here imports another package of the library, and nothing here imports torch. A helper that knows about params,
-rows or models does not belong here; it lives beside what it is about.
+Nothing here imports another package of the library, and nothing imports torch when it is loaded. A helper that knows
+about params, rows or models belongs in the package of its subject.
 """

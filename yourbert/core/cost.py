@@ -1,4 +1,4 @@
-"""What a training cost: seconds, processor time and energy, and whether the energy was measured."""
+"""The cost of a training: wall-clock time, CPU time and energy, and whether the energy was measured or estimated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ JOULES_A_KWH = 3.6e6
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """seconds: on the clock; cpu_seconds: of all threads; joules; measured: whether counters gave every joule."""
+    """seconds: wall-clock time. cpu_seconds: sum over all threads. measured: whether counters gave every joule."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -26,7 +26,7 @@ class Cost:
         )
 
     def to_json(self) -> dict[str, float]:
-        """For a metrics file, whose leaves are numbers: the name of the energy says how it was found."""
+        """Numbers for a metrics file; the key of the energy says whether it was measured or estimated."""
         return {
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(self.cpu_seconds, 1),
@@ -34,9 +34,9 @@ class Cost:
         }
 
     @classmethod
-    def from_json(cls, found: Mapping[str, float]) -> Cost:
-        measured = "kwh_measured" in found
-        kwh = found["kwh_measured" if measured else "kwh_estimated"]
+    def from_json(cls, values: Mapping[str, float]) -> Cost:
+        measured = "kwh_measured" in values
+        kwh = values["kwh_measured" if measured else "kwh_estimated"]
         return cls(
-            seconds=found["seconds"], cpu_seconds=found["cpu_seconds"], joules=kwh * JOULES_A_KWH, measured=measured
+            seconds=values["seconds"], cpu_seconds=values["cpu_seconds"], joules=kwh * JOULES_A_KWH, measured=measured
         )

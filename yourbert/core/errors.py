@@ -1,7 +1,7 @@
-"""What a user reads when something they can mend is wrong: one line per problem, and an exit code.
+"""Errors that a user can fix: one line per problem, and an exit code.
 
-A broken invariant of the program itself is an `assert`; everything a user can cause is a `UserError`.
-The letter of a problem's code says which part of their work it is about and decides the exit code.
+Everything a user can cause is a `UserError`; a broken invariant of the program itself is an `assert`.
+The letter of a problem's code names the subject (P params, D data ...) and decides the exit code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COPY = Path(".yourbert") / "errors.json"
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend: `code` like "D14", `where` (file:line:column or a params key), `what`, and `fix`."""
+    """One thing to fix: `code` like "D14", `where` (file:line:column or a params key), `what`, and `fix`."""
 
     code: str
     what: str
@@ -41,13 +41,13 @@ class Problem:
 
 
 class UserError(Exception):
-    """One or more problems that a user can mend; never shown with a traceback."""
+    """One or more problems that a user can fix; shown without a traceback unless YOURBERT_DEBUG=1."""
 
     def __init__(self, problems: Iterable[Problem], total: int | None = None) -> None:
         self.problems = tuple(problems)
         assert self.problems, "a UserError names at least one problem"
         self.total = total if total is not None else len(self.problems)
-        # What it is made from again in another process.
+        # pickle rebuilds the exception from these arguments in another process.
         super().__init__(self.problems, self.total)
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class UserError(Exception):
         return {"total": self.total, "problems": [asdict(problem) for problem in self.problems]}
 
     def lines(self) -> list[str]:
-        """What to print: at most `SHOWN_PER_FILE` problems of each file, then how many there are in all."""
+        """The lines to print: at most `SHOWN_PER_FILE` problems per file, then the total number of problems."""
         shown: list[str] = []
         per_file: dict[str, int] = {}
         for problem in self.problems:
@@ -81,7 +81,7 @@ def fail(code: str, what: str, *, where: str = "", fix: str = "") -> NoReturn:
 
 @contextlib.contextmanager
 def extra(name: str, code: str = "P05", where: str = "command line") -> Iterator[None]:
-    """Around the imports of what an extra brings. Raises UserError (`code`) that names what is not there."""
+    """Wraps imports of an optional extra. Raises UserError (`code`) that names the missing package."""
     try:
         yield
     except ImportError as error:
@@ -95,38 +95,38 @@ def nearest(word: str, options: Iterable[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """Data as it may stand in a message, between quotes."""
+    """Data in quotes, safe to show in a message."""
     return f"'{cleaned(text)}'"
 
 
 def cleaned(text: str) -> str:
-    """Data as it may stand in a message: short, on one line, control and bidirectional marks escaped."""
+    """Data safe to show in a message: short, on one line, control and bidirectional characters escaped."""
     return _one_line(text if len(text) <= QUOTED_CHARACTERS else text[: QUOTED_CHARACTERS - 1] + "…")
 
 
 def _one_line(text: str) -> str:
-    """Control characters, bidirectional marks and line breaks escaped."""
+    """The text with control characters, bidirectional marks and line breaks escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shortened(names: Sequence[str], shown: int = 8) -> str:
-    """Names of a list as they may stand in a message: the first ones, and how many more there are."""
+    """The first names of a list, and the number of the others, for a message."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(cleaned(name) for name in names[:shown]) + more
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A command line whose mistakes are a user's like any other: one line (P05)."""
+    """An argument parser that reports a mistake as a UserError (P05)."""
 
     def error(self, message: str) -> NoReturn:
         fail("P05", message, where=self.prog, fix=f"see `{self.prog} --help`")
 
 
 def exit_cleanly(program: Callable[[], None]) -> NoReturn:
-    """Runs a program's `main`: a user's mistake becomes its lines on stderr and its exit code.
+    """Runs a program's `main`; a UserError becomes lines on stderr and an exit code.
 
-    In the folder of a project the mistake also lies in .yourbert/errors.json, for programs. SIGTERM ends the program
-    like Ctrl-C does, so that `finally` blocks run; `YOURBERT_DEBUG=1` shows tracebacks.
+    In a project folder the error is also written to .yourbert/errors.json, for programs to read. SIGTERM raises
+    SystemExit, so that `finally` blocks run; `YOURBERT_DEBUG=1` shows tracebacks.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -144,7 +144,7 @@ def exit_cleanly(program: Callable[[], None]) -> NoReturn:
 
 
 def _leave_copy(error: UserError) -> None:
-    """Where it cannot be written the error stands on the screen all the same."""
+    """Writes the error as JSON; a failure to write is ignored, as the error is already on stderr."""
     if Path("params.yaml").exists():
         with contextlib.suppress(OSError):
             COPY.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What params.yaml may name as a file of the corpus: a bare file name, or a URL that ends in one."""
+"""Names of corpus files in params.yaml: a bare file name, or a URL that ends in one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from yourbert.core.storage import MANIFEST
 
 
 def shown(url: str) -> str:
-    """An address as it may stand in a message: without user name, password, query and control characters."""
+    """A URL safe to show in a message: without user name, password, query and control characters."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -24,7 +24,7 @@ def is_url(file: str) -> bool:
 
 
 def local_name(file: str) -> str:
-    """The name in the corpus folder of a file that params.yaml names or gives the URL of.
+    """The name in the corpus folder of a file or URL of params.yaml.
 
     Raises UserError (P15) for a name that is a path, hidden, or empty.
     """
@@ -45,13 +45,8 @@ def local_names(files: Iterable[str]) -> dict[str, str]:
         name = local_name(file)
         other = next((f for f, n in names.items() if n.lower() == name.lower()), None)
         if other is not None:
-            shown_files = " and ".join(shown(f) if is_url(f) else f for f in (other, file))
-            fix = "rename one of them"
-            fail(
-                "P15",
-                f"two files would both be saved as {quoted(name)}: {shown_files}",
-                where="params.yaml: tasks",
-                fix=fix,
-            )
+            both = " and ".join(shown(f) if is_url(f) else f for f in (other, file))
+            what = f"two files would both be saved as {quoted(name)}: {both}"
+            fail("P15", what, where="params.yaml: tasks", fix="rename one of them")
         names[file] = name
     return names

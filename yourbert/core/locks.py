@@ -1,4 +1,4 @@
-"""A lock that one process has at a time. A process that is killed lets go of it."""
+"""A file lock that one process holds at a time; the kernel releases it when the process dies."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ LOGGER = logging.getLogger("yourbert")
 
 @dataclass(frozen=True)
 class Lock:
-    """What `take` gave; `works` is False where the file system has no locks, so that nobody is kept out."""
+    """A lock that `take` acquired. works: False on a file system without locks, where it excludes nobody."""
 
     path: Path
     descriptor: int
     works: bool
 
     def give_back(self) -> None:
-        """The file goes first, while nobody else can have its lock."""
+        """Removes the file before releasing the lock, while no other process can hold it."""
         self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
 
 
 def lock_of(target: Path) -> Path:
-    """The file that stands for the right to write `target`: beside it, as `target` itself may be removed."""
+    """The lock file of `target`: beside it, because `target` itself may be removed."""
     return target.with_name(f".{target.name}.lock")
 
 
 def take(path: Path) -> Lock | None:
-    """None if another process has it. Raises OSError where no file can be made.
+    """Acquires a lock; None if another process holds it. Raises OSError where no file can be created.
 
-    Whoever had it removes the file, so a lock counts only on the file that bears the name now.
+    The previous holder removes the file, so a lock counts only if `path` still names the locked file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -46,14 +46,15 @@ def take(path: Path) -> Lock | None:
         except OSError as error:
             LOGGER.info("no locks on this file system (%s): %s", error.strerror, path.parent)
             return Lock(path, descriptor, works=False)
-        if _is(path, descriptor):
+        if _names(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b"process %d" % os.getpid())
             return Lock(path, descriptor, works=True)
         os.close(descriptor)
 
 
-def _is(path: Path, descriptor: int) -> bool:
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -61,7 +62,7 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def owner(path: Path) -> str:
-    """Who has the lock, in words; "" where that is not known."""
+    """The process that holds the lock, in words; "" if unknown."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:

@@ -1,7 +1,10 @@
-"""Every random draw has a named generator, so that no draw disturbs another.
+"""Every random draw has its own generator, so that one draw never changes another.
 
-A generator is made from the run's seed and the names of its purpose, for instance `("shuffle", "sst", 3)`. Nothing is
-carried from step to step: a run that continues after an interruption makes the same draws as one that was not.
+A generator is made from the run's seed and the names of its purpose:
+
+    rng_for(seed, "shuffle", "sst", epoch).permutation(rows)
+
+No state is carried from step to step, so an interrupted run that resumes makes the same draws as an uninterrupted one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The only reader and writer of artefacts: JSON, CSV, npy and safetensors, each placed whole or not at all.
+"""Atomic reading and writing of artefacts: JSON, CSV, npy and safetensors.
 
 Every file is written beside its final name, flushed to the disk and renamed over it, so that a reader sees
-the old file or the new one, never half of one. Nothing here can run code: no pickle.
+the old file or the new one, never half of one. No format can run code: no pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
-# Where `replacing` writes, and a download gathers: what a killed process left there is no artefact.
+# Names of temporary files (`replacing`, downloads): a killed process may leave one, and it is no artefact.
 UNFINISHED = re.compile(r"\..+?(?:\.(?P<pid>\d+))?\.part")
 
 
@@ -37,7 +37,7 @@ UNFINISHED = re.compile(r"\..+?(?:\.(?P<pid>\d+))?\.part")
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed.
 
-    The folder is flushed, too: else a machine that loses power may forget the new name.
+    The folder is flushed, too; otherwise a power failure may lose the new name. Raises UserError (R07).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -54,11 +54,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside `folder` for files that nobody needs after the block. Removes first what kills left of such."""
+    """A temporary folder inside `folder`, removed after the block; folders that killed processes left go first."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".scratch-*.part"):
-        if not psutil.pid_exists(int(left.name.split(".")[-2])):
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.glob(".scratch-*.part"):
+        if not psutil.pid_exists(int(leftover.name.split(".")[-2])):
+            shutil.rmtree(leftover, ignore_errors=True)
     place = Path(tempfile.mkdtemp(f".{os.getpid()}.part", ".scratch-", folder))
     try:
         yield place
@@ -67,12 +67,12 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of names, is on the disk."""
-    number = os.open(path, os.O_RDONLY)
+    """Waits until the content of a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -88,14 +88,14 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises UserError (C01)."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
     except (ValueError, RecursionError) as error:
         fail("C01", f"not valid JSON ({error})", where=str(path), fix="remove it and run `dvc repro`")
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         fail("C01", "not a JSON object", where=str(path), fix="remove it and run `dvc repro`")
-    return found
+    return value
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ",") -> None:
@@ -111,7 +111,7 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """Maps a `.npy` file into memory, read-only: opening costs nothing, whatever its size."""
+    """Maps a `.npy` file into memory, read-only; opening is fast at any size. Raises UserError (C01)."""
     try:
         return _mapped(path)
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
-    """An array of no elements cannot be mapped; it is read instead."""
+    """Maps an array; one without elements cannot be mapped and is read instead."""
     array: npt.NDArray[Any]
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -142,6 +142,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises UserError (C01)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -154,7 +155,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_tensors_metadata(path: Path) -> dict[str, str]:
-    """The text that `write_tensors` put beside the tensors."""
+    """The metadata that `write_tensors` stored with the tensors."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -185,27 +186,19 @@ def _artefacts(folder: Path, pattern: str) -> list[Path]:
 
 
 def check_manifest(folder: Path) -> None:
-    """Refuses a folder whose files differ from what `write_manifest` recorded."""
+    """Raises UserError (C01) for a folder whose files differ from the record of `write_manifest`."""
     recorded = read_json(folder / MANIFEST)
     facts = [(e.get("bytes"), e.get("sha256")) if isinstance(e, dict) else (0, 0) for e in recorded.values()]
     if not all(isinstance(size, int) and isinstance(digest, str) for size, digest in facts):
-        fail(
-            "C01",
-            "this is no list of files any more",
-            where=str(folder / MANIFEST),
-            fix="remove the folder and run `dvc repro`",
-        )
+        what = "this is no list of files any more"
+        fail("C01", what, where=str(folder / MANIFEST), fix="remove the folder and run `dvc repro`")
     for name, entry in recorded.items():
         path = folder / name
         if not path.is_file():
             fail("C01", "the file is missing", where=str(path), fix="run `dvc checkout`, or `dvc repro`")
         if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
-            fail(
-                "C01",
-                f"the file is not the one that was saved (sha256 should be {entry['sha256'][:12]}…)",
-                where=str(path),
-                fix="remove it and run `dvc checkout`, or `dvc repro`",
-            )
+            what = f"the file is not the one that was saved (sha256 should be {entry['sha256'][:12]}…)"
+            fail("C01", what, where=str(path), fix="remove it and run `dvc checkout`, or `dvc repro`")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

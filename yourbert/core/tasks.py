@@ -1,7 +1,7 @@
-"""What a task is: a handful of facts that travel from params.yaml through the tokens into every model.
+"""The description of a task, which travels from params.yaml through the tokens into every model folder.
 
-A task reads one text or a pair of texts and answers with a class or with a number in a range. These facts are
-fixed when the task is tokenized and are carried by the model folder, so that no later step can disagree.
+A task takes one text or a pair of texts and predicts a class or a number in a range. Its description is fixed when the
+task is tokenized and stored in the model folder, so that no later step can disagree.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task's facts, as `tokenize` fixed them.
+    """The description of a task, as `tokenize` fixed it.
 
-    labels: the class names in order of their index; empty for similarity.
+    labels: the class names in the order of their indices; empty for similarity.
     low, high: the ends of the similarity scale; 0 and 1 for classification.
-    pair: whether a row has two texts. encoding: "cross" reads both in one input, "bi" one after the other.
-    metric: the score that chooses the best checkpoint and heads the report.
-    columns, id_column: what the texts and the id of a row were called in its tables, for who has more such tables;
-    nothing else depends on them, and folders older than they are have none.
+    pair: whether a row has two texts. encoding: "cross" encodes both as one input, "bi" as two.
+    metric: the score that chooses the best checkpoint and comes first in the report.
+    columns, id_column: the column names of the texts and the id, with which predict reads further tables of this kind;
+    nothing else depends on them, and older folders have none.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Numbers the model gives per row: one logit per class, or one similarity."""
+        """Outputs of the model per row: one logit per class, or one similarity."""
         return len(self.labels) if self.kind == "classification" else 1
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Task:
 
     @classmethod
     def from_json(cls, facts: object, where: str = "") -> Task:
-        """What `to_json` gave. Raises UserError (C01) for facts of which no task can be made."""
+        """The inverse of `to_json`. Raises UserError (C01) if the values do not describe a task."""
         from pydantic import TypeAdapter, ValidationError
 
         try:
@@ -80,10 +80,10 @@ class Task:
 
 
 def normalised(metric: Metric, score: float) -> float:
-    """A score on 0..1, so that scores of several tasks can be averaged: correlations are moved from -1..1."""
+    """A score scaled to 0..1, so that scores of several tasks can be averaged; correlations come from -1..1."""
     return score if metric in ("accuracy", "macro_f1") else (score + 1) / 2
 
 
 def share(metric: Metric) -> float:
-    """How much a point of this metric counts in a mean of several tasks: half for a correlation."""
+    """The weight of one point of this metric in a mean over tasks: a half for a correlation."""
     return normalised(metric, 1.0) - normalised(metric, 0.0)

@@ -1,16 +1,25 @@
-"""What counts as text: characters that can be seen, and nothing that is half a character."""
+"""What counts as text: at least one visible character, and no half of a character.
+
+Corpus files, prediction input, explanations and server requests are checked by the same functions, so that a text that
+a model can be trained on is also accepted by all that use the model.
+"""
+
+from __future__ import annotations
 
 import re
 
-# Control characters, soft hyphen, zero-width and bidirectional marks: on no screen, yet in the text.
+# Control characters, soft hyphen, zero-width and bidirectional marks: part of the text, but invisible.
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 def is_empty(text: str) -> bool:
-    """Whether nothing of a text is to be seen."""
+    """Whether a text has no visible character."""
     return not HIDDEN.sub("", text).strip()
 
 
-def is_text(words: str) -> bool:
-    """Whether these are characters alone: half of a surrogate pair, or a byte that was none of UTF-8, is not."""
-    return words.isascii() or not any("\ud800" <= c <= "\udfff" for c in words)
+def is_text(text: str) -> bool:
+    """Whether a string has no lone surrogate.
+
+    JSON allows half of a surrogate pair, and Python reads a byte that is not UTF-8 as one (`surrogateescape`).
+    """
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)

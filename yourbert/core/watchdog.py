@@ -1,7 +1,8 @@
-"""A stage ends when the DVC that started it is gone.
+"""A stage ends when the DVC process that started it is gone.
 
-Killed alone, DVC leaves its stage running: it would write its outputs later, beside those of the next `dvc repro`. The
-signal that Linux sends a child when its parent ends does not reach a stage behind a shell, so the stage looks itself.
+If only DVC is killed, its stage keeps running and would write its outputs later, while the next `dvc repro` runs.
+Linux can signal a child when its parent ends (PR_SET_PDEATHSIG), but DVC starts a stage through a shell, which would be
+that parent; so the stage polls.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def end_with_dvc() -> None:
-    """Watches the DVC above this process, if there is one; when it is gone, this process gets SIGTERM."""
+    """Watches the DVC process above this one, if there is one; when it is gone, sends SIGTERM to this process."""
     if "DVC_ROOT" not in os.environ:
         return
     import psutil
@@ -42,7 +43,7 @@ def _watch(dvc: psutil.Process) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Also false for one that ended and whose parent has not heard of it yet."""
+    """Whether a process runs; a zombie, which has ended but was not waited for, does not."""
     import psutil
 
     try:
