@@ -84,10 +84,8 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     for task in mixture.tasks:
         if task not in params.tasks:
             yield ".tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){nearest(task, params.tasks)}"
-    for key, block in (
-        ("weights", mixture.weights), ("poolings", mixture.poolings), ("own_layers", mixture.own_layers)
-    ):  # fmt: skip
-        for task in block:
+    for key in ("weights", "poolings", "own_layers"):
+        for task in getattr(mixture, key):
             if task not in mixture.tasks:
                 yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
     if mixture.own_layers:

@@ -277,7 +277,7 @@ class Runtime(Block):
     """Where and how to compute."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="`auto` takes a GPU if there is one.")
-    precision: Precision = Field(description="`auto` takes bf16 where the processor is faster in it.")
+    precision: Precision = Field(description="`auto` takes bf16 where the device computes faster in it.")
     threads: int = Field(ge=0, description="Number of CPU threads; 0 for one per physical core.")
     deterministic: bool = Field(
         description="Whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does."
