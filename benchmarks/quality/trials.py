@@ -33,7 +33,7 @@ class Way:
     plain: in fp32 without any speed trick. pretrain: keys of `Pretrain` for a pretraining on the run's own text before.
     further_text: and on the text of --text. alone: for a mixture or chain, each task's own model instead.
     fresh: a chain's tasks from the weights that a mixture starts from. What it goes on from is else trained as
-    params.yaml has it. technique: one of `benchmarks/techniques.py`.
+    params.yaml has it.
     """
 
     name: str
@@ -43,7 +43,6 @@ class Way:
     further_text: bool = False
     alone: bool = False
     fresh: bool = False
-    technique: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     facts = {
         "mixture": _facts(mixture), "settings": settings.model_dump(exclude_defaults=True), "plain": way.plain,
         "tasks": {task: _facts(facts) for task, facts in data.items()},
-    } | ({"after": after.facts} if after else {}) | ({"technique": way.technique} if way.technique else {})  # fmt: skip
+    } | ({"after": after.facts} if after else {})  # fmt: skip
     return Trial(
         run, seed, way, *_places(setup, run, seed, facts), mixture, settings, data, runtime, None, after, facts
     )
@@ -173,37 +172,35 @@ def _places(setup: Setup, run: str, seed: int | str, facts: dict[str, Any]) -> t
 def train(one: Trial, params: Params, setup: Setup) -> None:
     """Trains in this process, after what must be there before, and evaluates; metrics and record are written last."""
     from benchmarks.switches import SWITCHES, off
-    from benchmarks.techniques import tried
     from yourbert.evaluation.evaluate import evaluate
     from yourbert.finetuning.finetune import finetune
     from yourbert.pretraining.pretrain import pretrain
     from yourbert.tokens.tokenize_task import tokenize_task
 
     place, base = one.place, one.after.model if one.after else setup.base
-    with tried(one.way.technique) as noted:
-        for task, facts in one.data.items():
-            tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
-        if one.pretrain is not None:
-            pretrain(
-                one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.model,
-                place / "metrics.json", place / "cost.json",
+    for task, facts in one.data.items():
+        tokenize_task(task, facts, setup.corpus, setup.base, place / "tokens" / task)
+    if one.pretrain is not None:
+        pretrain(
+            one.pretrain, one.settings, one.runtime, one.seed, base, place / "tokens", one.model,
+            place / "metrics.json", place / "cost.json",
+        )  # fmt: skip
+    else:
+        with off(*(SWITCHES if one.way.plain else ())):
+            finetune(
+                f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base,
+                place / "tokens", one.model, place / "curve.csv", place / "cost.json", setup.base,
             )  # fmt: skip
-        else:
-            with off(*(SWITCHES if one.way.plain else ())):
-                finetune(
-                    f"{PURPOSE}: {place.name}", one.mixture, one.settings, one.runtime, one.seed, base,
-                    place / "tokens", one.model, place / "curve.csv", place / "cost.json", setup.base,
-                )  # fmt: skip
-            evaluate(
-                one.model, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
-                place / "confusion.csv",
-            )  # fmt: skip
+        evaluate(
+            one.model, place / "tokens", params.evaluate, one.runtime, place / "answers", place / "metrics.json",
+            place / "confusion.csv",
+        )  # fmt: skip
     shutil.rmtree(place / "tokens")
-    _keep(one, noted)
+    _keep(one)
 
 
-def _keep(one: Trial, noted: Mapping[str, Any]) -> None:
-    """Writes the record of what was trained, with what a technique noted."""
+def _keep(one: Trial) -> None:
+    """Writes the record of what was trained."""
     from yourbert.evaluation.predictions import read_predictions
 
     dev = {}
@@ -214,5 +211,5 @@ def _keep(one: Trial, noted: Mapping[str, Any]) -> None:
     record = {
         "run": one.run, "seed": one.seed, "way": one.way.name, "seconds": read_json(one.place / "cost.json")["seconds"],
         "revision": facts["revision"], "processor": facts["processor"], "told": one.facts, "dev": dev,
-    } | dict(noted)  # fmt: skip
+    }  # fmt: skip
     write_json(one.record, record)

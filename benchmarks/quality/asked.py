@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.trials import Way
-from yourbert.report.page.error_analysis import is_negated
+from benchmarks.quality.trials import Way
 
 
 @dataclass(frozen=True)
 class Question:
-    """only: by a name, of which rows it is asked beside all of them; given the texts of one."""
-
     asks: str
     ways: tuple[Way, ...]
-    only: tuple[str, Callable[[Sequence[str]], bool]] | None = None
 
 
 # The weight counts only where something is weighed, but names a trial; so it is told, too.
@@ -39,15 +34,13 @@ ALIKE = {"encoding": "cross", "pooling": "mean", "batch_size": 32, "min_steps": 
 SMALL = {**PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}
 # Not more than what a way that takes six times as long can do, too.
 BRIEF = {**PLAIN.changes, "epochs": 1, "min_steps": 0, "row_limit": 4000}
-JOINT = {**FLAT, **SMALL, "sampling": "joint"}
-# TorchJD's names.
-SURGERY = ("PCGrad", "GradVac", "MGDA", "AlignedMTL", "IMTLG")
-AGAINST_OWN = (Way("a model for each task", {}, alone=True), Way("one shared model", {}))
 
 QUESTIONS = {
     "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
-    "shared": Question("Does a shared model lose against a model for each task?", AGAINST_OWN),
-    "every_layer": Question("And one in which the tasks share every layer?", AGAINST_OWN),
+    "shared": Question(
+        "Does a shared model lose against a model for each task?",
+        (Way("a model for each task", {}, alone=True), Way("one shared model", {})),
+    ),
     "tricks": Question(
         "Do the tricks that make training fast change what is learnt?",
         (Way("all on", BRIEF), Way("all off, fp32", BRIEF, plain=True)),
@@ -63,14 +56,6 @@ QUESTIONS = {
             Way("one input", {"encoding": "cross", "lr": 1e-4}),
             Way("two inputs, compared", {"encoding": "bi", "lr": 5e-5}),
         ),
-    ),
-    "average": Question(
-        "Does averaging the weights of the last steps help?",
-        (Way("last weights", {"average": 0.0}), Way("averaged", {"average": 0.99})),
-    ),
-    "soup": Question(
-        "Does averaging the weights of models that were trained alike help?",
-        tuple(Way(name, {"soup": number}) for name, number in (("one", 1), ("two", 2), ("three", 3), ("five", 5))),
     ),
     "consistency": Question(
         "Does it help when two draws of dropout must agree (R-Drop)?",
@@ -101,11 +86,7 @@ QUESTIONS = {
     ),
     "own_text": Question(
         "Does it pay to pretrain on the task's own text?",
-        (
-            Way("as it comes", {}),
-            Way("10 epochs of it", {}, pretrain={"epochs": 10}),
-            Way("10 epochs, whole words masked", {}, pretrain={"epochs": 10, "whole_words": True}),
-        ),
+        (Way("as it comes", {}), Way("10 epochs of it", {}, pretrain={"epochs": 10})),
     ),
     "further_text": Question(
         "Does it pay to pretrain on further text of the domain?",
@@ -144,31 +125,6 @@ QUESTIONS = {
     "steps": Question(
         "Should one model learn all tasks at once in the same layers, or one after the other in layers of their own?",
         (Way("at once, every layer shared", ALL, fresh=True), Way("one after the other, the word table shared", {})),
-    ),
-    "surgery": Question(
-        "Should a shared model's tasks be kept from pulling against each other?",
-        (
-            *(Way(name, JOINT, fresh=True, technique=name) for name in ("sum", *SURGERY)),
-            Way("uncertainty, no weights given", {**JOINT, "weights": {}}, fresh=True, technique="uncertainty"),
-            *(Way(name, JOINT, fresh=True, technique=name) for name in ("dynamic average", "heads first")),
-        ),
-    ),
-    "readout": Question(
-        "Should a head read a learnt mean of the tokens, or have a hidden layer?",
-        (
-            Way("mean, one layer", {}),
-            Way("learnt mean", {}, technique="attention pooling"),
-            Way("hidden layer", {}, technique="hidden layer"),
-        ),
-    ),
-    "layer_rates": Question(
-        "Should lower layers learn at a lower rate?",
-        (Way("one rate", {}), Way("0.9 times that of the layer above", {}, technique="layer rates")),
-    ),
-    "negation": Question(
-        "Does it help to mark what a negation reaches?",
-        (Way("as it is written", {}), Way("scopes in braces", {}, technique="scopes marked")),
-        ("with a negation", is_negated),
     ),
     "tuning": Question(
         "Whole model or last layer?",

@@ -1,7 +1,7 @@
 """The study's tables and figure beside ours, from the experiments that docs/study.md queues.
 
-`python -m benchmarks.study` reads the last commit and its DVC experiments and prints Markdown;
-`python -m benchmarks.study --figure docs/study-figure-1.svg` also draws figure 1.
+`python -m benchmarks.quality.study` reads the last commit and its DVC experiments and prints Markdown;
+`python -m benchmarks.quality.study --figure docs/study-figure-1.svg` also draws figure 1.
 """
 
 from __future__ import annotations

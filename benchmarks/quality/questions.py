@@ -1,11 +1,11 @@
 """Which tailoring is better? The same seeds trained in two ways or more, compared by the report's own paired test.
 
-    python -m benchmarks.questions pooling average --runs sst sts --seeds 1 2 3 4 5 --jobs 2
+    python -m benchmarks.quality.questions pooling tuning --runs sst sts --seeds 1 2 3 4 5 --jobs 2
 
-Each question is a few ways to train (benchmarks/asked.py), the first of which the others are set against. A run is a
-task, mixture or chain of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of one
-thread; what has a record in benchmarks/results/trials is not trained again, whatever question asks for it. Prints a
-table, keeps the answers in benchmarks/results/questions.json and puts all of them into docs/findings.md (--page).
+Each question is a few ways to train (benchmarks/quality/asked.py), the first of which the others are set against. A run
+is a task, mixture or chain of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of
+one thread; what has a record in results/trials beside this file is not trained again, whatever question asks for it.
+Prints a table, keeps the answers in results/questions.json and puts all of them into docs/findings.md (--page).
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from tabulate import tabulate
 
 from benchmarks import machine
-from benchmarks.asked import QUESTIONS
 from benchmarks.pages import fill
-from benchmarks.results import RESULTS
-from benchmarks.trials import PURPOSE, Setup, Trial, Way, train, trial
+from benchmarks.quality.asked import QUESTIONS
+from benchmarks.quality.trials import PURPOSE, Setup, Trial, Way, train, trial
 from yourbert.config.params import read_params
 from yourbert.config.schema import Params, TaskData
 from yourbert.core.errors import exit_cleanly, fail, nearest
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from yourbert.corpus.rows import Row
     from yourbert.evaluation.significance import Draws
 
-OUT = RESULTS / "questions.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -101,7 +99,7 @@ def _trials(run: str, way: Way, seeds: Sequence[int], params: Params, setup: Set
 
 def _command(name: str, given: argparse.Namespace) -> str:
     """What answers a question, wherever base and corpus lie."""
-    words = ["python -m benchmarks.questions", name, "--runs", *given.runs, "--seeds", *map(str, given.seeds)]
+    words = ["python -m benchmarks.quality.questions", name, "--runs", *given.runs, "--seeds", *map(str, given.seeds)]
     words += ["--ways", *map(shlex.quote, given.ways)] if given.ways else []
     words += ["--epochs", str(given.epochs)] if given.epochs else []
     return " ".join(words + (["--text", given.text.name] if given.text else []))
@@ -134,7 +132,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="further text of the domain, for the questions that ask for it")
     parser.add_argument("--work", type=Path, default=Path("build/bench/questions"))
     parser.add_argument("--records", type=Path, default=RESULTS / "trials")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=RESULTS / "questions.json")
     parser.add_argument("--page", type=Path, default=Path("docs/findings.md"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -143,7 +141,7 @@ def _options() -> argparse.Namespace:
 def _in_a_process(one: Trial) -> Trial:
     """Trains it in a process of its own, by this very command."""
     one.place.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.questions", *sys.argv[1:], "--child", one.place.name]
+    command = [sys.executable, "-m", "benchmarks.quality.questions", *sys.argv[1:], "--child", one.place.name]
     with (one.place / "log").open("w") as log:
         subprocess.run(command, stdout=log, stderr=log, check=True)
     return one
@@ -154,21 +152,17 @@ Asked = Mapping[str, Mapping[str, Sequence[Trial]]]  # way -> task -> a trial a 
 
 def compared(name: str, asked: Asked, params: Params, setup: Setup) -> dict[str, Any]:
     """Scores by seed of every way, what they cost, and its paired test against the first: by task, then overall."""
-    first, only = next(iter(asked.values())), QUESTIONS[name].only
-    found, whole = {}, {}
+    first = next(iter(asked.values()))
+    answered = {}
     for task in first:
-        trials = {way: of[task] for way, of in asked.items()}
         rows = _dev_rows(task, params.tasks[task].data, setup.corpus)
-        whole[task] = one = _task(name, task, trials, rows, params)
-        found[task] = one.told(params)
-        if only and any(among := [only[1](row.texts) for row in rows]):
-            found[f"{task} {only[0]}"] = _task(name, task, trials, rows, params, np.array(among)).told(params)
-    if len(whole) > 1:
-        found["overall"] = _overall([*whole.values()]).told(params)
+        answered[task] = _task(name, task, {way: of[task] for way, of in asked.items()}, rows, params)
+    if len(answered) > 1:
+        answered["overall"] = _overall([*answered.values()])
     return {
         "seeds": [one.seed for one in next(iter(first.values()))],
         "seconds": {way: round(_seconds(of), 1) for way, of in asked.items()},
-        "tasks": found,
+        "tasks": {task: one.told(params) for task, one in answered.items()},
     }
 
 
@@ -215,23 +209,16 @@ class Answered:
         }  # fmt: skip
 
 
-def _task(
-    name: str,
-    task: str,
-    trials: Mapping[str, Sequence[Trial]],
-    rows: Sequence[Row],
-    params: Params,
-    among_R: npt.NDArray[np.bool_] | None = None,
-) -> Answered:
-    """A task by way, and each way against the first; among_R: on these of its dev rows."""
+def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Sequence[Row], params: Params) -> Answered:
+    """A task by way, and each way against the first."""
     from yourbert.core.seeding import rng_for
     from yourbert.evaluation.metrics import score_decided
     from yourbert.evaluation.significance import paired
 
-    facts, among_R = params.tasks[task].data.facts(task), np.ones(len(rows), bool) if among_R is None else among_R
+    facts = params.tasks[task].data.facts(task)
     kind = np.int64 if facts.labels else np.float64
-    answers = {way: np.stack([one.answers(task)[among_R] for one in of]).astype(kind) for way, of in trials.items()}
-    labels_R, (first, *others) = np.array([row.label for row in rows])[among_R].astype(kind), trials
+    answers = {way: np.stack([one.answers(task) for one in of]).astype(kind) for way, of in trials.items()}
+    labels_R, (first, *others) = np.array([row.label for row in rows]).astype(kind), trials
     scores = {
         way: [score_decided(facts, one_R, labels_R)[facts.metric] for one_R in answers_SR]
         for way, answers_SR in answers.items()

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.asked import QUESTIONS
 from benchmarks.interleave import Options
 from benchmarks.pages import BEGIN, END
-from benchmarks.questions import section, table, ways_of
-from benchmarks.trials import Setup, Way, trial
+from benchmarks.quality.asked import QUESTIONS
+from benchmarks.quality.questions import section, table, ways_of
+from benchmarks.quality.trials import Setup, Way, trial
 from yourbert.config.params import read_params
 from yourbert.config.schema import Chain, Mixture, Pretrain, TaskData, Training
 from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -37,11 +37,7 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         Training.model_validate(params.training("sst").model_dump() | settings)
         Chain.model_validate(params.shared["shared"].model_dump() | mixed)
         Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
-        seen.append(
-            repr(
-                (settings, mixed, data, way.plain, way.pretrain, way.further_text, way.alone, way.fresh, way.technique)
-            )
-        )
+        seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.alone, way.fresh)))
     assert len(set(seen)) == len(seen)
 
 
@@ -51,7 +47,7 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
     words = ["tricks", "order", "defaults", "--runs", "sst", "--seeds", "1", "2", "--epochs", "1"]
     words += ["--base", options.own, "--corpus", options.corpus, "--page", page]
     words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--out", tmp_path / "questions.json"]
-    command = [sys.executable, "-m", "benchmarks.questions", *map(str, words)]
+    command = [sys.executable, "-m", "benchmarks.quality.questions", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
     known = json.loads((tmp_path / "questions.json").read_text())
@@ -69,11 +65,11 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
 
 
 def test_some_ways_of_a_question_are_enough() -> None:
-    assert [way.name for way in ways_of("surgery", ["MGDA", "PCGrad"])] == ["sum", "PCGrad", "MGDA"]
-    assert ways_of("surgery", ["sum"]) == [QUESTIONS["surgery"].ways[0]]
-    assert ways_of("surgery", []) == [*QUESTIONS["surgery"].ways]
-    with pytest.raises(UserError, match=r"P05 --ways: no way 'PCgrad' .*; did you mean 'PCGrad'\?"):
-        ways_of("surgery", ["PCgrad"])
+    assert [way.name for way in ways_of("sampling", ["joint", "temperature"])] == ["annealed", "temperature", "joint"]
+    assert ways_of("sampling", ["annealed"]) == [QUESTIONS["sampling"].ways[0]]
+    assert ways_of("sampling", []) == [*QUESTIONS["sampling"].ways]
+    with pytest.raises(UserError, match=r"P05 --ways: no way 'joined' .*; did you mean 'joint'\?"):
+        ways_of("sampling", ["joined"])
 
 
 def test_a_page_shows_the_ways_in_their_order() -> None:
@@ -100,7 +96,7 @@ def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path
     words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--page", tmp_path / "page.md"]
     words += ["--out", tmp_path / "questions.json"]
     (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}\n")
-    command = [sys.executable, "-m", "benchmarks.questions", "shared", *map(str, words)]
+    command = [sys.executable, "-m", "benchmarks.quality.questions", "shared", *map(str, words)]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
     found = json.loads((tmp_path / "questions.json").read_text())["shared"]["runs"]["shared"]
     assert found["tasks"].keys() == {"sst", "quora", "sts", "overall"}
