@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import modify_yaml
 
+from tests.support.shipped import WITH_MIXTURE
 from yourbert.config.params import read_params
 from yourbert.config.schema import Training
 from yourbert.config.yaml_file import read_yaml, resolve
@@ -19,10 +20,10 @@ SHIPPED = Path("params.yaml")
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
-    text = SHIPPED.read_text()
-    assert old in text, f"the shipped file has no {old!r}"
+    """The shipped parameters with a mixture and a change."""
+    assert old in WITH_MIXTURE, f"the file has no {old!r}"
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(WITH_MIXTURE.replace(old, new, 1))
     return path
 
 
@@ -35,7 +36,7 @@ def refusal(path: Path) -> UserError:
 def test_shipped_file_is_valid() -> None:
     params = read_params(SHIPPED)
     assert set(params.tasks) >= {"sst", "cfimdb", "quora", "sts"}
-    for run in [*params.tasks, *params.mixtures]:
+    for run in [*params.tasks, *params.shared]:
         assert isinstance(params.training(run), Training)
 
 

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shipped import SHIPPED, WITH_MIXTURE
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
 from yourbert.experiments.subsets import add_subsets
-
-SHIPPED = Path("params.yaml")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     copy = tmp_path / "params.yaml"
-    copy.write_bytes(SHIPPED.read_bytes())
+    copy.write_text(WITH_MIXTURE)
     return copy
 
 
@@ -33,7 +32,7 @@ def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) 
         assert after.mixtures[name].weights == ({"sts": 20.0} if "sts" in name.split("-") else {})
         assert after.mixtures[name].poolings == ({"quora": "cls"} if "quora" in name.split("-") else {})
         assert after.training(name) == before.training("pairs")
-    comments = [line for line in SHIPPED.read_text().splitlines() if line.lstrip().startswith("#")]
+    comments = [line for line in WITH_MIXTURE.splitlines() if line.lstrip().startswith("#")]
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
     assert add_subsets(["sst", "quora", "sts"], None, path)[0] == [], "a second time adds nothing"
 
@@ -41,6 +40,12 @@ def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) 
 def test_without_names_all_tasks_are_combined(path: Path) -> None:
     new, there = add_subsets([], None, path)
     assert len(new) + len(there) == 11  # of four tasks: 6 pairs, 4 triples, all
+
+
+def test_without_a_mixture_there_is_a_plain_pattern(path: Path) -> None:
+    path.write_text(SHIPPED)
+    assert add_subsets(["sst", "sts"], None, path) == (["sst-sts"], [])
+    assert read_params(path).mixtures["sst-sts"].sampling == "annealed"
 
 
 def test_weights_follow_their_tasks(path: Path) -> None:
@@ -60,7 +65,7 @@ def test_weights_follow_their_tasks(path: Path) -> None:
 def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
         add_subsets(tasks, like, path)
-    assert path.read_bytes() == SHIPPED.read_bytes()
+    assert path.read_text() == WITH_MIXTURE
 
 
 def test_a_mixture_that_would_be_refused_changes_nothing(path: Path) -> None:

@@ -17,7 +17,7 @@ from io import StringIO
 from pathlib import Path
 from unittest import mock
 
-from tests.support.closure import ROOT
+from tests.support.shipped import WITH_MIXTURE
 from yourbert.core.errors import EXIT_CODES, exit_cleanly
 from yourbert.download.random_model import make_random_model
 
@@ -53,7 +53,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder, self.corpus, self.params = folder, folder / "mine", folder / "params.yaml"
         self.corpus.mkdir(parents=True)
-        text = (ROOT / "params.yaml").read_text().replace("corpus: bundled", "corpus: mine")
+        text = WITH_MIXTURE.replace("corpus: bundled", "corpus: mine")
         self.params.write_text(text.replace("threads: 0", "threads: 1"))
         for task, header in HEADERS.items():
             for split in ("train", "dev"):

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.closure import ROOT
+from tests.support.shipped import WITH_MIXTURE
 from yourbert.config.schema import Params, Training
 
 # Stage -> the words of its command line, and the library call it makes.
@@ -26,7 +27,7 @@ CALLS = {
     "evaluate": (("sst", "11711"), "yourbert.evaluation.evaluate.evaluate"),
 }
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+SHIPPED: dict[str, Any] = yaml.safe_load(WITH_MIXTURE)
 SHIPPED["chains"] = [{"name": "next", "init": "pairs", "tasks": ["sts"], "sampling": "proportional"}]
 OTHER: dict[str, Any] = {
     "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "cls", "schedule": "constant",
