@@ -63,7 +63,6 @@ def _keep(meeting: Barrier, turn: Lock | None) -> None:
 
 def _take_steps(job: Job) -> Block:
     """One run, in a process of its own."""
-    import stages  # noqa: F401  # sets up OpenMP before torch is imported, as every stage does
     from benchmarks import ours
     from yourbert.runtime.machine import prepare
 

@@ -4,19 +4,12 @@ A stage imports the library inside its `main`, so that `--help` and a wrong word
 """
 
 import inspect
-import logging
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from yourbert.core.errors import CommandLine, exit_cleanly, fail, nearest, quoted
+from yourbert.core.program import start
 from yourbert.core.watchdog import end_with_dvc
-
-# A waiting thread should soon go to sleep: by default it spins for milliseconds, and beside any other busy program
-# training becomes 5 to 9 times slower. About 0.1 ms of spinning keeps all the speed of an idle machine.
-# OpenMP reads this when torch is imported, so it is set here, before anything is.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 BUILD = Path("build")
 METRICS = Path("metrics")
@@ -42,8 +35,7 @@ def command_line(stage: Callable[..., None]) -> CommandLine:
 
 def run(stage: Callable[..., None]) -> None:
     """Runs a stage with the words of its command line; a user's mistake ends it with one line and an exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start()
 
     def program() -> None:
         words = vars(command_line(stage).parse_args())

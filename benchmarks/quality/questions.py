@@ -33,6 +33,7 @@ from yourbert.config.params import read_params
 from yourbert.config.schema import Params, TaskData
 from yourbert.core.errors import exit_cleanly, fail, nearest
 from yourbert.core.filenames import local_name
+from yourbert.core.program import let_threads_sleep
 from yourbert.core.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -276,6 +277,5 @@ def table(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    import stages  # noqa: F401  # sets up OpenMP before torch is imported, as every stage does
-
+    let_threads_sleep()
     exit_cleanly(main)

@@ -6,7 +6,6 @@ torch. What a command does lives in the packages below; a file here only reads o
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import NoReturn
@@ -25,6 +24,7 @@ from yourbert.cli import (
     subsets,
 )
 from yourbert.core.errors import CommandLine, exit_cleanly
+from yourbert.core.program import start
 
 BROKEN_PIPE = 128 + 13  # what the shell says of a program that SIGPIPE ended
 COMMANDS = {
@@ -44,9 +44,7 @@ COMMANDS = {
 
 def main() -> NoReturn:
     """The console script: runs the command that the words name; a user's mistake is one line and an exit code."""
-    # OpenMP reads this when torch is imported; the reason stands in stages/__init__.py.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    start()
     exit_cleanly(run)
 
 

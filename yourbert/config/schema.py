@@ -29,6 +29,7 @@ OwnLayers = Annotated[
     Discriminator(lambda value: "[word]" if isinstance(value, str) else "[number]"),
 ]
 BUNDLED, CS224N = "bundled", "cs224n"  # the values of `corpus` that are not a folder
+SEEN_QUORA = "all-MiniLM-L6-v2"  # the part of `model` that names a checkpoint pretrained on Quora pairs
 
 
 class Block(BaseModel):

@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from yourbert.core.errors import Problem, fail
 
-log = logging.getLogger("yourbert")
+LOGGER = logging.getLogger("yourbert")
 
 FIELD_LIMIT = 1_000_000  # characters of one field; a longer one is a swallowed file more often than a text
 LINE_LIMIT = 16 * FIELD_LIMIT  # bytes of one line
@@ -141,7 +141,7 @@ class Lines:
         offset = 0
         for number, line in enumerate(iter(partial(self._file.readline, LINE_LIMIT), b""), start=1):
             if number == 1 and line.startswith(BOM):
-                log.info("%s: begins with a byte order mark, which is dropped", self.path)
+                LOGGER.info("%s: begins with a byte order mark, which is dropped", self.path)
                 offset, line = len(BOM), line.removeprefix(BOM)
             try:
                 text = line.decode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from yourbert.config.schema import Params
+from yourbert.config.schema import SEEN_QUORA, Params
 from yourbert.core.storage import write_csv, write_json, write_text
 from yourbert.report import data_card, tables
 from yourbert.report.cost import cost_page
@@ -19,8 +19,6 @@ from yourbert.report.results import Figures, as_json, compute
 from yourbert.report.tables import count, plain
 from yourbert.report.transfer import CHANGES, changes
 from yourbert.report.verdicts import answer
-
-SEEN_QUORA = "all-MiniLM-L6-v2"
 
 
 def write_report(

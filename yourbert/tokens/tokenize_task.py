@@ -20,7 +20,7 @@ from yourbert.tokens.packing import SplitWriter
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.tokens.workers import encode_in_order, number_of_workers
 
-log = logging.getLogger("yourbert")
+LOGGER = logging.getLogger("yourbert")
 
 
 def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path, threads: int = 1) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
     _note_layouts(accounts)
     warnings += split_warnings(task, accounts) + [f"D21 {leak}" for leak in _leaks(name, data, accounts)]
     for warning in warnings:
-        log.info("%s: %s", name, warning)
+        LOGGER.info("%s: %s", name, warning)
     write_json(
         out / "task.json",
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
@@ -117,4 +117,4 @@ def _note_layouts(accounts: Mapping[Split, SplitAccount]) -> None:
     layouts = {account.columns for account in accounts.values()}
     if len(layouts) > 1:
         files = ", ".join(account.path.name for account in accounts.values())
-        log.info("D25 %s: columns differ in number or order; they are read by name", files)
+        LOGGER.info("D25 %s: columns differ in number or order; they are read by name", files)

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from yourbert.config.schema import SEEN_QUORA
 from yourbert.core.storage import read_json, write_text
 from yourbert.core.tasks import Task
-
-SEEN_QUORA = "all-MiniLM-L6-v2"
 
 
 def write_card(folder: Path, about: Mapping[str, Any], tasks: Mapping[str, Task], metrics: Path, use: str) -> None:
