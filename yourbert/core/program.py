@@ -1,6 +1,6 @@
 """How a program of ours starts, a stage or the command `yourbert`: what must be set before torch is imported.
 
-A program that another library calls sets nothing here; `import yourbert` changes no environment.
+Only a program of ours calls this: importing the library changes no environment and no log.
 """
 
 from __future__ import annotations
