@@ -130,10 +130,8 @@ def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixtu
     """The mixture, the settings and the tasks of a run, with the way's changes and, if given, other epochs."""
     changes = dict(way.changes) | ({"epochs": epochs, "min_steps": 0} if epochs else {})
     mixture = params.mixture(run)
-    own, settings, data = (
-        {key: value for key, value in changes.items() if key in block.model_fields}
-        for block in (Mixture, Training, TaskData)
-    )
+    keys = (Mixture.model_fields.keys() - Training.model_fields.keys(), Training.model_fields, TaskData.model_fields)
+    own, settings, data = ({key: value for key, value in changes.items() if key in of} for of in keys)
     assert own.keys() | settings.keys() | data.keys() == changes.keys(), "a way changes what there is"
     told = {task: params.tasks[task].data for task in mixture.tasks}
     read = {task: facts.model_copy(update=data) if len(facts.text) == 2 else facts for task, facts in told.items()}
