@@ -67,12 +67,12 @@ def test_a_wrong_word_is_one_line(words: tuple[str, ...], told: str) -> None:
 
 @pytest.mark.parametrize("name", ["check", "download", "tokenize", "report"])
 def test_a_stage_without_a_model_loads_no_torch(name: str) -> None:
-    """Its imports alone, those that `main` begins with too; one under an `if` is for whoever asks for it."""
+    """Its imports alone, those of `main` too; `check` loads torch only where params.yaml asks for a GPU."""
     code = f"""
 import ast, sys
 tree = ast.parse(open("stages/{name}.py").read())
-bodies = [tree.body, *(n.body for n in tree.body if isinstance(n, ast.FunctionDef))]
-imports = [n for body in bodies for n in body if isinstance(n, ast.ImportFrom)]
+bodies = [tree, *(n for n in tree.body if isinstance(n, ast.FunctionDef))]
+imports = [n for part in bodies for n in part.body if isinstance(n, ast.ImportFrom)]
 exec(compile(ast.Module(imports, []), "{name}", "exec"))
 print(sorted({{"torch", "scipy", "sklearn", "transformers"}} & set(sys.modules)))
 """
