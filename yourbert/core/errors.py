@@ -24,14 +24,7 @@ QUOTED_CHARACTERS = 80
 # What each extra of pyproject.toml brings that the library imports.
 EXTRAS = {
     "pipeline": (
-        "dvc",
-        "hydra",
-        "jinja2",
-        "markdown_it",
-        "matplotlib",
-        "requests",
-        "tabulate",
-        "urllib3",
+        "dvc", "hydra", "jinja2", "markdown_it", "markupsafe", "matplotlib", "requests", "tabulate", "urllib3",
         "voluptuous",
     ),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
@@ -39,7 +32,7 @@ EXTRAS = {
     "cluster": ("ray",),
     "parquet": ("pyarrow",),
     "plots": ("vl_convert",),
-}
+}  # fmt: skip
 COPY = Path(".yourbert") / "errors.json"
 
 
