@@ -358,7 +358,7 @@ def test_memory_does_not_grow_with_the_rows(mood: Path, tmp_path: Path, monkeypa
         source = tmp_path / f"{rows}.txt"
         source.write_text("".join(f"{sentence(i)} {i}\n" for i in range(rows)), encoding="utf-8")
         tracemalloc.start()
-        batch.answer(mood, str(source), out=tmp_path / "a.csv", **ask)
+        batch.batch_predict(mood, str(source), out=tmp_path / "a.csv", **ask)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(table((tmp_path / "a.csv").read_text())) == rows + 1

@@ -27,11 +27,11 @@ from tests.faults.test_fuzz import COUNTS, holds
 from tests.support.browser import browser
 from tests.support.serve_process import Service, served
 from yourbert.config.schema import Runtime
-from yourbert.deploy.batch import answer
+from yourbert.deploy.batch import batch_predict
 from yourbert.deploy.serve.app import build
 from yourbert.deploy.serve.limits import Limits, Refused
 from yourbert.deploy.serve.queue import Queue
-from yourbert.deploy.serve.requests import Predict, read, strict_json
+from yourbert.deploy.serve.request_schema import Predict, read, strict_json
 
 FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
 SECRET = "a secret that somebody typed"
@@ -66,7 +66,7 @@ def test_it_answers_as_predict_does(service: Service, folder: Path, tmp_path: Pa
     texts = [sentence(number) for number in range(50)]
     (tmp_path / "t.txt").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     ask: dict[str, Any] = {"task_name": "mood", "columns": (), "id_column": None, "runtime": FP32}
-    answer(folder, str(tmp_path / "t.txt"), out=tmp_path / "a.jsonl", **ask)
+    batch_predict(folder, str(tmp_path / "t.txt"), out=tmp_path / "a.jsonl", **ask)
     expected = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
     found = service.ask("predict", mood(texts)).json()
     assert found["task"] == "mood" and len(found["model"]) == 12
