@@ -25,23 +25,33 @@ def stage(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_help_says_what_a_stage_does_and_loads_nothing_heavy(name: str) -> None:
+def shown_help(module: str, *words: str) -> str:
+    """What a program prints for --help; fails where that loads anything heavy."""
     code = f"""
 import runpy, sys
-sys.argv[1:] = ["--help"]
+sys.argv[1:] = [*{words!r}, "--help"]
 try:
-    runpy.run_module("stages.{name}", run_name="__main__", alter_sys=True)
+    runpy.run_module("{module}", run_name="__main__", alter_sys=True)
 except SystemExit as end:
     print(end.code, sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = run(code)
     assert done.stdout.endswith("0 []\n") and not done.stderr
+    return " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_help_says_what_a_stage_does_and_loads_nothing_heavy(name: str) -> None:
+    about = shown_help(f"stages.{name}")
     text = (ROOT / "stages" / f"{name}.py").read_text()
-    about = " ".join(done.stdout.split())
     assert text.split('"""')[1].split(": `")[0] in about
     for word in text.partition("def main(")[2].partition(")")[0].split(", "):
         assert not word or f"{word.split(':')[0]} a" in about, "each word is explained"
+
+
+@pytest.mark.parametrize("words", [(), ("predict",), ("search",)])
+def test_help_of_a_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+    assert "usage: " + " ".join(["yourbert", *words]) in shown_help("yourbert.cli", *words)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +77,12 @@ def test_a_wrong_word_is_one_line(words: tuple[str, ...], told: str) -> None:
 
 @pytest.mark.parametrize("name", ["check", "download", "tokenize", "report"])
 def test_a_stage_without_a_model_loads_no_torch(name: str) -> None:
-    """Its imports alone, those of `main` too; `check` loads torch only where params.yaml asks for a GPU."""
+    """Its imports alone, those that `main` begins with too; one under an `if` is for whoever asks for it."""
     code = f"""
 import ast, sys
 tree = ast.parse(open("stages/{name}.py").read())
-bodies = [tree, *(n for n in tree.body if isinstance(n, ast.FunctionDef))]
-imports = [n for part in bodies for n in part.body if isinstance(n, ast.ImportFrom)]
+bodies = [tree.body, *(n.body for n in tree.body if isinstance(n, ast.FunctionDef))]
+imports = [n for body in bodies for n in body if isinstance(n, ast.ImportFrom)]
 exec(compile(ast.Module(imports, []), "{name}", "exec"))
 print(sorted({{"torch", "scipy", "sklearn", "transformers"}} & set(sys.modules)))
 """
