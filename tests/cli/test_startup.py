@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.closure import ROOT
+from tests.support.commands import YOURBERT
 
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("*.py") if p.stem != "__init__")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "transformers", "tokenizers", "pydantic", "yaml", "requests", "tqdm")
@@ -25,13 +26,13 @@ def stage(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def shown_help(module: str, *words: str) -> str:
-    """What a program prints for --help; fails where that loads anything heavy."""
+def shown_help(start: str, *words: str) -> str:
+    """What the program that `start` starts prints for --help; fails where that loads anything heavy."""
     code = f"""
 import runpy, sys
 sys.argv[1:] = [*{words!r}, "--help"]
 try:
-    runpy.run_module("{module}", run_name="__main__", alter_sys=True)
+    {start}
 except SystemExit as end:
     print(end.code, sorted(set({HEAVY!r}) & set(sys.modules)))
 """
@@ -42,7 +43,7 @@ except SystemExit as end:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_help_says_what_a_stage_does_and_loads_nothing_heavy(name: str) -> None:
-    about = shown_help(f"stages.{name}")
+    about = shown_help(f"runpy.run_module('stages.{name}', run_name='__main__', alter_sys=True)")
     text = (ROOT / "stages" / f"{name}.py").read_text()
     assert text.split('"""')[1].split(": `")[0] in about
     for word in text.partition("def main(")[2].partition(")")[0].split(", "):
@@ -51,7 +52,7 @@ def test_help_says_what_a_stage_does_and_loads_nothing_heavy(name: str) -> None:
 
 @pytest.mark.parametrize("words", [(), ("predict",), ("search",)])
 def test_help_of_a_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
-    assert "usage: " + " ".join(["yourbert", *words]) in shown_help("yourbert.cli", *words)
+    assert "usage: " + " ".join(["yourbert", *words]) in shown_help(YOURBERT[-1], *words)
 
 
 @pytest.mark.parametrize(

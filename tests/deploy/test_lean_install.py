@@ -13,13 +13,13 @@ import pytest
 
 from tests.deploy.export.test_export import made
 from tests.support.closure import ROOT
+from tests.support.commands import YOURBERT
 from yourbert.core.errors import EXTRAS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Distributions that do not bear the name of the module they hold.
 NAMES = {"huggingface-hub": "huggingface_hub", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}
 NAMES |= {"prometheus-client": "prometheus_client", "vl-convert-python": "vl_convert"}
-COMMAND = "from yourbert.cli import main; main()"
 APP = """
 from pathlib import Path
 from yourbert.config.schema import Runtime
@@ -55,7 +55,7 @@ def test_the_core_predicts_explains_and_exports(folder: Path, tmp_path: Path) ->
         ("export", folder, "out", "--to", "transformers", "--task", "mood"),
         ("completion", "bash"),
     ):
-        done = lean(COMMAND, *words, cwd=tmp_path)
+        done = lean(YOURBERT[-1], *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "answers.csv").read_text().startswith("id,prediction,p_bad")
     assert (tmp_path / "out" / "model.safetensors").is_file()
@@ -82,7 +82,7 @@ def test_a_command_of_an_extra_says_what_it_needs(
     folder: Path, tmp_path: Path, words: tuple[str, ...], extra: str
 ) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
-    done = lean(COMMAND, *(folder if word == "MODEL" else word for word in words), cwd=tmp_path)
+    done = lean(YOURBERT[-1], *(folder if word == "MODEL" else word for word in words), cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("YB-P19 ") and f"'yourbert[{extra}]'" in line
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from tests.pipeline.conftest import Project
+from tests.support.commands import YOURBERT
 
 pytestmark = [
     pytest.mark.slow,
@@ -119,7 +120,7 @@ class Sweep:
         words = [word for setting in settings for word in ("--set", setting)]
         words += ["--targets", "evaluate@sst-11711", "--keep-models", "folder", "--ray", address]
         return subprocess.Popen(
-            [sys.executable, "-m", "yourbert.cli", "search", *words],
+            [*YOURBERT, "search", *words],
             cwd=self.project.root,
             env=self.env,
             stdout=subprocess.PIPE,

@@ -71,7 +71,3 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     import shtab
 
     sys.stdout.write(shtab.complete(parser, options.shell) + "\n")
-
-
-if __name__ == "__main__":
-    main()
