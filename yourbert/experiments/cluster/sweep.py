@@ -27,7 +27,7 @@ SECONDS_TO_ANSWER = 10.0
 
 
 def collect(jobs: Sequence[Job], start: str, *, address: str, cpus: int, gpus: int, tries: int) -> Iterator[Outcome]:
-    """Runs the jobs of a sweep that starts from commit `start`; each outcome when all is done that it asks for."""
+    """Runs jobs that start from commit `start`; yields each outcome once its result, or its log, is kept here."""
     outcomes = sweep(jobs, whole(), address=address, cpus=cpus, gpus=gpus, tries=tries)
     for number, outcome in enumerate(outcomes, start=1):
         so_far = f"{number}/{len(jobs)} {outcome.name}"
