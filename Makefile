@@ -3,6 +3,7 @@
 # make test    environment, all tests
 # make test-slow   the tests that take long: every point at which a training can be cut off, a cluster of two nodes
 # make lint    style and types
+# make reference   docs/params.md and docs/params.schema.json, from the types that read params.yaml
 # make audit   the pinned packages against PyPI's list of known vulnerabilities
 # make bench   side by side with other libraries, and whether the goals are reached (bench-gpu: on a GPU, without DVC)
 PYTHON ?= python3
@@ -16,7 +17,7 @@ each = $(BIN)/dvc stage list --name-only | grep "$(1)" | \
     OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
     xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro --single-item
 
-.PHONY: repro test test-slow lint audit bench bench-gpu clean
+.PHONY: repro test test-slow lint reference audit bench bench-gpu clean
 repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
@@ -37,6 +38,9 @@ lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(VENV)/ready
+	$(BIN)/python -m yourbert.config.reference
 
 audit: $(VENV)/audit/bin/pip-audit
 	$< --strict --no-deps --disable-pip --progress-spinner off $(addprefix --requirement=,$(wildcard requirements*.lock)) \

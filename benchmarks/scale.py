@@ -108,12 +108,12 @@ def _tokenize(work: Path, base: Path, threads: int) -> int:
 
 
 def _predict(work: Path, base: Path, threads: int) -> int:
-    from yourbert.deploy.batch import answer
+    from yourbert.deploy.batch import batch_predict
 
     model = _untrained(work / "model", base)
     runtime = Runtime(device="auto", precision="auto", threads=threads, deterministic=False)
     out = work / "answers.csv"
-    answer(model, str(work / DATA.train), task_name=NAME, columns=(), id_column=None, out=out, runtime=runtime)
+    batch_predict(model, str(work / DATA.train), task_name=NAME, columns=(), id_column=None, out=out, runtime=runtime)
     with out.open(encoding="utf-8") as file:
         return sum(1 for _ in file) - 1
 

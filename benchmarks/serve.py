@@ -69,7 +69,15 @@ def good(found: dict[str, Any]) -> bool:
 def server(model: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A running server of the model: its port and its process."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "yourbert.cli", "serve", str(model.resolve()), "--port", "0"]
+        command = [
+            sys.executable,
+            "-c",
+            "from yourbert.cli import main; main()",
+            "serve",
+            str(model.resolve()),
+            "--port",
+            "0",
+        ]
         with started(command, Path(folder) / "log") as (port, process):
             yield port, process
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.closure import ROOT
+from tests.support.commands import YOURBERT
 
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("*.py") if p.stem != "__init__")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "transformers", "tokenizers", "pydantic", "yaml", "requests", "tqdm")
@@ -25,23 +26,33 @@ def stage(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_help_says_what_a_stage_does_and_loads_nothing_heavy(name: str) -> None:
+def shown_help(start: str, *words: str) -> str:
+    """What the program that `start` starts prints for --help; fails where that loads anything heavy."""
     code = f"""
 import runpy, sys
-sys.argv[1:] = ["--help"]
+sys.argv[1:] = [*{words!r}, "--help"]
 try:
-    runpy.run_module("stages.{name}", run_name="__main__", alter_sys=True)
+    {start}
 except SystemExit as end:
     print(end.code, sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     done = run(code)
     assert done.stdout.endswith("0 []\n") and not done.stderr
+    return " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_help_says_what_a_stage_does_and_loads_nothing_heavy(name: str) -> None:
+    about = shown_help(f"runpy.run_module('stages.{name}', run_name='__main__', alter_sys=True)")
     text = (ROOT / "stages" / f"{name}.py").read_text()
-    about = " ".join(done.stdout.split())
     assert text.split('"""')[1].split(": `")[0] in about
     for word in text.partition("def main(")[2].partition(")")[0].split(", "):
         assert not word or f"{word.split(':')[0]} a" in about, "each word is explained"
+
+
+@pytest.mark.parametrize("words", [(), ("predict",), ("search",)])
+def test_help_of_a_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+    assert "usage: " + " ".join(["yourbert", *words]) in shown_help(YOURBERT[-1], *words)
 
 
 @pytest.mark.parametrize(

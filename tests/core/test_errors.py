@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 
-from yourbert.core.errors import QUOTED_CHARACTERS, Problem, UserError, exit_cleanly, quoted, shortened
+from yourbert.core.errors import EXTRAS, QUOTED_CHARACTERS, Problem, UserError, exit_cleanly, extras, quoted, shortened
 
 
 def broken() -> None:
@@ -69,3 +71,18 @@ def test_quoted_data_is_short_and_printable(text: str) -> None:
     line = str(Problem("D14", f"label {text}", f"{text}.csv:3", text))
     assert line.isprintable() and quoted(text).isprintable() and "\\" in line
     assert len(quoted(text * 100_000)) <= 6 * QUOTED_CHARACTERS + 2
+
+
+@pytest.mark.parametrize(("extra", "packages"), EXTRAS.items())
+def test_a_missing_package_of_an_extra_says_what_to_install(
+    extra: str, packages: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UserError, match=rf"^YB-P19 .*package {package}\. Fix: .*'yourbert\[{extra}\]'"), extras():
+            importlib.import_module(f"{package}.part")
+
+
+def test_another_missing_module_is_an_error_of_the_program() -> None:
+    with pytest.raises(ModuleNotFoundError), extras():
+        importlib.import_module("yourbert.nothing")

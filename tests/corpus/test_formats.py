@@ -8,7 +8,6 @@ import io
 import json
 import os
 import random
-import sys
 from pathlib import Path
 
 import pytest
@@ -219,12 +218,6 @@ def test_parquet_reads_as_text(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     found = read(tmp_path / "t.parquet", "label", "text")
     assert found == [(1, ["1.0", "a"]), (2, ["0.0", ""]), (3, ["", "c\nd"])]
-
-
-def test_parquet_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    problem = refused(written(tmp_path, b"PAR1", "t.parquet"))
-    assert problem.code == "D29" and "pip install" in problem.fix
 
 
 @SAME_FOLDER

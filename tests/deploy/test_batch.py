@@ -358,7 +358,7 @@ def test_memory_does_not_grow_with_the_rows(mood: Path, tmp_path: Path, monkeypa
         source = tmp_path / f"{rows}.txt"
         source.write_text("".join(f"{sentence(i)} {i}\n" for i in range(rows)), encoding="utf-8")
         tracemalloc.start()
-        batch.answer(mood, str(source), out=tmp_path / "a.csv", **ask)
+        batch.batch_predict(mood, str(source), out=tmp_path / "a.csv", **ask)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(table((tmp_path / "a.csv").read_text())) == rows + 1
@@ -367,27 +367,3 @@ def test_memory_does_not_grow_with_the_rows(mood: Path, tmp_path: Path, monkeypa
     peak(100)  # what is made once and kept
     small = peak(1000)
     assert peak(6000) - small < 300_000
-
-
-def test_help_loads_nothing_heavy() -> None:
-    heavy = "('torch', 'numpy', 'tokenizers', 'pydantic', 'tqdm')"
-    code = f"""
-import sys
-from yourbert import cli
-sys.argv[1:] = sys.argv[1].split()
-try:
-    cli.main()
-except SystemExit as end:
-    print(end.code, sorted(m for m in {heavy} if m in sys.modules))
-"""
-    for words in ("--help", "predict --help"):
-        command = [sys.executable, "-c", code, words]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.stdout.endswith("0 []\n") and "predict" in done.stdout, done.stderr
-
-
-def test_the_console_script_is_declared() -> None:
-    import tomllib
-
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts["yourbert"] == f"{cli.__name__}:{cli.main.__name__}"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support import tiny
 from yourbert.core.errors import UserError
 from yourbert.core.tasks import Task
-from yourbert.deploy.inputs import Question, open_questions
+from yourbert.deploy.inputs import InputRow, open_input
 
 MOOD = tiny.task(columns=("sentence",), id_column="id")
 SIM = tiny.task("sim", "similarity", columns=("first", "second"), id_column="id")
@@ -28,8 +28,8 @@ def asked(
     columns: tuple[str, ...] = (),
     id_column: str | None = None,
     stdin: bytes = b"",
-) -> list[Question]:
-    return list(open_questions(str(source), task, columns, id_column, io.BytesIO(stdin)))
+) -> list[InputRow]:
+    return list(open_input(str(source), task, columns, id_column, io.BytesIO(stdin)))
 
 
 def told(source: Path | str, task: Task = MOOD, columns: tuple[str, ...] = (), **more: Any) -> list[str]:
@@ -66,23 +66,23 @@ def test_parquet(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"sentence": ["good", "bad"], "id": [7, 8]}), tmp_path / "t.parquet")
-    assert asked(tmp_path / "t.parquet") == [Question(1, "7", ["good"]), Question(2, "8", ["bad"])]
+    assert asked(tmp_path / "t.parquet") == [InputRow(1, "7", ["good"]), InputRow(2, "8", ["bad"])]
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_lines_of_text(tmp_path: Path, end: str) -> None:
     text = "good film\r\ntab\there\n\u2028 odd \U0001f600" + end
     expected = [
-        Question(1, "0", ["good film"]),
-        Question(2, "1", ["tab\there"]),
-        Question(3, "2", ["\u2028 odd \U0001f600"]),
+        InputRow(1, "0", ["good film"]),
+        InputRow(2, "1", ["tab\there"]),
+        InputRow(3, "2", ["\u2028 odd \U0001f600"]),
     ]
     assert asked(written(tmp_path, "t.txt", text)) == asked(written(tmp_path, "t.txt.gz", text)) == expected
     assert asked("-", stdin=text.encode()) == expected
 
 
 def test_lines_of_pairs() -> None:
-    assert asked("-", SIM, stdin=b"a\tb c\nd\te\n") == [Question(1, "0", ["a", "b c"]), Question(2, "1", ["d", "e"])]
+    assert asked("-", SIM, stdin=b"a\tb c\nd\te\n") == [InputRow(1, "0", ["a", "b c"]), InputRow(2, "1", ["d", "e"])]
 
 
 def test_nothing_asked_is_nothing_to_answer(tmp_path: Path) -> None:
@@ -116,10 +116,10 @@ def test_of_many_bad_rows_some_are_shown_and_all_are_counted() -> None:
 
 
 def test_after_a_bad_row_none_is_asked() -> None:
-    questions = iter(open_questions("-", MOOD, (), None, io.BytesIO(b"a\n\nb\n")))
-    assert next(questions).texts == ["a"]
+    rows = iter(open_input("-", MOOD, (), None, io.BytesIO(b"a\n\nb\n")))
+    assert next(rows).texts == ["a"]
     with pytest.raises(UserError):
-        next(questions)
+        next(rows)
 
 
 def test_columns_are_asked_for_where_nobody_knows_them(tmp_path: Path) -> None:

@@ -8,19 +8,18 @@ import pytest
 
 from tests.support.closure import ROOT
 
-CASES = {"D": 30, "P": 18, "W": 16, "C": 12, "T": 15, "X": 6, "H": 5, "I": 8, "S": 10, "V": 9}
+CASES = {"D": 30, "P": 19, "W": 16, "C": 12, "T": 15, "X": 6, "H": 5, "I": 8, "S": 10, "V": 9}
 PAGE = (ROOT / "docs" / "reliability.md").read_text()
 ROW = re.compile(r"^\| ([A-Z])(\d\d)(?: - \1(\d\d))? \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 
 
-def test_all_129_are_there_once_and_in_order() -> None:
+def test_all_are_there_once_and_in_order() -> None:
     found = [
         f"{letter}{number:02}"
         for letter, first, last, *_ in ROW.findall(PAGE)
         for number in range(int(first), int(last or first) + 1)
     ]
     assert found == [f"{letter}{number:02}" for letter, count in CASES.items() for number in range(1, count + 1)]
-    assert len(found) == 129
 
 
 @pytest.mark.parametrize("row", ROW.findall(PAGE), ids=lambda row: row[0] + row[1])

@@ -29,7 +29,7 @@ from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
 from yourbert.core.storage import read_array, read_json, read_tensors, write_json, write_manifest
 from yourbert.corpus.rows import check_file
-from yourbert.deploy.inputs import open_questions
+from yourbert.deploy.inputs import open_input
 from yourbert.doctor.state import state_troubles
 from yourbert.download.wheel import unpack
 from yourbert.evaluation.predictions import read_predictions
@@ -87,7 +87,7 @@ def test_what_predict_reads(tmp_path: Path, name: str, count: int) -> None:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         with only_a_users_error():
-            for _ in open_questions(str(path), pairs, (), None, io.BytesIO()):
+            for _ in open_input(str(path), pairs, (), None, io.BytesIO()):
                 pass
 
     holds(count // 3 + 1, BYTES, check)

@@ -11,8 +11,7 @@ import pytest
 from yourbert.core.cost import Cost
 from yourbert.experiments.search.chart import draw
 from yourbert.experiments.search.cost import Try
-from yourbert.experiments.skill_charts import draw_kept, draw_overlap
-from yourbert.experiments.skills import Grafted, Line
+from yourbert.experiments.skills import Grafted, Line, draw_kept, draw_overlap
 
 
 def tried(rung: int, settings: str, score: float | None) -> Try:

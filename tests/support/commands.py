@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.closure import ROOT
 
+YOURBERT = [sys.executable, "-c", "from yourbert.cli import main; main()"]  # what the console script does
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("dvc", "yourbert", "make", "python", "pip")
 STARTS = (*PROGRAMS, "eval")

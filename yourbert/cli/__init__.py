@@ -1,28 +1,19 @@
 """The command `yourbert`: one file per subcommand (HELP, DESCRIPTION, `add` its options, `run` it), and `main`.
 
+`completion` is here, as it prints what a shell needs to know of all the others.
+
 A subcommand imports what it needs when it is run, so that `--help` and a wrong word are answered at once, without
 torch. What a command does lives in the packages below; a file here only reads options and makes one library call.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from typing import NoReturn
 
-from yourbert.cli import (
-    compare,
-    completion,
-    doctor,
-    explain,
-    export,
-    init,
-    offline_plots,
-    predict,
-    serve,
-    skills,
-    subsets,
-)
+from yourbert.cli import compare, doctor, explain, export, init, offline_plots, predict, search, serve, skills, subsets
 from yourbert.core.errors import CommandLine, exit_cleanly
 from yourbert.core.program import start
 
@@ -35,11 +26,13 @@ COMMANDS = {
     "serve": serve,
     "export": export,
     "compare": compare,
+    "search": search,
     "skills": skills,
     "doctor": doctor,
     "offline-plots": offline_plots,
-    "completion": completion,
 }
+COMPLETION = """Prints the completion of `yourbert` for a shell: put `eval "$(yourbert completion bash)"` into
+~/.bashrc, or `eval "$(yourbert completion zsh)"` into ~/.zshrc behind compinit. DVC has its own: `dvc completion`."""
 
 
 def main() -> NoReturn:
@@ -61,12 +54,18 @@ def run() -> None:
 
 def command_line() -> CommandLine:
     parser = CommandLine(prog="yourbert", description="Use a tailored model, or change what is tailored.")
-    parser.set_defaults(whole=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         command.add(commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION))
+    completion = commands.add_parser(
+        "completion", help="what your shell needs to complete these words", description=COMPLETION
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(command=lambda options: complete(parser, options))
     return parser
 
 
-if __name__ == "__main__":
-    main()
+def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    import shtab
+
+    sys.stdout.write(shtab.complete(parser, options.shell) + "\n")

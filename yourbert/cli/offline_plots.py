@@ -36,14 +36,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from yourbert.core.errors import extra, fail
+    import dvc  # noqa: F401 - run below
+    import vl_convert
+
+    from yourbert.core.errors import fail
     from yourbert.core.storage import write_text
 
     folder = Path(".dvc")
     if not folder.is_dir():
         fail("P05", "no folder .dvc here", where="command line", fix="go to the project's folder")
-    with extra("plots"):
-        import vl_convert
     # DVC's plots are written for the fifth Vega-Lite.
     fifth = [version for version in vl_convert.get_vegalite_versions() if version.startswith("5.")]
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", max(fifth, key=_minor))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,13 +17,20 @@ def add_runtime(parser: argparse.ArgumentParser, precision: bool = True) -> None
         parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: the fastest")
     else:
         parser.set_defaults(precision="fp32")
-    parser.add_argument("--threads", type=count, default=0, metavar="N", help="0, the default: one per physical core")
+    parser.add_argument(
+        "--threads", type=at_least(0), default=0, metavar="N", help="0, the default: one per physical core"
+    )
 
 
-def count(word: str) -> int:
-    if not (word.isascii() and word.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{word}' is not a whole number from 0 on")
-    return int(word)
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads a whole number of at least `least`."""
+
+    def read(word: str) -> int:
+        if not (word.isascii() and word.isdigit()) or int(word) < least:
+            raise argparse.ArgumentTypeError(f"'{word}' is not a whole number from {least} on")
+        return int(word)
+
+    return read
 
 
 def runtime_of(options: argparse.Namespace) -> Runtime:

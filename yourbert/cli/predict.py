@@ -25,9 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from yourbert.deploy.batch import answer
+    from yourbert.deploy.batch import batch_predict
 
-    answer(
+    batch_predict(
         options.model,
         options.input,
         task_name=options.task,

@@ -29,8 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from tabulate import tabulate
 
-    from yourbert.experiments.skill_charts import draw_kept, draw_overlap
-    from yourbert.experiments.skills import localise
+    from yourbert.experiments.skills import draw_kept, draw_overlap, localise
 
     given = (options.models, options.encoder, options.tokens, options.shares, options.steps)
     lines, pairs = localise(*given, runtime_of(options), options.out)

@@ -21,6 +21,18 @@ from typing import NoReturn
 EXIT_CODES = {"P": 2, "D": 3, "I": 3, "W": 4, "C": 5, "V": 5, "T": 6, "R": 7, "B": 8, "X": 9}
 SHOWN_PER_FILE = 20
 QUOTED_CHARACTERS = 80
+# What each extra of pyproject.toml brings that the library imports.
+EXTRAS = {
+    "pipeline": (
+        "dvc", "hydra", "jinja2", "markdown_it", "markupsafe", "matplotlib", "requests", "tabulate", "urllib3",
+        "voluptuous",
+    ),
+    "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
+    "onnx": ("onnxruntime", "onnxscript"),
+    "cluster": ("ray",),
+    "parquet": ("pyarrow",),
+    "plots": ("vl_convert",),
+}  # fmt: skip
 COPY = Path(".yourbert") / "errors.json"
 
 
@@ -80,12 +92,16 @@ def fail(code: str, what: str, *, where: str = "", fix: str = "") -> NoReturn:
 
 
 @contextlib.contextmanager
-def extra(name: str, code: str = "P05", where: str = "command line") -> Iterator[None]:
-    """Wraps imports of an optional extra. Raises UserError (`code`) that names the missing package."""
+def extras() -> Iterator[None]:
+    """Wraps what may import a package of an extra. Raises UserError (P19) that says how to install a missing one."""
     try:
         yield
-    except ImportError as error:
-        fail(code, f"this needs the package {error.name}", where=where, fix=f"python -m pip install -e '.[{name}]'")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        found = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+        if found is None:
+            raise
+        fail("P19", f"this needs the package {package}", fix=f"python -m pip install 'yourbert[{found}]'")
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
@@ -130,7 +146,8 @@ def exit_cleanly(program: Callable[[], None]) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        program()
+        with extras():
+            program()
     except UserError as error:
         if os.environ.get("YOURBERT_DEBUG") == "1":
             raise

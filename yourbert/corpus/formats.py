@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from yourbert.core.errors import Problem, UserError, extra, fail, nearest, quoted
+from yourbert.core.errors import Problem, UserError, fail, nearest, quoted
 from yourbert.corpus.delimited import Cells, Delimited, LikeRows, find_delimiter
 from yourbert.corpus.sources import Lines, check_plain, check_unchanged, opened
 
@@ -175,9 +175,9 @@ class ParquetTable(Table):
 
     @staticmethod
     def _file(path: Path) -> Any:
-        with extra("parquet", "D29", str(path)):
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             return pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:

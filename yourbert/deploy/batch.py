@@ -25,7 +25,7 @@ from yourbert.core.errors import UserError, fail, nearest, quoted
 from yourbert.core.storage import replacing
 from yourbert.core.tasks import Task
 from yourbert.corpus.rows import chunks_of
-from yourbert.deploy.inputs import open_questions
+from yourbert.deploy.inputs import open_input
 from yourbert.evaluation.explain import Explainer
 from yourbert.evaluation.predictions import header, prediction_rows
 from yourbert.inference.model_folder import load_model
@@ -42,7 +42,7 @@ FORMATS = (".csv", ".tsv", ".jsonl")
 Write = Callable[[Sequence[str], Numbers], None]
 
 
-def answer(
+def batch_predict(
     folder: Path,
     source: str,
     *,
@@ -67,17 +67,17 @@ def answer(
     tokenizer = Tokenizer.load(folder)
     # The standard input is None in a process that was started without one.
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-    questions = open_questions(source, task, columns, id_column, stdin)
-    total = None if questions.name == "stdin" else sum(1 for _ in questions)
+    rows = open_input(source, task, columns, id_column, stdin)
+    total = None if rows.name == "stdin" else sum(1 for _ in rows)
     progress, cut = RowProgress(task.name, total), 0
-    windows = chunks_of(questions, WINDOW_ROWS, WINDOW_CHARACTERS)
+    windows = chunks_of(rows, WINDOW_ROWS, WINDOW_CHARACTERS)
     first = next(windows, None)  # so that what is wrong with it is told before a heading is written
     with opened_output(out) as file:
         write = writer(file, task, out.suffix if out is not None else FORMATS[0])
         for window in chain([] if first is None else [first], windows):
-            texts = [question.texts for question in window]
+            texts = [row.texts for row in window]
             outputs, cut_S = predict_texts(model, task, tokenizer, texts, machine)
-            write([question.id for question in window], outputs)
+            write([row.id for row in window], outputs)
             file.flush()
             cut += int(cut_S.sum())
             progress.advance(len(window))

@@ -24,7 +24,7 @@ STDIN = "-"
 Record = tuple[int, str | None, Cells | Problem]  # line, id if it has one, texts or what is wrong
 
 
-class Question(NamedTuple):
+class InputRow(NamedTuple):
     """One row to answer. id: from the table, else the row's number from 0."""
 
     line: int
@@ -32,7 +32,7 @@ class Question(NamedTuple):
     texts: Sequence[str]
 
 
-class Questions:
+class InputRows:
     """The rows of one input, checked as they pass; after a bad row none is yielded, and the end raises UserError.
 
     Codes: I01 a text is empty, I04 wrong number of fields, D.. what is wrong with the file itself.
@@ -48,7 +48,7 @@ class Questions:
         """The field that a row's text stands in, from 1."""
         return text + 1
 
-    def __iter__(self) -> Iterator[Question]:
+    def __iter__(self) -> Iterator[InputRow]:
         problems: list[Problem] = []
         total = 0
         for number, (line, row_id, texts) in enumerate(self.records()):
@@ -57,7 +57,7 @@ class Questions:
             problems += found[: max(0, SHOWN_PER_FILE - len(problems))]
             if not total:
                 assert not isinstance(texts, Problem), "a Problem is in `found`"
-                yield Question(line, str(number) if row_id is None else row_id, texts)
+                yield InputRow(line, str(number) if row_id is None else row_id, texts)
         if problems:
             raise UserError(problems, total)
 
@@ -71,7 +71,7 @@ class Questions:
         ]
 
 
-class LineQuestions(Questions):
+class LineRows(InputRows):
     """Plain text: a line is a text; of a pair task, two texts with a tab between them. Reads a file, or an open one."""
 
     def __init__(self, task: Task, source: Path | BinaryIO) -> None:
@@ -95,7 +95,7 @@ class LineQuestions(Questions):
         return Problem("I04", what, f"{self.name}:{number}", "write the line as `first text<TAB>second text`")
 
 
-class TableQuestions(Questions):
+class TableRows(InputRows):
     """A table: the texts stand in the columns named `columns`, by default those that the task was trained on.
 
     id_column: where a row's id stands; by default the task's, if the table has it. Raises UserError (D.., I04).
@@ -138,14 +138,12 @@ class TableQuestions(Questions):
         return texts and len({shape(cells[-1]) for cells in wanted}) == 1
 
 
-def open_questions(
-    source: str, task: Task, columns: Sequence[str], id_column: str | None, stdin: BinaryIO
-) -> Questions:
+def open_input(source: str, task: Task, columns: Sequence[str], id_column: str | None, stdin: BinaryIO) -> InputRows:
     """The rows of a file, or of `stdin` for "-": .txt (or .txt.gz) and stdin are lines, other files tables."""
     path = Path(source)
     lines = source == STDIN or path.name.removesuffix(".gz").endswith(".txt")
     if not lines:
-        return TableQuestions(task, path, columns, id_column)
+        return TableRows(task, path, columns, id_column)
     if columns or id_column:
         fail("I04", "plain text has no columns", where=source, fix="leave out --columns and --id, or give a table")
-    return LineQuestions(task, stdin if source == STDIN else path)
+    return LineRows(task, stdin if source == STDIN else path)

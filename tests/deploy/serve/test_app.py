@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +24,14 @@ from benchmarks import serve as load
 from tests.deploy.test_batch import TASKS, saved, sentence
 from tests.faults.test_fuzz import COUNTS, holds
 from tests.support.browser import browser
+from tests.support.commands import YOURBERT
 from tests.support.serve_process import Service, served
 from yourbert.config.schema import Runtime
-from yourbert.deploy.batch import answer
+from yourbert.deploy.batch import batch_predict
 from yourbert.deploy.serve.app import build
 from yourbert.deploy.serve.limits import Limits, Refused
 from yourbert.deploy.serve.queue import Queue
-from yourbert.deploy.serve.requests import Predict, read, strict_json
+from yourbert.deploy.serve.request_schema import Predict, read, strict_json
 
 FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
 SECRET = "a secret that somebody typed"
@@ -66,7 +66,7 @@ def test_it_answers_as_predict_does(service: Service, folder: Path, tmp_path: Pa
     texts = [sentence(number) for number in range(50)]
     (tmp_path / "t.txt").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     ask: dict[str, Any] = {"task_name": "mood", "columns": (), "id_column": None, "runtime": FP32}
-    answer(folder, str(tmp_path / "t.txt"), out=tmp_path / "a.jsonl", **ask)
+    batch_predict(folder, str(tmp_path / "t.txt"), out=tmp_path / "a.jsonl", **ask)
     expected = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
     found = service.ask("predict", mood(texts)).json()
     assert found["task"] == "mood" and len(found["model"]) == 12
@@ -425,13 +425,13 @@ def test_a_prediction_waits_for_one_explanation_at_most() -> None:
 
 @pytest.mark.parametrize("words", [["--port", "99999"], ["--host", "no.such.host.invalid"], ["--port", "x"]])
 def test_an_address_that_cannot_be(folder: Path, words: list[str]) -> None:
-    command = [sys.executable, "-m", "yourbert.cli", "serve", str(folder), "--device", "cpu", *words]
+    command = [*YOURBERT, "serve", str(folder), "--device", "cpu", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("YB-P05") and done.stderr.count("\n") == 1
 
 
 def test_a_port_that_is_taken(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [sys.executable, "-m", "yourbert.cli", "serve", str(folder), "--port", str(taken.getsockname()[1])]
+        command = [*YOURBERT, "serve", str(folder), "--port", str(taken.getsockname()[1])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--port" in done.stderr and done.stderr.count("\n") == 1

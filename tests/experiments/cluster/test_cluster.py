@@ -1,4 +1,4 @@
-"""A sweep's experiments, their way from one repository through another machine's folder and back, and their failures.
+"""Experiments, their way from one repository through another machine's folder and back, and their failures.
 
 DVC itself is replaced by small programs here; tests/pipeline/test_sweep.py has the whole with DVC, Ray and two nodes.
 """
@@ -6,7 +6,6 @@ DVC itself is replaced by small programs here; tests/pipeline/test_sweep.py has 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,38 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.closure import ROOT
 from yourbert.core.errors import UserError
 from yourbert.experiments.cluster import guard, node
-from yourbert.experiments.cluster.grid import expand
 from yourbert.experiments.cluster.node import Job, Outcome, TryAgain
 from yourbert.experiments.cluster.repository import check_remote, finished, scores, starting_commit, take_in
 from yourbert.experiments.cluster.repository import whole as whole_repository
 from yourbert.experiments.cluster.sweep import sweep
 from yourbert.experiments.git import experiment_ref, git
-
-SCORE = '{"overall": {"dev": %s}}'
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a repository of the shipped parameters and one run's metrics."""
-    folder = tmp_path / "project"
-    (folder / "metrics/runs/sst").mkdir(parents=True)
-    (folder / ".dvc").mkdir()
-    (folder / ".dvc/config").write_text("")
-    shutil.copy(ROOT / "params.yaml", folder)
-    (folder / "metrics/runs/sst/1.json").write_text(SCORE % 0.5)
-    (folder / "metrics/runs/sts.json").write_text(SCORE % 0.5)
-    (folder / ".gitignore").write_text(".yourbert/\n")
-    monkeypatch.chdir(folder)
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "t")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@example.org")
-    git("init", "--quiet")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "start")
-    return folder
 
 
 @pytest.fixture
@@ -83,49 +57,6 @@ if sys.argv[1:3] == ["exp", "run"]:
     git("commit", "--quiet", "--all", "--message", "experiment")
     git("update-ref", f"refs/exps/{start[:2]}/{start[2:]}/{name}", "HEAD")
 """
-
-
-def test_every_combination_once_and_in_order(project: Path) -> None:
-    found = expand("grid", ["lr=1e-5,3e-5", "tasks.sst.epochs=2,3"], [], cpus=1)
-    assert [e.settings for e in found] == [
-        (f"lr={lr}", f"tasks.sst.epochs={epochs}") for lr in ("1e-05", "3e-05") for epochs in (2, 3)
-    ]
-    assert len({e.name for e in found}) == 4
-    assert all(e.name.startswith("grid-") for e in found)
-
-
-def test_a_name_says_what_is_run_and_not_how_it_was_written(project: Path) -> None:
-    def names(*settings: str, targets: tuple[str, ...] = ()) -> list[str]:
-        return [e.name for e in expand("grid", settings, targets, cpus=1)]
-
-    assert names("lr=1e-5") == names("lr=0.00001") == names("+lr=1e-5,0.00001")
-    assert names("lr=1e-5", "epochs=2") == names("epochs=2", "lr=1e-5")
-    assert names("lr=1e-5") != names("lr=2e-5")
-    assert names("lr=1e-5") != names("lr=1e-5", targets=("evaluate",))
-    assert names("seeds=[1,2],[3]") == [*names("seeds=[1,2]"), *names("seeds=[3]")]
-
-
-def test_threads_left_open_follow_the_processors(project: Path) -> None:
-    assert expand("grid", ["lr=1e-5"], [], cpus=3)[0].overrides[-1] == "++threads=3"
-    assert expand("grid", ["threads=2"], [], cpus=3)[0].overrides == ("++threads=2",)
-
-
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [
-        ("lr=1e-5,high", "YB-P03 --set lr=high: 'lr' is the text 'high', expected a number"),
-        ("epoch=1", "YB-P01 --set epoch=1: unknown key 'epoch'; did you mean 'epochs'?"),
-        ("tasks.sst.epoch=1", "unknown key 'tasks.sst.epoch'; did you mean 'epochs'?"),
-        ("tasks.ssst.epochs=1", "params.yaml has no 'tasks.ssst'; did you mean 'sst'?"),
-        ("lr", "YB-P18 --set lr: expected key=value"),
-        ("lr=[", "YB-P18 --set lr=["),
-        ("~lr=1", "YB-P18"),
-    ],
-)
-def test_a_setting_that_cannot_be_run_is_refused(project: Path, setting: str, says: str) -> None:
-    with pytest.raises(UserError) as caught:
-        expand("grid", ["epochs=1,2", setting], [], cpus=1)
-    assert says in str(caught.value).replace("--set epochs=1 ", "").replace("--set epochs=1,2 ", "")
 
 
 def test_a_sweep_starts_from_what_is_committed(project: Path, tmp_path: Path) -> None:
@@ -253,9 +184,3 @@ def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch:
     for given in (address, "127.0.0.1:port", "no.such.host.invalid:6379"):
         with pytest.raises(UserError, match="YB-X23"):
             next(sweep([], b"", address=given, cpus=1, gpus=0, tries=1))
-
-
-def test_without_ray_it_says_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"YB-X22 .*ray.*\[cluster\]"):
-        next(sweep([], b"", address="local", cpus=1, gpus=0, tries=1))

@@ -32,7 +32,7 @@ def export(
     tokens: where the tasks' tokens lie; the card then says what 8 bits cost on dev.
 
     Raises UserError: C01, C12 for what is no model folder, I06 where a task must be named, P05 for a form that cannot
-    say it, P17 without the packages of the extra `onnx`.
+    say it.
     """
     model, tasks = load_model(folder, machine)
     about = read_json(folder / "model.json")

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from yourbert.core.errors import extra
 from yourbert.core.storage import write_json
 from yourbert.core.tasks import Task
 from yourbert.deploy.export.padded import OfPairs, Padded
@@ -64,8 +63,8 @@ def _write(
     free: tuple[str, ...],
 ) -> None:
     """free: the names of the leading dimensions that may be of any size."""
-    with extra("onnx", "P17", "--to onnx"):
-        import onnxscript  # noqa: F401 - torch.onnx writes with it
+    import onnxscript  # noqa: F401 - torch.onnx writes with it
+
     sizes = {place: torch.export.Dim.DYNAMIC for place, _ in enumerate(free)}
     with quiet():
         program: Any = torch.onnx.export(

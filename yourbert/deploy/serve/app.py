@@ -22,7 +22,7 @@ from yourbert.deploy.serve.limits import Guard, Limits, Refused
 from yourbert.deploy.serve.model import Served
 from yourbert.deploy.serve.page.page import page
 from yourbert.deploy.serve.queue import Lane, Queue
-from yourbert.deploy.serve.requests import Explain, Predict, read, rows_of, task_of
+from yourbert.deploy.serve.request_schema import Explain, Predict, read, rows_of, task_of
 
 
 def build(served: Served, limits: Limits, hosts: Container[str] | None) -> FastAPI:
@@ -52,12 +52,12 @@ def build(served: Served, limits: Limits, hosts: Container[str] | None) -> FastA
     async def answers(request: Request, lane: Lane, kind: type[Predict] | type[Explain]) -> tuple[str, list[Any]]:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "S03", "the body must be application/json")
-        told = read(kind, await request.body())
-        task = task_of(served.tasks, told.task)
+        body = read(kind, await request.body())
+        task = task_of(served.tasks, body.task)
         rows = (
-            rows_of(task, told.texts, limits)
-            if isinstance(told, Predict)
-            else rows_of(task, [told.text], limits, "text")
+            rows_of(task, body.texts, limits)
+            if isinstance(body, Predict)
+            else rows_of(task, [body.text], limits, "text")
         )
         return task.name, list(await while_there(request, queue.ask(lane, task.name, rows)))
 

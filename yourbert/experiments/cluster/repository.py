@@ -22,7 +22,7 @@ Scores = dict[str, float]
 
 
 def starting_commit() -> str:
-    """The commit that the sweep starts from. Raises UserError when what would run is not what that commit says."""
+    """The commit that a search starts from. Raises UserError when what would run is not what that commit says."""
     commit = git("rev-parse", "HEAD").decode().strip()
     if git("status", "--porcelain", "--untracked-files=no").strip():
         fail("X21", "there are changes that no commit holds", where="git status", fix="commit or stash them")

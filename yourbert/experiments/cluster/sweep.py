@@ -1,7 +1,8 @@
 """Ray as the one that places experiments: it queues, starts, counts processors and GPUs, and tries again.
 
 A machine or a worker that dies midway costs only the experiments it was running; Ray starts those elsewhere. Results
-are taken in one by one, so what is finished stays finished whatever happens to the rest, or to this process.
+are taken into this repository one by one, so what is finished stays finished whatever happens to the rest, or to this
+process; the logs of failures are kept.
 """
 
 from __future__ import annotations
@@ -11,14 +12,33 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from yourbert.core.errors import extra, fail
+from yourbert.core.errors import fail
+from yourbert.core.storage import write_text
 from yourbert.experiments.cluster.node import Job, Outcome, TryAgain, run
+from yourbert.experiments.cluster.repository import take_in, whole
 
 LOGGER = logging.getLogger("yourbert")
 LOCAL = "local"
+LOGS = Path(".yourbert/cluster")
 SECONDS_TO_ANSWER = 10.0
+
+
+def collect(jobs: Sequence[Job], start: str, *, address: str, cpus: int, gpus: int, tries: int) -> Iterator[Outcome]:
+    """Runs jobs that start from commit `start`; yields each outcome once its result, or its log, is kept here."""
+    outcomes = sweep(jobs, whole(), address=address, cpus=cpus, gpus=gpus, tries=tries)
+    for number, outcome in enumerate(outcomes, start=1):
+        so_far = f"{number}/{len(jobs)} {outcome.name}"
+        if outcome.result:
+            take_in(outcome.result, start, outcome.name)
+            LOGGER.info("%s: done on %s in %.0f s", so_far, outcome.node, outcome.seconds)
+        else:
+            log = LOGS / f"{outcome.name}.log"
+            write_text(log, outcome.log)
+            LOGGER.warning("%s: failed: %s (%s)", so_far, outcome.problem, log)
+        yield outcome
 
 
 def sweep(
@@ -27,7 +47,7 @@ def sweep(
     """Runs all jobs and yields each one's outcome as soon as it is there.
 
     address: of a Ray cluster, "auto" for the one of this machine, "local" for a Ray of its own that ends with the
-    sweep. cpus, gpus: what one experiment has to itself. Raises UserError (X22, X23) when there is no Ray.
+    sweep. cpus, gpus: what one experiment has to itself. Raises UserError (X23) when no Ray answers.
     """
     ray = _connect(address)
     try:
@@ -49,15 +69,14 @@ def _connect(address: str) -> Any:
     if address == LOCAL:
         # Ray's switch for laptops: without it "localhost" is replaced by an address that others can reach.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    with extra("cluster", "X22"):
-        ray = importlib.import_module("ray")
+    ray: Any = importlib.import_module("ray")
     try:
         _knock(address)
         own = {"include_dashboard": False} if address == LOCAL else {}
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         what = f"no Ray cluster answers ({str(error).splitlines()[0]})"
-        fail("X23", what, where=f"--address {address}", fix="start one with `ray start`, or use --address local")
+        fail("X23", what, where=f"--ray {address}", fix="start one with `ray start`, or use --ray local")
     return ray
 
 

@@ -4,22 +4,18 @@ Successive halving (Jamieson and Talwalkar 2016, "Non-stochastic best arm identi
 smallest budget, the best of them with the next, and so on, so that most of the cost goes to few. A budget is a
 parameter with growing values, for instance `epochs=1,3`.
 
-Place in the flow: grid (yourbert.experiments.cluster) -> rungs -> whoever runs them.
+Place in the flow: grid -> rungs -> DVC's queue or a cluster.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from yourbert.core.errors import fail
 from yourbert.core.seeding import rng_for
-from yourbert.experiments.cluster.grid import Experiment, expand
-
-BUDGET = re.compile(r"(?P<key>[A-Za-z0-9_.+-]+)=(?P<values>[^,=]+(?:,[^,=]+)*)")
+from yourbert.experiments.search.grid import Experiment, combinations, expand
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,7 @@ class Space:
         """The override of each rung; [""] where there is but one. Raises UserError (P18)."""
         if not self.budget:
             return [""]
-        match = BUDGET.fullmatch(self.budget)
-        if match is None:
-            fail("P18", "expected key=value,value", where=f"--budget {self.budget}", fix="write --budget epochs=1,3")
-        return [f"{match['key']}={value}" for value in match["values"].split(",")]
+        return [override.lstrip("+") for (override,) in combinations([self.budget], "--budget")]
 
     def keys(self) -> list[str]:
         """What the settings and the budget vary."""

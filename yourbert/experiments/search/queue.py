@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from yourbert.core.errors import cleaned, fail
-from yourbert.experiments.cluster.grid import Experiment
+from yourbert.experiments.search.grid import Experiment
 
 SECONDS_BETWEEN_LOOKS = 2.0
 # A worker that has just begun, or is busy, may miss one of DVC's calls, but not all of so many.

@@ -14,26 +14,26 @@ from yourbert.core.text import is_empty, is_text
 from yourbert.deploy.serve.limits import Limits, Refused
 
 Row = str | Annotated[list[str], Field(min_length=2, max_length=2)]
-Told = TypeVar("Told", bound="Asked")
+Body = TypeVar("Body", bound="RequestBody")
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     task: str | None = Field(None, description="Which task of a model that has several.")
 
 
-class Predict(Asked):
+class Predict(RequestBody):
     texts: list[Row] = Field(
         min_length=1, description="Texts; of a pair task, pairs of texts.", examples=[["a warm and funny film"]]
     )
 
 
-class Explain(Asked):
+class Explain(RequestBody):
     text: Row = Field(description="One text; of a pair task, two.", examples=["a warm and funny film"])
 
 
-def read(kind: type[Told], body: bytes) -> Told:
+def read(kind: type[Body], body: bytes) -> Body:
     """Raises Refused (S02) for what is no such body, naming the field."""
     try:
         return kind.model_validate(strict_json(body))
