@@ -1,10 +1,8 @@
 """Which tokens a masked language model must guess, and what it sees in their place.
 
-Of the chosen tokens 80% become [MASK], 10% a random word piece and 10% stay (Devlin et al. 2019, section 3.1). They are
-chosen one by one, or a word at a time, all its pieces (Cui et al. 2021, "Pre-training with whole word masking"): a
-piece is easy to guess from the rest of its word. The number of chosen tokens is fixed by the number of candidates, so
-shapes do not vary from draw to draw; a word that would go beyond it is chosen in part.
-Shapes: T tokens of the batch, M masked ones, V word pieces.
+Of the chosen tokens 80% become [MASK], 10% a random word piece and 10% stay (Devlin et al. 2019, section 3.1). The
+number of chosen tokens is fixed by the number of candidates, so shapes do not vary from draw to draw.
+Shapes: T tokens of the batch, M masked ones.
 """
 
 from __future__ import annotations
@@ -39,15 +37,13 @@ class Masking:
     """How much is masked, and with what.
 
     rate: the share of the tokens that are not special. mask_id: what [MASK] is in the vocabulary; special_ids: what is
-    never chosen or put in. continues_V: which pieces go on a word that an earlier piece began; None: any piece for
-    itself.
+    never chosen or put in.
     """
 
     rate: float
     mask_id: int
     special_ids: Ints
     vocabulary: int
-    continues_V: npt.NDArray[np.bool_] | None = None
 
     @cached_property
     def _ordinary(self) -> Ints:
@@ -63,9 +59,7 @@ class Masking:
         assert len(candidates), "a batch holds at least one word piece"
         count = self.count(len(candidates))
         # In the order of the draw: the first of them are masked, the next replaced.
-        places_M = self._in_any_order(tokens_T, candidates, rng)[:count]
-        if self.continues_V is not None:
-            places_M = rng.permutation(places_M)
+        places_M = rng.permutation(candidates)[:count]
         seen_T = tokens_T.copy()
         masked = round(MASKED * count)
         replaced = round(REPLACED * count)
@@ -74,13 +68,3 @@ class Masking:
         seen_T[swapped] = rng.choice(self._ordinary, len(swapped))
         places_M = np.sort(places_M)
         return Masked(seen_T, places_M, tokens_T[places_M])
-
-    def _in_any_order(self, tokens_T: Ints, candidates: Ints, rng: np.random.Generator) -> Ints:
-        """The candidates shuffled, whole words staying together."""
-        if self.continues_V is None:
-            return rng.permutation(candidates)
-        # A piece belongs to the word before it only where it directly follows: a cut text may begin inside a word.
-        follows = np.diff(candidates, prepend=-2) == 1
-        word_of = np.cumsum(~(self.continues_V[tokens_T[candidates]] & follows)) - 1
-        turn_of_word = rng.permutation(word_of[-1] + 1)
-        return candidates[np.argsort(turn_of_word[word_of], kind="stable")]

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as WordPieceTokenizer
 from tokenizers.models import WordPiece
@@ -75,8 +74,7 @@ class KnownWords(dict[str, list[int]]):
 class Tokenizer:
     """A vocabulary in use.
 
-    `sha256` identifies it; the ids of the special tokens are attributes, and `continues_V`: which of the V pieces go
-    on a word.
+    `sha256` identifies it; the ids of the special tokens are attributes.
     """
 
     def __init__(self, vocabulary: dict[str, int], lower_case: bool, sha256: str) -> None:
@@ -84,8 +82,6 @@ class Tokenizer:
         self.unk_id, self.sep_id, self.pad_id, self.cls_id, self.mask_id = (vocabulary[t] for t in SPECIAL_TOKENS)
         self.special_ids = sorted(vocabulary[t] for t in SPECIAL_TOKENS)
         self.vocabulary_size = max(vocabulary.values()) + 1
-        self.continues_V = np.zeros(self.vocabulary_size, dtype=np.bool_)
-        self.continues_V[[number for word, number in vocabulary.items() if word.startswith(CONTINUES)]] = True
         model = WordPiece(
             vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD, continuing_subword_prefix=CONTINUES
         )
@@ -144,17 +140,12 @@ class Tokenizer:
 
     def encode(
         self, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int, truncate: Truncation
-    ) -> list[Sequence1]:
-        """(ids, second) of each text or pair: [CLS] a [SEP] or [CLS] a [SEP] b [SEP], at most `max_length` ids.
-
-        second: where the second text begins, the length where there is none.
-        """
-        return self.encode_counting(texts_a, texts_b, max_length, truncate)[0]
-
-    def encode_counting(
-        self, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int, truncate: Truncation
     ) -> tuple[list[Sequence1], list[int]]:
-        """The same, and the length each sequence had before it was cut."""
+        """(ids, second) of each text or pair, and the length of each sequence before truncation.
+
+        ids: [CLS] a [SEP] or [CLS] a [SEP] b [SEP], at most `max_length` of them. second: where the second text begins;
+        the length where there is none.
+        """
         if texts_b is None:
             singles = list(self.pieces(texts_a))
             return [self._single(a, max_length, truncate) for a in singles], [len(a) + 2 for a in singles]
