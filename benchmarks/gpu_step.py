@@ -14,7 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from unittest.mock import patch
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,13 +26,12 @@ from yourbert.inference.model_folder import settle
 from yourbert.model.encoder import EncoderConfig
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import random_encoder
-from yourbert.runtime.distributed import ALONE, Gradients
 from yourbert.runtime.machine import Machine, prepare
 from yourbert.tokens.packing import PackedSplit, TaskTokens, pieces_in
-from yourbert.training.graph import graph_step
+from yourbert.training.checkpoint import Resume
+from yourbert.training.fused.fusion import fuse
 from yourbert.training.graph.graph_step import GraphStep
-from yourbert.training.optimizer import adamw
-from yourbert.training.steps import OneByOne, Run, Stepper
+from yourbert.training.loop import EagerStepper, Stepper, begin
 
 VOCABULARY, SEED, BLOCK = 30522, 11711, 20
 # rows a batch; mean, spread, lowest and highest length: like sst, sst in large batches, cfimdb.
@@ -64,14 +63,15 @@ def _report(name: str, machine: Machine, options: argparse.Namespace) -> None:
         if "graph" in way and not machine.graph:
             continue
         learner = _learner(name, machine, options)
-        run = _run(learner)
-        if way == "plain graph":
-            with patch.object(graph_step, "fuse", lambda *given: None):
-                stepper: Stepper = GraphStep(learner, run, True)
+        run = begin("bench", learner, learner.settings, Resume(Path("nothing saved")))
+        if way == "one by one":
+            stepper: Stepper = EagerStepper(run)
         else:
-            stepper = OneByOne(run) if way == "one by one" else GraphStep(learner, run, way == "graph")
+            longest = learner.streams["texts"].longest
+            fused = None if way == "plain graph" else fuse(learner.model, run.optimizer, machine, longest)
+            stepper = GraphStep(learner, run, way != "operations", fused)
         learner.model.train()
-        seconds = _timed(lambda stepper=stepper: stepper.begin(0, 0, {}), machine)  # type: ignore[misc]
+        seconds = _timed(lambda stepper=stepper: stepper.start_epoch(0, 0, {}), machine)  # type: ignore[misc]
         _take(stepper, BLOCK)
         steppers[way] = stepper, learner, seconds
     times: dict[str, list[float]] = {way: [] for way in steppers}
@@ -122,7 +122,7 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
     encoder = random_encoder(config, torch.Generator().manual_seed(SEED), dropout=0.1)
     model = settle(Model(encoder, [task], "cls", 0.1, torch.Generator().manual_seed(SEED)), machine)
     split = _split(batch * (options.steps + BLOCK), *lengths)
-    model.encoder.embeddings.restrict(pieces_in([split]))
+    model.encoder.embeddings.restricted(pieces_in([split])).__enter__()  # for good
     settings = Training(
         tuning="full",
         pooling="cls",
@@ -135,7 +135,6 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
         warmup=0.1,
         weight_decay=0.01,
         clip=1.0,
-        average=0.0,
         class_weights="none",
         patience=0,
         order="shuffled",
@@ -157,12 +156,6 @@ def _split(rows: int, mean: int, spread: int, low: int, high: int) -> PackedSpli
         labels=host.integers(0, 5, rows),
         sequences_per_row=1,
     )
-
-
-def _run(learner: TaskLearner) -> Run:
-    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-    optimizer, gradients = adamw(learning.values(), 0.01), Gradients(learning.values(), ALONE)
-    return Run("bench", learner, learner.settings, learning, optimizer, gradients, learner.steps(0))
 
 
 def _filler(stepper: GraphStep) -> float:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +34,15 @@ from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.pretraining.learner import NAME, MlmLearner, MlmModel
 from yourbert.pretraining.pretrain import masking_of
-from yourbert.runtime.distributed import ALONE, Gradients
 from yourbert.runtime.machine import Machine, computes_bf16, generator, prepare
 from yourbert.tokens.batching import gather
 from yourbert.tokens.packing import PackedSplit, pack, pieces_in
 from yourbert.tokens.tokenize_task import tokenize_task
 from yourbert.tokens.tokenizer import Tokenizer
-from yourbert.training.graph.graph_step import stepper_for
-from yourbert.training.optimizer import adamw
-from yourbert.training.steps import Learner, OneByOne, Run, Stepper
+from yourbert.training.checkpoint import Resume
+from yourbert.training.fused.fusion import fuse
+from yourbert.training.graph.graph_step import make_stepper
+from yourbert.training.loop import EagerStepper, Learner, Run, Stepper, begin
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,15 @@ def _run(
     warm: Callable[[], object] = lambda: None,
 ) -> Taken:
     """Takes the job's steps, those of its warm-up first; then calls `warm`, and from its return the clock runs."""
-    learning = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
-    optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
     per_epoch = learner.steps(0)
-    stepper = stepper_of(Run("bench", learner, settings, learning, optimizer, gradients, per_epoch * settings.epochs))
+    stepper = stepper_of(begin("bench", learner, settings, Resume(Path(job.scratch) / "nothing saved")))
     learner.model.train()
     gc.collect()
     read: list[tuple[int, int]] = []
     started = 0.0
     for number in range(job.warmup + job.steps):
         if number % per_epoch == 0:
-            stepper.begin(number // per_epoch, number, {})
+            stepper.start_epoch(number // per_epoch, number, {})
         if number == job.warmup:
             synchronise(job.device)
             warm()
@@ -116,7 +115,8 @@ def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
     settle(model, machine)
     mixture = Mixture(tasks=[job.task], sampling="proportional")
     learner = TaskLearner(model, tokens, mixture, settings, machine, job.seed)
-    model.encoder.embeddings.restrict(pieces_in(tokens[job.task].splits[split] for split in WITH_LABELS))
+    # As around a training, but for good: the process ends with the measurement.
+    model.encoder.embeddings.restricted(pieces_in(tokens[job.task].splits[s] for s in WITH_LABELS)).__enter__()
     return learner
 
 
@@ -124,7 +124,7 @@ def train_steps(job: Job, machine: Machine, warm: Callable[[], object] = lambda:
     """The training steps of one task; warm: see `_run`."""
     settings = Training.model_validate(job.training)
     learner = task_learner(job, machine, settings)
-    taken = _run(learner, settings, job, stepper_for(learner, machine) or OneByOne, warm)
+    taken = _run(learner, settings, job, partial(make_stepper, learner), warm)
     split = learner.tokens[job.task].splits["train"]
     return _block(job, machine, taken, lengths(split, batches(split, job, job.task)[job.warmup :]))
 
@@ -154,7 +154,8 @@ def _mlm(job: Job, machine: Machine) -> Block:
     settings = Training.model_validate(job.training)
     masking = masking_of(Tokenizer.load(Path(job.weights)), params.pretrain)
     learner = MlmLearner(model, rows, rows, masking, settings, machine, job.seed)
-    taken = _run(learner, settings, job, stepper_for(learner, machine) or OneByOne)
+    longest = learner.stream.longest
+    taken = _run(learner, settings, job, lambda run: EagerStepper(run, fuse(model, run.optimizer, machine, longest)))
     read = batches(rows, job, NAME)[job.warmup :]
     ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, masking.special_ids)).sum()) for rows_B in read)
     return _block(job, machine, taken, lengths(rows, read), mlm_head_flops(encoder.config, masking.rate * ordinary))
@@ -208,7 +209,7 @@ def _start(job: Job, machine: Machine) -> Block:
         tokenize_task(job.task, data, Path(job.corpus), Path(job.weights), Path(out) / job.task)
         settings = Training.model_validate(job.training)
         learner = task_learner(Job(**job.to_json() | {"tokens": out}), machine, settings)
-        _run(learner, settings, job, stepper_for(learner, machine) or OneByOne)
+        _run(learner, settings, job, partial(make_stepper, learner))
     return Block(seconds=0.0, threads=torch.get_num_threads(), dtype=_name(machine.dtype))
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from yourbert.model.encoder import Embeddings, Encoder
 from yourbert.runtime import machine
 from yourbert.training import optimizer
 from yourbert.training.fused import fusion
-from yourbert.training.optimizer import adamw
+from yourbert.training.optimizer import FusedWeights, adamw
 
 
 @contextmanager
@@ -110,9 +111,13 @@ def plain_adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> torc
 
 
 def plain_move(
-    optimizer: torch.optim.AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None
+    optimizer: torch.optim.AdamW,
+    parameters: Iterable[nn.Parameter],
+    clip: float,
+    stopped: Tensor | None = None,
+    fusion: FusedWeights | None = None,
 ) -> Tensor:
-    """Gradients rewritten, then the step."""
+    """Gradients rewritten, then the step; for layers that are not fused."""
     norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -139,7 +144,7 @@ SWITCHES: dict[str, Callable[[], Any]] = {
     "onednn": lambda: _instead((machine._route_matmul, _nothing)),
     "fused": lambda: _instead((fusion.fuse, _nothing)),
     "memory": lambda: _instead((machine._keep_memory, _nothing)),
-    "used-pieces": lambda: changed(Embeddings, restrict=_nothing, restore=_nothing),
+    "used-pieces": lambda: changed(Embeddings, restricted=lambda *_: nullcontext(SimpleNamespace())),
     "attention": lambda: _instead((attention.attend, padded_attention)),
     "dropout": lambda: _instead((dropout.keep_mask, bernoulli_mask)),
     "optimizer": lambda: _instead((optimizer.adamw, plain_adamw), (optimizer.move, plain_move)),

@@ -13,7 +13,6 @@ from yourbert.finetuning.losses import loss_sum
 from yourbert.inference.predict import predict, to_device
 from yourbert.tokens.batching import gather
 from yourbert.training.checkpoint import Resume
-from yourbert.training.loop import train
 
 TASK = tiny.task()
 
@@ -24,7 +23,7 @@ def graft(tmp_path_factory: pytest.TempPathFactory) -> Graft:
     learner = tiny.learner([tiny.tokens(TASK)], settings)
     before = {name: p.detach().clone() for name, p in learner.model.encoder.named_parameters()}
     with Resume(tmp_path_factory.mktemp("state") / "resume", 1e9) as resume:
-        train("tiny", learner, settings, resume)
+        tiny.trained(learner, settings, resume)
     return Graft(learner.model.eval(), before, tiny.MACHINE)
 
 

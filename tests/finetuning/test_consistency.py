@@ -17,7 +17,6 @@ from yourbert.inference.predict import to_device
 from yourbert.model.attention import Packed
 from yourbert.tokens.batching import gather
 from yourbert.training.checkpoint import Resume
-from yourbert.training.loop import train
 
 HOW = ("dropout", "adversarial")
 
@@ -115,6 +114,6 @@ def test_it_learns_and_repeats(tmp_path: Path, how: str, kind: str) -> None:
     for name in ("first", "second"):
         learner = tiny.learner([tiny.tokens(tiny.task("mood", kind))], settings)
         with Resume(tmp_path / name, 1e9) as resume:
-            assert train("tiny", learner, settings, resume).best > 0.8
+            assert tiny.trained(learner, settings, resume).best > 0.8
         ends.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

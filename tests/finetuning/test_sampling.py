@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yourbert.config.schema import Sampling
-from yourbert.finetuning.sampling import counted, exponent, plan_epoch, quotas
+from tests.support import tiny
+from yourbert.config.schema import Mixture, Sampling
+from yourbert.finetuning.sampling import counted, exponent, plan_epoch, planned, quotas, steps_of_epoch
 
 RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "annealed")
 SIZES = (800, 4800, 600)
@@ -77,3 +78,12 @@ def test_quotas_add_up_and_keep_to_their_shares(rows: list[int], a: float, steps
     assert counts.sum() == steps
     exact = steps * np.asarray(rows, dtype=float) ** a / (np.asarray(rows, dtype=float) ** a).sum()
     assert np.abs(counts - exact).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("rule", [*RULES, "joint"])
+def test_few_rows_get_whole_epochs_until_there_are_steps_enough(rule: Sampling) -> None:
+    mixture = Mixture(tasks=["a", "b", "c"], sampling=rule, row_limit=600)
+    steps = steps_of_epoch(counted(SIZES, 600), 16, rule)
+    for asked, epochs in ((0, 2), (1, 2), (2 * steps, 2), (2 * steps + 1, 3), (4 * steps, 4)):
+        settings = tiny.training(batch_size=16, epochs=2, min_steps=asked)
+        assert planned(settings, mixture, SIZES) == settings.model_copy(update={"epochs": epochs})

@@ -21,8 +21,7 @@ from yourbert.inference.predict import predict
 from yourbert.model.pretrained import load_encoder
 from yourbert.training.checkpoint import Resume
 from yourbert.training.graph.graph_step import GraphStep
-from yourbert.training.loop import train
-from yourbert.training.steps import OneByOne
+from yourbert.training.loop import EagerStepper
 
 MOOD, SAME = tiny.task("mood"), tiny.task("same")
 BOTH_POOLINGS = pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -50,7 +49,7 @@ def test_only_the_task_and_its_layers_move(pooling: str, tmp_path: Path) -> None
     before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
     said = {name: answers(made, name) for name in ("mood", "same")}
     with Resume(tmp_path / "resume", 1e9) as resume:
-        outcome = train("tiny", made, made.settings, resume)
+        outcome = tiny.trained(made, made.settings, resume)
     moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved and all(name.startswith("heads.mood.") for name in moved)
     assert any(name.startswith("heads.mood.layers.0.") for name in moved)
@@ -66,7 +65,7 @@ def test_they_begin_as_the_layers_that_all_share(pooling: str) -> None:
     np.testing.assert_array_equal(answers(made, "mood"), answers(plain, "mood"))
     assert made.model.encoder_for("same") is made.model.encoder
     own = made.model.encoder_for("mood").layers
-    assert own[0] is made.model.encoder.layers[0] and own[-1] is made.model.head("mood").layers[0]
+    assert own[0] is made.model.encoder.layers[0] and own[-1] is made.model.heads["mood"].layers[0]
 
 
 @BOTH_POOLINGS
@@ -75,7 +74,7 @@ def test_they_become_those_of_another_encoder(pooling: str) -> None:
     other = tiny.learner([tiny.tokens(MOOD)], settings(pooling), seed=2)
     embeddings = other.model.encoder.embeddings
     embeddings.load_state_dict(made.model.encoder.embeddings.state_dict())
-    made.model.head("mood").linear.load_state_dict(other.model.head("mood").linear.state_dict())
+    made.model.heads["mood"].linear.load_state_dict(other.model.heads["mood"].linear.state_dict())
     assert not np.array_equal(answers(made, "mood"), answers(other, "mood"))
     made.model.begin_own_layers("mood", other.model.encoder)
     np.testing.assert_array_equal(answers(made, "mood"), answers(other, "mood"))
@@ -98,7 +97,7 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
         load_model(build / "models" / run / "11711", tiny.MACHINE) for run in ("quora", "quora-sts")
     )
     assert both.own_layers == {"sts": 1} and [*tasks] == ["quora", "sts"]
-    torch.testing.assert_close(both.head("sts").layers.state_dict(), pretrained.layers.state_dict(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(both.heads["sts"].layers.state_dict(), pretrained.layers.state_dict(), rtol=0, atol=1e-6)
     torch.testing.assert_close(both.encoder.state_dict(), quora.encoder.state_dict(), rtol=0, atol=0)
     assert (quora.encoder.layers[0].qkv.weight - pretrained.layers[0].qkv.weight).abs().max() > 1e-3
 
@@ -106,21 +105,21 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
 @BOTH_POOLINGS
 def test_a_captured_step_gives_the_same_losses(pooling: str) -> None:
     one, other = (with_own(pooling) for _ in range(2))
-    runs = [tiny.run_of(made) for made in (one, other)]
-    one_by_one, whole = OneByOne(runs[0]), GraphStep(other, runs[1], graphs=False)
-    for stepper, made in ((one_by_one, one), (whole, other)):
+    runs = [tiny.run_of(made, made.settings) for made in (one, other)]
+    eager, whole = EagerStepper(runs[0]), GraphStep(other, runs[1], graphs=False)
+    for stepper, made in ((eager, one), (whole, other)):
         made.model.train()
-        stepper.begin(0, 0, {})
+        stepper.start_epoch(0, 0, {})
     for _ in range(one.steps(0)):
-        assert one_by_one.step() == whole.step()
-    np.testing.assert_allclose(one_by_one.sums()["mood"][0], whole.sums()["mood"][0], rtol=2e-5)
+        assert eager.step() == whole.step()
+    np.testing.assert_allclose(eager.sums()["mood"][0], whole.sums()["mood"][0], rtol=2e-5)
 
 
 @BOTH_POOLINGS
 def test_a_model_folder_keeps_them(pooling: str, tmp_path: Path) -> None:
     made = with_own(pooling)
     with torch.no_grad():
-        for p in made.model.head("mood").parameters():
+        for p in made.model.heads["mood"].parameters():
             p.add_(0.1)
     tasks = {name: made.tokens[name].task for name in ("mood", "same")}
     save_model(tmp_path / "model", made.model, tasks, write_base(tmp_path / "base"), {"run": "both", "seed": 1})

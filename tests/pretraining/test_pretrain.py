@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import tempfile
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ from yourbert.pretraining.pretrain import read_texts, sequences
 from yourbert.tokens.packing import PackedSplit
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.training.checkpoint import Resume
-from yourbert.training.graph.graph_step import GraphStep
-from yourbert.training.loop import train
+from yourbert.training.fused.fusion import fuse
+from yourbert.training.loop import EagerStepper
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(tiny.VOCABULARY - 5))]
@@ -42,7 +41,7 @@ def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
     model = learner.model.eval()
     untrained = learner.evaluate()["mlm"]
     with Resume(tmp_path / "resume") as resume:
-        outcome = train("mlm", learner, settings, resume)
+        outcome = tiny.trained(learner, settings, resume)
     assert outcome.best > 0.2 > 4 * untrained
     save_encoder(tmp_path / "out", model.encoder, model.head)
     loaded = load_encoder(tmp_path / "out", 0.0, torch.Generator())
@@ -57,18 +56,14 @@ def test_the_dev_mask_is_the_same_each_time() -> None:
     assert learner.evaluate() == learner.evaluate()
 
 
-def test_a_step_as_a_whole_is_the_step_one_by_one() -> None:
-    """To the last batch of two passes, which is smaller; also where it masks but one place."""
-    for masking in (tiny.MASKING, replace(tiny.MASKING, rate=1e-3)):
-        tiny.check_whole_steps([tiny.mlm_learner(STILL, masking=masking) for _ in range(2)])
-
-
-def test_whole_steps_that_are_cut_off_go_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_training_that_is_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    settings = tiny.training(epochs=2)
     ended = [
         tiny.finished(
             tmp_path / str(dies_at),
-            lambda: tiny.mlm_learner(tiny.training(epochs=2)),
-            lambda learner, run: GraphStep(learner, run, graphs=False),
+            lambda: tiny.mlm_learner(settings),
+            settings,
+            lambda learner, run: EagerStepper(run, fuse(learner.model, run.optimizer, learner.machine, 32)),
             dies_at,
         )
         for dies_at in (-1, 17)

@@ -29,11 +29,9 @@ from yourbert.finetuning.learner import TaskLearner
 from yourbert.inference.predict import predict
 from yourbert.runtime.distributed import Gradients, here
 from yourbert.runtime.machine import Machine, prepare
-from yourbert.tokens.packing import pieces_in
 from yourbert.training.checkpoint import Resume
 from yourbert.training.history import Outcome
-from yourbert.training.loop import train
-from yourbert.training.steps import StepLoss
+from yourbert.training.loop import StepLoss
 
 # How long a rank waits for one that is gone.
 SECONDS_TO_ANSWER = 5.0
@@ -59,7 +57,7 @@ def learner(name: str, machine: Machine) -> TaskLearner:
         tasks.append(tiny.tokens(tiny.task("sim", "similarity", encoding="bi"), 64))
     made = tiny.learner(tasks, tiny.training(**changes), machine=machine, **mixture)
     if made.settings.tuning == "full":
-        made.model.encoder.embeddings.restrict(pieces_in([s for t in tasks for s in t.splits.values()]))
+        tiny.restrict(made)
     return made
 
 
@@ -68,7 +66,8 @@ def run(name: str, machine: Machine, folder: Path) -> tuple[Outcome, dict[str, T
     still = tiny.training(**STILL)
     made = tiny.mlm_learner(still, 90, 300, machine) if name == "mlm" else learner(name, machine)
     with Resume(folder / name, leads=machine.ranks.leads) as resume:
-        outcome = train(name, made, made.settings, resume, ranks=machine.ranks)
+        settings = still if name == "mlm" else made.settings
+        outcome = tiny.trained(made, settings, resume, ranks=machine.ranks)
     return outcome, weights(made.model)
 
 
@@ -86,10 +85,10 @@ class Interrupted(TaskLearner):
     at = 10**9
     happens: Callable[[], None]
 
-    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+    def losses(self, epoch: int, step: int, micro_batches: int = 1) -> Iterator[StepLoss]:
         if step == self.at:
             self.happens()
-        yield from super().losses(epoch, step)
+        yield from super().losses(epoch, step, micro_batches)
 
 
 def interrupted(made: TaskLearner, at: int, happens: Callable[[], None]) -> TaskLearner:
@@ -108,15 +107,15 @@ def resumed(machine: Machine, folder: Path) -> tuple[Outcome, dict[str, Tensor]]
         interrupted(made, 29, happens) if happens else None
         try:
             with Resume(folder / "resumed", 0.0, machine.ranks.leads) as resume:
-                outcome = train("resumed", made, made.settings, resume, ranks=machine.ranks)
+                outcome = tiny.trained(made, made.settings, resume, ranks=machine.ranks)
         except CutOff:
             assert (folder / "resumed" / "state.safetensors").is_file()
     return outcome, weights(made.model)
 
 
 class NanOnOneRank(TaskLearner):
-    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
-        for part in super().losses(epoch, step):
+    def losses(self, epoch: int, step: int, micro_batches: int = 1) -> Iterator[StepLoss]:
+        for part in super().losses(epoch, step, micro_batches):
             yield replace(part, loss=part.loss * float("nan")) if step == 2 and self.machine.ranks.rank == 1 else part
 
 
@@ -127,7 +126,7 @@ def nan_on_one_rank(machine: Machine, folder: Path) -> tuple[dict[str, Any], dic
     made.__class__ = type("Broken", (NanOnOneRank, Interrupted), {})
     try:
         with Resume(folder / "nan", leads=machine.ranks.leads) as resume:
-            train("nan", made, made.settings, resume, ranks=machine.ranks)
+            tiny.trained(made, made.settings, resume, ranks=machine.ranks)
     except UserError as error:
         said = str(error)
     after = weights(made.model)
@@ -164,7 +163,7 @@ def disagreeing(machine: Machine, folder: Path) -> tuple[dict[str, Any], dict[st
     try:
         with Resume(folder / "seen" if machine.ranks.leads else folder / "unseen", leads=machine.ranks.leads) as resume:
             made = learner("one", machine)
-            train("disagreeing", made, made.settings, resume, ranks=machine.ranks)
+            tiny.trained(made, made.settings, resume, ranks=machine.ranks)
     except UserError as error:
         said = str(error)
     return {"said": said}, {}
@@ -193,7 +192,7 @@ def faulty(machine: Machine, folder: Path, happens: Callable[[], None], rank: in
     if machine.ranks.rank == rank:
         interrupted(made, 13, happens)
     with Resume(folder / "faulty", 0.0, machine.ranks.leads) as resume:
-        train("faulty", made, made.settings, resume, ranks=machine.ranks)
+        tiny.trained(made, made.settings, resume, ranks=machine.ranks)
 
 
 def send(number: signal.Signals) -> None:

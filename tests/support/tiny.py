@@ -15,7 +15,7 @@ import torch
 from yourbert.config.schema import Mixture, Training
 from yourbert.core.seeding import rng_for
 from yourbert.core.tasks import Task
-from yourbert.finetuning.learner import TaskLearner
+from yourbert.finetuning.learner import TaskLearner, choose_what_learns
 from yourbert.inference.model_folder import settle
 from yourbert.model.encoder import EncoderConfig
 from yourbert.model.heads import MlmHead
@@ -24,20 +24,18 @@ from yourbert.model.pretrained import random_encoder
 from yourbert.pretraining.learner import MlmLearner, MlmModel
 from yourbert.pretraining.masking import Masking
 from yourbert.pretraining.pretrain import sequences
-from yourbert.runtime.distributed import ALONE, Gradients
+from yourbert.runtime.distributed import ALONE, Ranks
 from yourbert.runtime.machine import Machine
-from yourbert.tokens.packing import PackedSplit, TaskTokens
+from yourbert.tokens.packing import PackedSplit, TaskTokens, pieces_in
 from yourbert.training.checkpoint import Resume
-from yourbert.training.graph.graph_step import Filled, GraphStep
+from yourbert.training.graph.graph_step import GraphStep
 from yourbert.training.history import Outcome
-from yourbert.training.loop import train
-from yourbert.training.optimizer import adamw
-from yourbert.training.steps import OneByOne, Run, Stepper
+from yourbert.training.loop import EagerStepper, Learner, Run, Stepper, begin, train
 
-L = TypeVar("L", bound=Filled)
+L = TypeVar("L", bound=Learner)
 VOCABULARY = 60
 MACHINE = Machine(torch.device("cpu"), torch.float32, torch.get_num_threads())
-# [PAD] [UNK] [CLS] [SEP] [MASK] come first; no piece goes on a word.
+# [PAD] [UNK] [CLS] [SEP] [MASK] come first.
 MASKING = Masking(0.15, 4, np.arange(5), VOCABULARY)
 CONFIG = EncoderConfig(
     vocab_size=VOCABULARY,
@@ -125,6 +123,7 @@ def learner(
     model = Model(
         encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings, mixed.own_layers
     )
+    choose_what_learns(model, mixed, settings)
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
 
@@ -141,8 +140,29 @@ def mlm_learner(
     return MlmLearner(model, *splits, masking, settings, machine, 1)
 
 
+def restrict(learner: TaskLearner) -> None:
+    """From here on its table holds those word pieces alone that its texts have, as in a training."""
+    splits = (split for tokens in learner.tokens.values() for split in tokens.splits.values())
+    learner.model.encoder.embeddings.restricted(pieces_in(splits)).__enter__()
+
+
+def trained(
+    learner: Learner,
+    settings: Training,
+    resume: Resume,
+    stepper_of: Callable[[Run], Stepper] = EagerStepper,
+    ranks: Ranks = ALONE,
+) -> Outcome:
+    run = begin("tiny", learner, settings, resume, ranks)
+    return train(run, stepper_of(run))
+
+
 def finished(
-    folder: Path, made: Callable[[], L], stepper_of: Callable[[L, Run], Stepper], dies_at: int = -1
+    folder: Path,
+    made: Callable[[], L],
+    settings: Training,
+    stepper_of: Callable[[L, Run], Stepper],
+    dies_at: int = -1,
 ) -> tuple[Outcome, L]:
     """A run that saves after each step, cut off before step `dies_at` and started again."""
     for attempt in range(2):
@@ -162,46 +182,43 @@ def finished(
 
         try:
             with Resume(folder, 0) as resume:
-                return train("tiny", learner, learner.settings, resume, dying), learner
+                return trained(learner, settings, resume, dying), learner
         except InterruptedError:
             assert (folder / "state.safetensors").exists()
     raise AssertionError("cut off twice")
 
 
-def run_of(learner: Filled) -> Run:
-    """What a stepper works on, as the training loop makes it."""
-    settings = learner.settings
-    learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-    steps = sum(learner.steps(epoch) for epoch in range(settings.epochs))
-    optimizer, gradients = adamw(learning.values(), settings.weight_decay), Gradients(learning.values(), ALONE)
-    return Run("tiny", learner, settings, learning, optimizer, gradients, steps)
+def run_of(learner: Learner, settings: Training) -> Run:
+    """What a stepper works on, where nothing is saved."""
+    return begin("tiny", learner, settings, Resume(Path("nowhere")))
 
 
-def losses_of(learner: Filled, stepper: Stepper) -> Iterator[float]:
+def losses_of(stepper: Stepper, run: Run) -> Iterator[float]:
     """After each step of a whole training, in turn: the losses of its epoch so far, summed over rows and tasks."""
-    learner.model.train()
+    run.learner.model.train()
     done = 0
-    for epoch in range(learner.settings.epochs):
-        stepper.begin(epoch, done, {})
-        for _ in range(learner.steps(epoch)):
+    for epoch, end in enumerate(run.ends):
+        stepper.start_epoch(epoch, done, {})
+        while done < end:
             stepper.step()
             done += 1
             yield sum(total for total, _ in stepper.sums().values())
 
 
-def check_whole_steps(learners: Sequence[Filled]) -> None:
+def check_whole_steps(learners: Sequence[TaskLearner]) -> None:
     """Two learners alike, one of which takes its steps as a whole: the same losses, and weights but for rounding."""
     alone, other = learners
-    one_by_one, whole = OneByOne(run_of(alone)), GraphStep(other, run_of(other), graphs=False)
+    runs = [run_of(learner, learner.settings) for learner in learners]
+    eager, whole = EagerStepper(runs[0]), GraphStep(other, runs[1], graphs=False)
     step = 0
     for epoch in range(alone.settings.epochs):
-        for stepper, learner in ((one_by_one, alone), (whole, other)):
+        for stepper, learner in ((eager, alone), (whole, other)):
             learner.model.train()
-            stepper.begin(epoch, step, {})
+            stepper.start_epoch(epoch, step, {})
         for _ in range(alone.steps(epoch)):
-            assert one_by_one.step() == whole.step(), "rows and tokens"
+            assert eager.step() == whole.step(), "rows and tokens"
             step += 1
-            expected, got = one_by_one.sums(), whole.sums()
+            expected, got = eager.sums(), whole.sums()
             assert expected.keys() == got.keys()
             for task, (total, rows) in expected.items():
                 assert got[task][1] == rows

@@ -10,8 +10,7 @@ import torch
 
 from tests.support import tiny
 from yourbert.training.checkpoint import Resume
-from yourbert.training.loop import train
-from yourbert.training.spikes import FIRST, WINDOW, Spikes
+from yourbert.training.history import FIRST, WINDOW, Spikes
 
 
 def noted(losses: list[float]) -> list[int]:
@@ -46,7 +45,7 @@ def test_training_says_which_rows_and_goes_on(tmp_path: Path, caplog: pytest.Log
 
     learner.loss = loss  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING, "yourbert"), Resume(tmp_path / "r", 1e9) as resume:
-        outcome = train("tiny", learner, tiny.training(epochs=2), resume)
+        outcome = tiny.trained(learner, tiny.training(epochs=2), resume)
     assert outcome.spikes.steps == [FIRST + 5] and outcome.epoch == 2
     (line,) = [message for message in caplog.messages if message.startswith("T03")]
     assert f"at step {FIRST + 5} the loss of mood is" in line and "usually" in line and "mood: " in line

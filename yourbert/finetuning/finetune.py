@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 from yourbert.config.schema import Mixture, Runtime, Training
-from yourbert.core.cost import Cost
 from yourbert.core.errors import fail
-from yourbert.core.seeding import seed_of
 from yourbert.core.storage import folder_hash, write_csv, write_json
 from yourbert.core.tasks import Task
-from yourbert.finetuning.learner import WITH_LABELS, TaskLearner
+from yourbert.finetuning.learner import WITH_LABELS, TaskLearner, choose_what_learns
+from yourbert.finetuning.sampling import planned
 from yourbert.inference.model_folder import save_model, settle
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.runtime.distributed import here
 from yourbert.runtime.machine import generator, prepare
 from yourbert.tokens.packing import open_tokens_for, pieces_in
-from yourbert.training.averaging import mean_of_models
 from yourbert.training.checkpoint import Resume, resume_folder
 from yourbert.training.fused import fusion
-from yourbert.training.graph.graph_step import stepper_for
+from yourbert.training.graph.graph_step import make_stepper
 from yourbert.training.history import Outcome
-from yourbert.training.loop import train
+from yourbert.training.loop import begin, train
 from yourbert.training.optimizer import decay_after
 
 # What decides a training's result: the same folders that dvc.yaml lists for `finetune`, `multitask` and `chain`.
@@ -69,33 +65,23 @@ def finetune(
     first = pretrained or encoder
     if "all" in mixture.own_layers.values():
         facts["pretrained"] = folder_hash(first)
-    outcomes: list[Outcome] = []
-
-    def models(resumes: ExitStack) -> Iterator[Model]:
-        """Trains them one after the other; what each saved lasts until all are done."""
-        for number in range(settings.soup):
-            told, title = (facts | {"soup": number}, f", {number + 1} of {settings.soup}") if number else (facts, "")
-            resume = resumes.enter_context(Resume(resume_folder(told, CODE), leads=machine.ranks.leads))
-            model = _begin(name, mixture, settings, seed, encoder, first, [t.task for t in tasks.values()])
-            drawn = seed_of(seed, "soup", number) if number else seed
-            learner = TaskLearner(settle(model, machine), tasks, mixture, settings, machine, drawn)
-            outcomes.append(_learn(f"{name} {seed}{title}", learner, resume))
-            yield model
-
-    with ExitStack() as resumes:
-        model = mean_of_models(models(resumes))
+    settings = planned(settings, mixture, [len(tasks[task].splits["train"]) for task in mixture.learns])
+    with Resume(resume_folder(facts, CODE), leads=machine.ranks.leads) as resume:
+        model = _begin(name, mixture, settings, seed, encoder, first, [t.task for t in tasks.values()])
+        learner = TaskLearner(settle(model, machine), tasks, mixture, settings, machine, seed)
+        outcome = _learn(f"{name} {seed}", learner, resume)
         machine.ranks.close()
         if machine.ranks.leads:
             described = {task: t.task for task, t in tasks.items()}
-            save_model(out, model, described, encoder, facts | {"outcome": _summary(outcomes)})
-            _write_curve(curve, outcomes)
-            write_json(cost, sum((one.cost for one in outcomes), start=Cost()).to_json())
+            save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
+            _write_curve(curve, outcome)
+            write_json(cost, outcome.cost.to_json())
 
 
 def _begin(
     name: str, mixture: Mixture, settings: Training, seed: int, encoder: Path, pretrained: Path, tasks: Sequence[Task]
 ) -> Model:
-    """The model before its first step."""
+    """The model before its first step, with what it is to learn."""
     loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
     most = loaded.encoder.config.num_hidden_layers
     own_layers = {task: n for task, n in loaded.own_layers.items() if task in mixture.tasks}
@@ -111,42 +97,38 @@ def _begin(
         for task in anew:
             model.begin_own_layers(task, begin)
     model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
+    choose_what_learns(model, mixture, settings)
     return model
 
 
 def _learn(title: str, learner: TaskLearner, resume: Resume) -> Outcome:
-    """Trains the learner's model."""
-    machine, table = learner.machine, learner.model.encoder.embeddings
-    if learns := table.word.requires_grad:
-        read = [t.splits[split] for t in learner.tokens.values() for split in WITH_LABELS]
-        table.restrict(pieces_in(read))
-    outcome = train(title, learner, learner.settings, resume, stepper_for(learner, machine), machine.ranks)
-    if learns:
-        table.restore(decay_after(outcome.best_step, outcome.steps, learner.settings))
+    """Trains the learner's model, with a table of those word pieces alone that its texts have."""
+    settings, texts = learner.settings, learner.tokens.values()
+    read = pieces_in(t.splits[split] for t in texts for split in WITH_LABELS)
+    with learner.model.encoder.embeddings.restricted(read) as table:
+        run = begin(title, learner, settings, resume, learner.machine.ranks)
+        outcome = train(run, make_stepper(learner, run))
+        table.decay = decay_after(outcome.best_step, outcome.steps, settings)
     return outcome
 
 
-def _summary(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Of all models that the kept one is the mean of; the best epoch is the mean of theirs."""
-    epoch = fmean(one.best_epoch for one in outcomes)
+def _summary(outcome: Outcome) -> dict[str, int]:
+    """What the model folder says of its training; what happens rarely, only where it happened."""
     usual = {
-        "steps": sum(one.steps_done for one in outcomes),
-        "tokens": sum(one.tokens for one in outcomes),
-        "parameters": outcomes[0].parameters,
-        "best_epoch": int(epoch) if epoch.is_integer() else epoch,
+        "steps": outcome.steps_done,
+        "tokens": outcome.tokens,
+        "parameters": outcome.parameters,
+        "best_epoch": outcome.best_epoch,
     }
-    pieces = max(one.pieces for one in outcomes)
-    rare = {"pieces": pieces if pieces > 1 else 0, "loss_spikes": sum(len(one.spikes.steps) for one in outcomes)}
+    split = outcome.micro_batches if outcome.micro_batches > 1 else 0
+    rare = {"micro_batches": split, "loss_spikes": len(outcome.spikes.steps)}
     return usual | {key: number for key, number in rare.items() if number}
 
 
-def _write_curve(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """A line per task and epoch; steps and epochs of a further model are counted on."""
-    lines, steps, epochs = [], 0, 0
-    for one in outcomes:
-        lines += [
-            (steps + step, epochs + epoch, task, "" if loss is None else f"{loss:.5f}", f"{dev:.5f}")
-            for step, epoch, task, loss, dev in one.curve
-        ]
-        steps, epochs = steps + one.steps_done, epochs + one.epoch
+def _write_curve(path: Path, outcome: Outcome) -> None:
+    """A line per task and epoch."""
+    lines = [
+        (step, epoch, task, "" if loss is None else f"{loss:.5f}", f"{dev:.5f}")
+        for step, epoch, task, loss, dev in outcome.curve
+    ]
     write_csv(path, CURVE, lines)

@@ -20,7 +20,7 @@ from yourbert.evaluation.metrics import score
 from yourbert.finetuning.consistency import adversarial_loss, consistency_loss
 from yourbert.finetuning.curriculum import probe_errors
 from yourbert.finetuning.losses import balanced_weights, loss_sum
-from yourbert.finetuning.sampling import counted, plan_epoch, steps_of_epoch
+from yourbert.finetuning.sampling import counted, plan_epoch
 from yourbert.inference.predict import features_of, predict, predict_from_features, to_device
 from yourbert.model.multitask import Model
 from yourbert.runtime.gpu import dropout_generator
@@ -28,13 +28,25 @@ from yourbert.runtime.machine import Machine
 from yourbert.tokens.batching import Batch, Ranked, Stream, deal, gather, in_pieces, row_lengths
 from yourbert.tokens.packing import TaskTokens
 from yourbert.training.graph.resident import ResidentBatch
-from yourbert.training.steps import StepLoss, no_loss
+from yourbert.training.loop import StepLoss, no_loss
 
 WITH_LABELS: tuple[Split, ...] = ("train", "dev")
 
 
+def choose_what_learns(model: Model, mixture: Mixture, settings: Training) -> None:
+    """Lets those weights learn that a training is to move: before a learner or an optimizer is made of the model."""
+    if mixture.own_layers:
+        model.learn_own_layers(mixture.own_layers)
+    if settings.tuning == "head":
+        model.freeze_layers()
+
+
 class TaskLearner:
-    """Makes the losses of each step and the dev scores for the tasks that `mixture` learns, in its order."""
+    """Makes the losses of each step and the dev scores for the tasks that `mixture` learns, in its order.
+
+    It reads the model and never changes it: which weights learn, and what the settings plan, was decided before
+    (`choose_what_learns`, `yourbert/finetuning/sampling.py`). looks: how often each row is in its batch.
+    """
 
     def __init__(
         self,
@@ -46,13 +58,9 @@ class TaskLearner:
         seed: int,
     ) -> None:
         self.model, self.tokens, self.mixture = model, tokens, mixture
-        self.machine, self.seed = machine, seed
+        self.settings, self.machine, self.seed = settings, machine, seed
         self.names = mixture.learns
         self.rows_K = counted([len(tokens[name].splits["train"]) for name in self.names], mixture.row_limit)
-        steps = steps_of_epoch(self.rows_K, settings.batch_size, mixture.sampling)
-        # With as many epochs as are run.
-        self.settings = settings.model_copy(update={"epochs": max(settings.epochs, -(-settings.min_steps // steps))})
-        self.pieces = 1
         self.streams = {
             n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))
             for n in self.names
@@ -61,34 +69,26 @@ class TaskLearner:
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
-        if mixture.own_layers:
-            model.learn_own_layers(mixture.own_layers)
         self.frozen = settings.tuning == "head"
-        # How often each row stands in its batch.
         self.looks = 2 if settings.consistency == "dropout" and not self.frozen else 1
         if self.frozen:
-            model.freeze_layers()
-            model.eval()
             read = [(name, split) for name in self.names for split in WITH_LABELS]
             self.features = {(n, s): features_of(model, n, tokens[n].splits[s], machine) for n, s in read}
 
     def steps(self, epoch: int) -> int:
         return len(self.schedule(epoch))
 
-    def losses(self, epoch: int, step: int) -> Iterator[StepLoss]:
+    def losses(self, epoch: int, step: int, micro_batches: int = 1) -> Iterator[StepLoss]:
         """The losses of optimizer step `step`; each is divided by its own task's labels in the step, then weighted."""
         parts = self._planned(epoch, step)
         for name, batch_number in parts:
             self.rng.manual_seed(seed_of(self.seed, "dropout", name, step, *self.machine.ranks.name))
-            yield from self._parts(name, batch_number, last=name == parts[-1][0])
+            yield from self._parts(name, batch_number, micro_batches, last=name == parts[-1][0])
 
     @property
     def whole(self) -> bool:
         """Whether a step can be computed from filled batches: from a whole model, with no gradient inside its loss."""
         return not self.frozen and self.settings.consistency != "adversarial"
-
-    def feed(self, step: int) -> None:
-        """Its rows are all that a step differs by."""
 
     def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The same loss as `losses` makes, from a batch filled up, `rows` of which are real; each stands as above."""
@@ -138,12 +138,12 @@ class TaskLearner:
         self._taken[name] += 1
         return name, self._taken[name] - 1
 
-    def _parts(self, name: str, batch_number: int, last: bool) -> Iterator[StepLoss]:
-        """The loss of a task's batch, in one part or in `pieces`."""
+    def _parts(self, name: str, batch_number: int, micro_batches: int, last: bool) -> Iterator[StepLoss]:
+        """The loss of a task's batch, in one part or in several."""
         stream, ranks = self.streams[name], self.machine.ranks
         rows_B = stream.rows(batch_number)
         mine_B = deal(rows_B, ranks.rank, ranks.world)
-        for piece_B, counts, ends in in_pieces(mine_B, self.pieces, (len(rows_B), stream.tokens_in(rows_B))):
+        for piece_B, counts, ends in in_pieces(mine_B, micro_batches, (len(rows_B), stream.tokens_in(rows_B))):
             total = no_loss(self.machine.device)
             if len(piece_B):
                 total = self._total(name, gather(stream.split, np.repeat(piece_B, self.looks)))
@@ -196,7 +196,7 @@ class TaskLearner:
             return None
         if self.settings.order == "short_first":
             return row_lengths(split)
-        features_SE = features_of(self.model.eval(), tokens.task.name, split, self.machine)
+        features_SE = features_of(self.model, tokens.task.name, split, self.machine)
         assert split.labels is not None, "a train split has labels"
         return probe_errors(tokens.task, features_SE.reshape(len(split), -1).cpu().numpy(), split.labels)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from yourbert.config.schema import Sampling
+from yourbert.config.schema import Mixture, Sampling, Training
 from yourbert.core.seeding import rng_for
 
 ANNEALED_BY = 0.8
@@ -54,6 +54,12 @@ def steps_of_epoch(rows_K: Sequence[int], batch_size: int, sampling: Sampling) -
     if sampling == "joint":
         return -(-sum(rows_K) // (batch_size * len(rows_K)))
     return sum(_batches(rows_K, batch_size))
+
+
+def planned(settings: Training, mixture: Mixture, rows_K: Sequence[int]) -> Training:
+    """The settings with the epochs that are run: whole ones are added until there are `min_steps` optimizer steps."""
+    steps = steps_of_epoch(counted(rows_K, mixture.row_limit), settings.batch_size, mixture.sampling)
+    return settings.model_copy(update={"epochs": max(settings.epochs, -(-settings.min_steps // steps))})
 
 
 def _batches(rows_K: Sequence[int], batch_size: int) -> list[int]:

@@ -36,7 +36,8 @@ def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Nu
     def answer(batch: Batch) -> Numbers:
         return _numbers(head.predict(model(task, to_device(batch, machine), None)))
 
-    return _evaluated(model, split, answer, machine.ranks)
+    assert not model.training, "rows are answered by a model in evaluation mode"
+    return over_rows(split, answer, machine.ranks)
 
 
 def predict_texts(
@@ -55,22 +56,20 @@ def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbe
 
 
 def features_of(model: Model, task: str, split: PackedSplit, machine: Machine) -> Tensor:
-    """The frozen encoder's vector of every sequence as a task reads it, in the order of the split: features_SE."""
+    """The encoder's vector of every sequence as a task reads it, in the order of the split: features_SE.
+
+    Without dropout, whatever mode the model is in.
+    """
     width = split.sequences_per_row
 
     def features(batch: Batch) -> Numbers:
         return _numbers(model.features(task, to_device(batch, machine)).reshape(len(batch.rows_B), -1))
 
-    rows_features = _evaluated(model, split, features, machine.ranks)
+    rows_features = over_rows(split, features, machine.ranks)
     return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)
 
 
 @torch.inference_mode()
-def _evaluated(model: Model, split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
-    assert not model.training, "rows are answered by a model in evaluation mode"
-    return over_rows(split, answer, ranks)
-
-
 def over_rows(split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
     """A line of numbers for each row, in their order. Each rank answers every `world`-th batch, and all get all.
 

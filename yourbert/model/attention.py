@@ -116,7 +116,7 @@ class Layout:
         bounds, slots = np.asarray(self.offsets), []
         lengths = np.diff(bounds)
         for members in _blocks(lengths):
-            column = np.arange(_up(int(lengths[members[0]]), WIDTH_STEP))
+            column = np.arange(round_up(int(lengths[members[0]]), WIDTH_STEP))
             real_NL = column < lengths[members, None]
             slots.append((bounds[members, None] + np.where(real_NL, column, 0), real_NL))
         return tuple(slots)
@@ -176,7 +176,7 @@ class Packed:
     ) -> Packed:
         """Packs host arrays; sequence s is tokens[offsets[s]:offsets[s + 1]] and `offsets` is S + 1 long."""
         assert len(tokens) == len(segments) == len(positions) == offsets[-1], "arrays and offsets agree"
-        rows = _up(len(tokens), ROW_STEP)
+        rows = round_up(len(tokens), ROW_STEP)
 
         def place(array: Integers) -> Tensor:
             return _tensor(np.pad(array.astype(np.int64), (0, rows - len(array))), device)
@@ -188,7 +188,7 @@ def _tensor(array: npt.NDArray[Any], device: torch.device | str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
 
-def _up(count: int, step: int) -> int:
+def round_up(count: int, step: int) -> int:
     """`count` rounded up to a multiple of `step`."""
     return -(-count // step) * step
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,12 +104,7 @@ def _config_problems(stock: Mapping[str, Any]) -> list[str]:
 
 
 class Embeddings(nn.Module):
-    """Word piece + position + segment, normalised.
-
-    The table of word pieces is half of a small model, and a task uses a part of it: a row that no batch reads has no
-    gradient and no moments, so an optimizer moves it by weight decay alone. `restrict` lets the rows in use learn as a
-    table of their own, which the optimizer then passes over in a fraction of the time; `restore` puts them back.
-    """
+    """Word piece + position + segment, normalised."""
 
     def __init__(self, config: EncoderConfig, p: float) -> None:
         super().__init__()
@@ -117,35 +113,18 @@ class Embeddings(nn.Module):
         self.segment = nn.Parameter(torch.empty(config.type_vocab_size, config.hidden_size))
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.pad, self.p = config.pad_token_id, p
-        self._whole_VE: Tensor | None = None
-        self._row_of_V: Tensor | None = None
-        self._pad_row = self.pad
+        self.restriction: RestrictedTable | None = None
         self.fused: FusedEmbeddings | None = None
 
-    def restrict(self, pieces: npt.NDArray[np.integer[Any]]) -> None:
-        """From here on `word` holds the rows of these word pieces and of [PAD] alone; no other may be read."""
-        assert self._whole_VE is None, "restricted already"
-        used = np.union1d(pieces, [self.pad]).astype(np.int64)
-        used_U = torch.from_numpy(used).to(self.word.device)
-        self._whole_VE = self.word.detach()
-        self._row_of_V = torch.full((len(self.word),), -1, device=self.word.device)
-        self._row_of_V[used_U] = torch.arange(len(used_U), device=self.word.device)
-        self._pad_row = int(np.searchsorted(used, self.pad))
-        self.word = nn.Parameter(self._whole_VE[used_U])
-
-    def restore(self, decay: float) -> None:
-        """`word` holds all rows again; `decay` is the factor that weight decay alone has left of the others."""
-        assert self._whole_VE is not None and self._row_of_V is not None, "restricted before"
-        used_V = self._row_of_V >= 0
-        self._whole_VE.mul_(decay)[used_V] = self.word.detach()
-        self.word = nn.Parameter(self._whole_VE)
-        self._whole_VE = self._row_of_V = None
+    def restricted(self, pieces: npt.NDArray[np.integer[Any]]) -> RestrictedTable:
+        """For a `with` block in which these word pieces and [PAD] alone are read."""
+        return RestrictedTable(self, pieces)
 
     def rows_of(self, tokens_T: Tensor) -> tuple[Tensor, int]:
         """Which rows of `word` these pieces have, and which one [PAD] has."""
-        if self._row_of_V is None:
+        if self.restriction is None:
             return tokens_T, self.pad
-        return self._row_of_V.index_select(0, tokens_T), self._pad_row
+        return self.restriction.row_of_V.index_select(0, tokens_T), self.restriction.pad_row
 
     def forward(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
         """[T, E] in `dtype`; summed and normalised in fp32. As in the reference, [PAD] never learns."""
@@ -158,14 +137,47 @@ class Embeddings(nn.Module):
         return dropout(self.norm(x_TE).to(dtype), self.p if self.training else 0.0, rng)
 
 
+class RestrictedTable:
+    """Within the `with` block `word` holds the rows of some of the V word pieces alone; afterwards it holds all again.
+
+    The table is half of a small model, and a task uses a part of it. A row that no batch reads has no gradient and no
+    moments, so all that an optimizer does to it is weight decay. The U rows in use learn as a table of their own, which
+    the optimizer passes over in a fraction of the time; on leaving the block the other rows are multiplied by `decay`,
+    to be set within it. A block that raises loses nothing: the rows in use are put back as they are. A table that does
+    not learn stays whole.
+    """
+
+    def __init__(self, embeddings: Embeddings, pieces: npt.NDArray[np.integer[Any]]) -> None:
+        self.embeddings, self.decay = embeddings, 1.0
+        self.used = np.union1d(pieces, [embeddings.pad]).astype(np.int64)
+
+    def __enter__(self) -> RestrictedTable:
+        table = self.embeddings
+        assert table.restriction is None, "restricted already"
+        if table.word.requires_grad:
+            self.used_U = torch.from_numpy(self.used).to(table.word.device)
+            self.whole_VE = table.word.detach()
+            self.row_of_V = torch.full((len(table.word),), -1, device=table.word.device)
+            self.row_of_V[self.used_U] = torch.arange(len(self.used_U), device=table.word.device)
+            self.pad_row = int(np.searchsorted(self.used, table.pad))
+            table.word, table.restriction = nn.Parameter(self.whole_VE[self.used_U]), self
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        table = self.embeddings
+        if table.restriction is self:
+            self.whole_VE.mul_(self.decay)[self.used_U] = table.word.detach()
+            table.word, table.restriction = nn.Parameter(self.whole_VE), None
+
+
 class FusedEmbeddings(Protocol):
-    """The embeddings' training pass by kernels of its own (`yourbert/fused`)."""
+    """The embeddings' training pass by kernels of its own (`yourbert/training/fused`)."""
 
     def __call__(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor: ...
 
 
 class Fused(Protocol):
-    """A layer's training pass by kernels of its own (`yourbert/fused`)."""
+    """A layer's training pass by kernels of its own (`yourbert/training/fused`)."""
 
     def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor: ...
 

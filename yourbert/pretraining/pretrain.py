@@ -33,9 +33,8 @@ from yourbert.tokens.packing import PackedSplit, growing_arrays, open_tokens_for
 from yourbert.tokens.tokenizer import FILES, Tokenizer
 from yourbert.training.checkpoint import Resume, resume_folder
 from yourbert.training.fused import fusion
-from yourbert.training.graph.graph_step import stepper_for
 from yourbert.training.history import Outcome
-from yourbert.training.loop import train
+from yourbert.training.loop import EagerStepper, begin, train
 
 # What decides its result: the same folders that dvc.yaml lists for `pretrain`.
 CODE = ("core", "config", "tokens", "model", "runtime", "inference", "training", "pretraining")
@@ -47,8 +46,7 @@ KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
     """What the vocabulary and the settings say about masking."""
     special_ids = np.asarray(tokenizer.special_ids, dtype=np.int64)
-    continues_V = tokenizer.continues_V if settings.whole_words else None
-    return Masking(settings.mask_rate, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size, continues_V)
+    return Masking(settings.mask_rate, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size)
 
 
 def sequences(
@@ -228,4 +226,6 @@ def _train_mlm(
     model = MlmModel(encoder, head).to(machine.device).eval()
     learner = MlmLearner(model, train_rows, dev_rows, masking, schedule, machine, seed)
     before = learner.evaluate()[NAME]
-    return before, train("pretrain", learner, schedule, resume, stepper_for(learner, machine), machine.ranks)
+    run = begin("pretrain", learner, schedule, resume, machine.ranks)
+    fused = fusion.fuse(model, run.optimizer, machine, learner.stream.longest)
+    return before, train(run, EagerStepper(run, fused))

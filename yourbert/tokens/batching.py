@@ -86,8 +86,8 @@ class Stream:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
-        return int(self._lengths.max())
+        """Tokens of the longest sequence."""
+        return int(np.diff(self.split.offsets).max())
 
     def tokens_in(self, rows_B: Ints) -> int:
         return int(self._lengths[rows_B].sum())

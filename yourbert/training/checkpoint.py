@@ -105,12 +105,12 @@ class Resume:
         self,
         learning: Mapping[str, nn.Parameter],
         optimizer: torch.optim.AdamW,
-        kept: Mapping[str, Mapping[str, Tensor]],
+        best: Mapping[str, Tensor],
         history: History,
     ) -> None:
-        """Writes weights, moments, what else is `kept` of each weight (such as the best so far) and `history`."""
+        """Writes weights, moments, the `best` weights so far and `history`."""
         tensors: dict[str, Tensor] = {f"now/{name}": p for name, p in learning.items()}
-        tensors |= {f"{kind}/{name}": t for kind, weights in kept.items() for name, t in weights.items()}
+        tensors |= {f"best/{name}": t for name, t in best.items()}
         for name, p in learning.items():
             if moments := optimizer.state.get(p):
                 # A head's own count of steps: in a mixture it moves only when its task is drawn.
@@ -126,8 +126,8 @@ class Resume:
 
     def load(
         self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
-    ) -> tuple[dict[str, dict[str, Tensor]], History] | None:
-        """Puts a saved state back and returns what else was kept, and the history; None when there is none.
+    ) -> tuple[dict[str, Tensor], History] | None:
+        """Puts saved weights and moments back and returns the best weights and the history; None without a state.
 
         One that is not as it was saved is not used: the run then begins anew.
         """
@@ -151,8 +151,4 @@ class Resume:
                         "exp_avg": tensors[f"mean/{name}"].to(p.device),
                         "exp_avg_sq": tensors[f"square/{name}"].to(p.device),
                     }
-        kept: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition("/")
-            kept.setdefault(kind, {})[name] = tensor
-        return kept, history
+        return {name: tensors[f"best/{name}"] for name in learning}, history

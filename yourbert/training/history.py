@@ -1,25 +1,57 @@
-"""What a training did so far: its steps, its curve, its best epoch; saved with the weights of an interrupted run."""
+"""What a training did so far: its steps, its curve, its best epoch, its odd losses; saved with an interrupted run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import fmean, median
 
 from yourbert.core.cost import Cost
 from yourbert.training.checkpoint import History
-from yourbert.training.spikes import Spikes
 
 # Task -> the loss summed over the rows of an epoch so far, and their number.
 Sums = dict[str, tuple[float, int]]
+
+WINDOW = 50  # steps of a task whose losses are remembered
+FIRST = 20  # steps of a task before anything can be a spike
+TIMES = 10.0
+
+
+@dataclass
+class Spikes:
+    """Steps whose loss jumps far above those before: odd rows, or a learning rate that is too high.
+
+    A spike is ten times the median of the task's last steps and more than the task began with. Without the second, one
+    hard batch late in training, when nearly all losses are close to 0, would be one.
+
+    recent, began: of each task, the losses of its last steps and the mean of its first. steps: where spikes were.
+    """
+
+    recent: dict[str, list[float]] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
+    steps: list[int] = field(default_factory=list)
+
+    def note(self, task: str, step: int, loss: float) -> float | None:
+        """Takes in a step's loss; the usual loss where this one is a spike."""
+        recent = self.recent.setdefault(task, [])
+        usual = median(recent) if task in self.began else None
+        recent.append(loss)
+        del recent[:-WINDOW]
+        if task not in self.began and len(recent) == FIRST:
+            self.began[task] = fmean(recent)
+        if usual is None or loss <= max(TIMES * usual, self.began[task]):
+            return None
+        self.steps.append(step)
+        return usual
 
 
 @dataclass
 class Outcome:
     """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
     loss is None for a task that an epoch left out. sums: of the epoch that has begun, see `Stepper`.
-    pieces: in how many parts a batch is read. spikes: steps whose loss was odd.
+    micro_batches: how many parts a batch is split into; more than one once memory ran out. spikes: steps with odd loss.
 
     best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
-    evaluations since. tokens, parameters: how many were read and how many learnt. cost: with the evaluations.
+    evaluations since. tokens: how many were read; parameters: how many weights learn. cost: with the evaluations.
     """
 
     steps: int
@@ -34,7 +66,7 @@ class Outcome:
     cost: Cost = field(default=Cost(), compare=False)
     curve: list[tuple[int, int, str, float | None, float]] = field(default_factory=list)
     sums: Sums = field(default_factory=dict)
-    pieces: int = 1
+    micro_batches: int = 1
     spikes: Spikes = field(default_factory=Spikes)
 
     def note(self, scores: dict[str, float], value: float, losses: dict[str, float]) -> None:

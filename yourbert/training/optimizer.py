@@ -28,8 +28,11 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
-class Fused(Protocol):
-    """The weights that are moved by kernels of their own (`yourbert/fused`)."""
+class FusedWeights(Protocol):
+    """The weights that fused layers took over and move by kernels of their own (`yourbert/training/fused/fusion.py`).
+
+    The optimizer keeps them in its groups and passes over them, since autograd leaves them no gradient.
+    """
 
     def refresh(self) -> None: ...
     def holds(self, p: nn.Parameter) -> bool: ...
@@ -46,19 +49,12 @@ class AdamW(torch.optim.AdamW):
     """
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    fusion: Fused | None = None
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
     grad_scale: Tensor
     found_inf: Tensor
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        inspect.unwrap(torch.optim.AdamW.zero_grad)(self, set_to_none)
-        if self.fusion:
-            self.fusion.forget()
-
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # without a closure
-        if self.fusion:
-            self.fusion.move(self.grad_scale, self.found_inf)
         inspect.unwrap(torch.optim.AdamW.step)(self)
 
 
@@ -97,21 +93,36 @@ def decay_after(steps_done: int, steps: int, settings: Training) -> float:
     return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
 
 
-def move(optimizer: AdamW, parameters: Iterable[nn.Parameter], clip: float, stopped: Tensor | None = None) -> Tensor:
+def move(
+    optimizer: AdamW,
+    parameters: Iterable[nn.Parameter],
+    clip: float,
+    stopped: Tensor | None = None,
+    fusion: FusedWeights | None = None,
+) -> Tensor:
     """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
 
-    Both happen inside the fused optimizer, through the pair of values that loss scaling uses: the gradients are not
-    rewritten, and no number has to come back from the device before the next step. stopped: a flag on the device that
-    a norm which is not finite raises, and under which no later step moves anything.
+    stopped: a flag on the device that a norm which is not finite raises, and under which no later step moves anything.
+    fusion: the weights that fused layers hold; their gradients count in the norm, and they are moved here, too.
     """
-    fusion = optimizer.fusion
     others = [p.grad for p in parameters if p.grad is not None and not (fusion and fusion.holds(p))]
     norm = nn.utils.get_total_norm(others, foreach=True)
     if fusion:
         norm = torch.linalg.vector_norm(torch.stack([norm, fusion.norm()]))
+    # Clipping and stopping go through the pair of values that loss scaling uses, which a fused AdamW reads on the
+    # device: the gradients are not rewritten, and no number has to come back to the host before the next step.
     scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)
     stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
     optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()
+    if fusion:
+        fusion.move(optimizer.grad_scale, optimizer.found_inf)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    forget_gradients(optimizer, fusion)
     return norm
+
+
+def forget_gradients(optimizer: AdamW, fusion: FusedWeights | None) -> None:
+    """After a step, or one that broke off."""
+    optimizer.zero_grad(set_to_none=True)
+    if fusion:
+        fusion.forget()

@@ -20,7 +20,6 @@ from yourbert.core.errors import UserError
 from yourbert.core.storage import read_json, write_json
 from yourbert.core.tasks import Pooling
 from yourbert.deploy.export.export import export
-from yourbert.deploy.export.model_card import _lineage
 from yourbert.deploy.export.onnx import quantize
 from yourbert.inference.model_folder import load_model, save_model
 from yourbert.inference.predict import predict, to_device
@@ -195,8 +194,3 @@ def test_its_card(mean: Path, machine: Machine, tmp_path: Path) -> None:
     for said in ("0 + 5 * (1 * cosine + 0)", "sim, dev: pearson 0.500 (0.400 to 0.600)", "a similarity from 0 to 5"):
         assert said in card, said
     assert "1,000 steps over 20,000 tokens; the weights of epoch 2" in card and "lr 0.001" in card
-
-
-def test_the_card_of_a_soup_says_so() -> None:
-    about = FACTS | {"training": {"lr": 0.001, "soup": 5}, "revision": ""}
-    assert "20,000 tokens; the mean weights of 5 models, each at its best" in "\n".join(_lineage(about))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,24 @@ from torch import Tensor, nn
 
 from tests.support import tiny
 from yourbert.config.schema import Runtime, Training
-from yourbert.finetuning.learner import TaskLearner
+from yourbert.finetuning.learner import TaskLearner, choose_what_learns
 from yourbert.model.encoder import Embeddings, EncoderConfig, Layer, initialise
 from yourbert.model.multitask import Model
 from yourbert.runtime.machine import Machine, prepare
-from yourbert.tokens.packing import pieces_in
 from yourbert.training.checkpoint import Resume
 from yourbert.training.fused import fusion, plain
 from yourbert.training.fused.embeddings import EmbeddingWeights
 from yourbert.training.fused.fusion import attach, check, fuse, weights_of
 from yourbert.training.fused.interface import Draw
 from yourbert.training.fused.layer import FusedLayer
-from yourbert.training.graph import graph_step
-from yourbert.training.graph.graph_step import GraphStep
-from yourbert.training.loop import train
+from yourbert.training.graph.graph_step import GraphStep, make_stepper
+from yourbert.training.loop import EagerStepper, Run
 from yourbert.training.optimizer import AdamW, adamw
-from yourbert.training.steps import Run, Stepper
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
 
-def by_reference(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> fusion.Fusion | None:
+def by_reference(model: nn.Module, optimizer: AdamW, machine: Machine) -> fusion.Fusion:
     """As `fuse`, on a CPU."""
     layers = [part for part in model.modules() if isinstance(part, Layer) and fusion._learns(part)]
     fused = weights_of(layers, plain, machine.dtype)
@@ -45,16 +42,16 @@ def by_reference(model: nn.Module, optimizer: AdamW, machine: Machine, longest: 
     return attach(layers, fused, embeddings, plain, optimizer)
 
 
-@pytest.fixture
-def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    return lambda yes: monkeypatch.setattr(graph_step, "fuse", by_reference if yes else lambda *given: None)
+def whole(learner: TaskLearner, run: Run) -> GraphStep:
+    """Its steps as a whole, over layers that are fused by the reference."""
+    return GraphStep(learner, run, False, by_reference(learner.model, run.optimizer, learner.machine))
 
 
 def learner_of(settings: Training, **mixture: object) -> TaskLearner:
     described = [tiny.task(), tiny.task("sim", "similarity"), tiny.task("bi", "similarity", encoding="bi")]
     opened = [tiny.tokens(task, 91 - 30 * number) for number, task in enumerate(described)]
     learner = tiny.learner(opened, settings, **mixture)
-    learner.model.encoder.embeddings.restrict(pieces_in(split for tokens in opened for split in tokens.splits.values()))
+    tiny.restrict(learner)
     return learner
 
 
@@ -100,22 +97,23 @@ def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPa
     [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1}), ("masked words", "cls", {})],
 )
 def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
-    fused: Callable[[bool], None], sampling: str, pooling: str, own: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    sampling: str, pooling: str, own: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fusion, "LARGE", 1000)  # the table of word pieces is one
     settings = STILL.model_copy(update={"pooling": pooling, "clip": 0.05})
     learners, sums = [], []
     for yes in (False, True):
-        fused(yes)
         learner: Any = tiny.mlm_learner(settings)
         if sampling != "masked words":
             learner = learner_of(settings, sampling=sampling)
         if own:
             learner = with_own_layers(learner, settings, own, sampling)
-        stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
-        assert (stepper.run.optimizer.fusion is not None) == yes
+        run = tiny.run_of(learner, settings)
+        fused = by_reference(learner.model, run.optimizer, learner.machine) if yes else None
+        eager = sampling == "masked words"
+        stepper = EagerStepper(run, fused) if eager else GraphStep(learner, run, False, fused)
         learners.append(learner)
-        sums.append([*tiny.losses_of(learner, stepper)])
+        sums.append([*tiny.losses_of(stepper, run)])
     assert sums[1] == pytest.approx(sums[0], rel=1e-4)
     for name, p in learners[0].model.named_parameters():
         torch.testing.assert_close(
@@ -128,50 +126,45 @@ def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int
     tasks = [tokens.task for tokens in learner.tokens.values()]
     rng = torch.Generator().manual_seed(5)
     again = Model(model.encoder, tasks, settings.pooling, settings.head_dropout, rng, own_layers=own)
+    choose_what_learns(again, learner.mixture, settings)
     return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
 
 
-def test_it_learns_under_dropout_and_draws_the_same_again(fused: Callable[[bool], None], tmp_path: Path) -> None:
-    fused(True)
+def test_it_learns_under_dropout_and_draws_the_same_again(tmp_path: Path) -> None:
     ended = []
     for _ in range(2):
         learner = tiny.learner([tiny.tokens(tiny.task(), 91)], tiny.training(epochs=6))
         with Resume(tmp_path / "resume") as resume:
-            make: Callable[[Run], Stepper] = lambda run, of=learner: GraphStep(of, run, False)  # noqa: E731
-            outcome = train("tiny", learner, learner.settings, resume, make)
+            outcome = tiny.trained(learner, learner.settings, resume, partial(whole, learner))
         ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
     assert outcome.best > 0.9
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
 
 
-def test_an_interruption_changes_nothing(fused: Callable[[bool], None], tmp_path: Path) -> None:
-    fused(True)
-    ended = []
+def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
+    ended, settings = [], tiny.training(epochs=2)
     for dies_at in (-1, 7):
         _, learner = tiny.finished(
-            tmp_path / str(dies_at),
-            lambda: learner_of(tiny.training(epochs=2, average=0.9), sampling="annealed"),
-            lambda learner, run: GraphStep(learner, run, graphs=False),
-            dies_at,
+            tmp_path / str(dies_at), lambda: learner_of(settings, sampling="annealed"), settings, whole, dies_at
         )
         ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
 
 
-def test_a_step_that_is_stopped_moves_nothing(fused: Callable[[bool], None]) -> None:
-    fused(True)
+def test_a_step_that_is_stopped_moves_nothing() -> None:
     learner = learner_of(STILL)
-    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    run = tiny.run_of(learner, STILL)
+    fused = by_reference(learner.model, run.optimizer, learner.machine)
+    stepper = GraphStep(learner, run, False, fused)
     learner.model.train()
-    stepper.begin(0, 0, {})
+    stepper.start_epoch(0, 0, {})
     stepper.step()
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
-    assert stepper.run.optimizer.fusion is not None
-    steps_N = stepper.run.optimizer.fusion.steps_N.clone()
+    steps_N = fused.steps_N.clone()
     stepper.stopped.fill_(True)
     stepper.step()
     assert all(torch.equal(before[name], p) for name, p in learner.model.named_parameters())
-    assert torch.equal(steps_N, stepper.run.optimizer.fusion.steps_N)
+    assert torch.equal(steps_N, fused.steps_N)
 
 
 def test_a_check_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +184,7 @@ def test_a_check_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPa
 
 
 def kept_by_hash(seed: int, places: int, dropped: int) -> npt.NDArray[np.bool_]:
-    """As `yourbert/training/fused/draws.py` draws them."""
+    """As `yourbert/training/fused/rows.py` draws them."""
     bits = np.arange(places, dtype=np.uint32) + np.uint32(seed & 0xFFFFFFFF)
     bits = (bits ^ (bits >> np.uint32(17))) * np.uint32(0xED5AD4BB)
     bits = (bits ^ (bits >> np.uint32(11))) * np.uint32(0xAC4C1B51)
@@ -239,5 +232,5 @@ def test_on_a_gpu_layers_are_fused() -> None:
         pytest.skip("an older card")
     opened = [tiny.tokens(tiny.task(), 91)]
     learner = tiny.learner(opened, STILL, machine=machine)
-    stepper = GraphStep(learner, tiny.run_of(learner), graphs=machine.graph)
-    assert stepper.run.optimizer.fusion is not None and learner.model.encoder.embeddings.fused is not None
+    stepper = make_stepper(learner, tiny.run_of(learner, STILL))
+    assert isinstance(stepper, GraphStep) and stepper.fusion and learner.model.encoder.embeddings.fused

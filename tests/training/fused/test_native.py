@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.support import tiny
 from tests.training.fused.test_fusion import STILL, kept_by_hash, layer_of, learner_of
@@ -29,9 +29,10 @@ from yourbert.training.fused import compiled, fusion, plain
 from yourbert.training.fused.fusion import check, facts, fuse, weights_of
 from yourbert.training.fused.interface import Draw
 from yourbert.training.fused.native import NativeKernels
-from yourbert.training.graph.graph_step import stepper_for
+from yourbert.training.fused.weights import Piece
+from yourbert.training.graph.graph_step import make_stepper
+from yourbert.training.loop import EagerStepper
 from yourbert.training.optimizer import adamw
-from yourbert.training.steps import OneByOne
 
 pytestmark = pytest.mark.skipif(compiled.name(False) == "none", reason="no C compiler makes the kernels here")
 
@@ -167,15 +168,14 @@ def test_a_step_of_the_optimizer(kernels: NativeKernels, rng: torch.Generator, d
     found = []
     start, gradients = noise(rng, 4096), [noise(rng, 4096).to(dtype) for _ in range(3)]
     for own in (kernels, plain):
-        master, mean, square = start.clone(), torch.zeros(4096), torch.zeros(4096)
-        copy = master.to(dtype) if dtype == torch.bfloat16 else None
-        for number, gradient in enumerate(gradients, 1):
+        piece = Piece([nn.Parameter(start.clone())], dtype)
+        for number, piece.gradient_N in enumerate(gradients, 1):
             corrections = torch.tensor([1 - 0.9**number, 1 - 0.999**number])
             stopped = torch.tensor(number == 2)
             rest = (torch.tensor(1e-3), torch.tensor(1.5), stopped, corrections, (0.9, 0.999), 1e-8, 0.01)
-            own.adamw(master, gradient, mean, square, copy, *rest)
-        found.append([master, mean, square])
-        assert copy is None or torch.equal(copy, master.to(dtype)), "rounded to the nearest"
+            own.adamw(piece, *rest)
+        found.append([piece.master_N, piece.mean_N, piece.square_N])
+        assert torch.equal(piece.copy_N, piece.master_N.to(dtype)), "rounded to the nearest"
     for mine, other in zip(*found, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
@@ -186,18 +186,17 @@ def test_rows_without_a_gradient_move_as_by_a_gradient_of_zero(kernels: NativeKe
     steps = [{0: 1.0, 3: 2.0}, {3: -1.0, 9: 0.5}, {1: 1.0}]
     ended = []
     for sparse, begun_anew in ((False, False), (True, False), (True, True)):
-        table, mean, square = start.clone(), torch.zeros(10 * E), torch.zeros(10 * E)
-        own = kernels
+        piece = Piece([nn.Parameter(start.clone())])
         for number, step in enumerate(steps, 1):
             words = torch.tensor(list(step))
             values = torch.tensor(list(step.values()))[:, None].expand(-1, E).contiguous()
             gradient = torch.sparse_coo_tensor(words[None], values, (10, E), check_invariants=True).coalesce()
-            given = gradient if sparse else gradient.to_dense().flatten()
+            piece.gradient_N = gradient if sparse else gradient.to_dense().flatten()
             corrections = torch.tensor([1 - 0.9**number, 1 - 0.999**number])
             rest = (torch.tensor(1e-2), torch.tensor(1.0), torch.tensor(False), corrections, (0.9, 0.999), 1e-8, 0.01)
-            own.adamw(table.view(-1), given, mean, square, None, *rest)
-            own = NativeKernels(torch.float32) if begun_anew else own
-        ended.append((table, mean, square))
+            kernels.adamw(piece, *rest)
+            piece.met_U = None if begun_anew else piece.met_U
+        ended.append((piece.master_N, piece.mean_N, piece.square_N))
     for found in ended[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found, ended[0], strict=True))
 
@@ -205,15 +204,16 @@ def test_rows_without_a_gradient_move_as_by_a_gradient_of_zero(kernels: NativeKe
 @pytest.mark.parametrize("sparse", [True, False])
 def test_moments_that_shrink_end_at_zero(kernels: NativeKernels, sparse: bool) -> None:
     """And not at the smallest numbers, which are slow to compute with; what they move is as if they had."""
-    table, mean, square = torch.ones(2, E), torch.full((2 * E,), 1e-20), torch.full((2 * E,), 1e-28)
-    gradient = torch.zeros(2, E).to_sparse(1) if sparse else torch.zeros(2 * E)
+    piece = Piece([nn.Parameter(torch.ones(2, E))])
+    mean, square = piece.mean_N.fill_(1e-20), piece.square_N.fill_(1e-28)
+    piece.gradient_N = torch.zeros(2, E).to_sparse(1) if sparse else torch.zeros(2 * E)
     ones, met = torch.ones(2), []
     for _ in range(300):
         rest = (torch.tensor(1e-3), torch.tensor(1.0), torch.tensor(False), ones, (0.9, 0.9), 1e-8, 0.0)
-        kernels.adamw(table.view(-1), gradient, mean, square, None, *rest)
+        kernels.adamw(piece, *rest)
         met += [mean.abs().min(), square.min()]
     assert all(moment == 0 or moment >= 1e-30 for moment in met) and not mean.any() and not square.any()
-    assert torch.equal(table, torch.ones(2, E))
+    assert torch.equal(piece.master_N, torch.ones(2 * E))
 
 
 @pytest.fixture
@@ -242,9 +242,10 @@ def test_threads_change_nothing(kernels: NativeKernels, rng: torch.Generator, th
 
 
 @pytest.mark.parametrize(
-    ("pieces", "sampling"), [(1, "joint"), (3, "joint"), (1, "proportional"), (1, "masked words"), (2, "masked words")]
+    ("micro_batches", "sampling"),
+    [(1, "joint"), (3, "joint"), (1, "proportional"), (1, "masked words"), (2, "masked words")],
 )
-def test_step_for_step_a_training_is_that_of_plain_layers(pieces: int, sampling: str) -> None:
+def test_step_for_step_a_training_is_that_of_plain_layers(micro_batches: int, sampling: str) -> None:
     """As a whole and read in parts; one by one, as a CPU computes steps."""
     settings = STILL.model_copy(update={"clip": 0.05})
     learners, sums = [], []
@@ -252,14 +253,12 @@ def test_step_for_step_a_training_is_that_of_plain_layers(pieces: int, sampling:
         learner: Any = tiny.mlm_learner(settings)
         if sampling != "masked words":
             learner = learner_of(settings, sampling=sampling)
-        learner.pieces = pieces
-        run = tiny.run_of(learner)
-        make = stepper_for(learner, learner.machine)
-        assert make is not None
-        stepper = make(run) if native else OneByOne(run)
-        assert (run.optimizer.fusion is not None) == native
+        run = tiny.run_of(learner, settings)
+        run.outcome.micro_batches = micro_batches
+        stepper = EagerStepper(run, fuse(learner.model, run.optimizer, learner.machine, 32) if native else None)
+        assert (stepper.fusion is not None) == native
         learners.append(learner)
-        sums.append([*tiny.losses_of(learner, stepper)])
+        sums.append([*tiny.losses_of(stepper, run)])
     assert sums[0] == pytest.approx(sums[1], rel=1e-4)
     for name, p in learners[1].model.named_parameters():
         torch.testing.assert_close(learners[0].model.get_parameter(name), p, atol=1e-4, rtol=1e-3)
@@ -267,13 +266,10 @@ def test_step_for_step_a_training_is_that_of_plain_layers(pieces: int, sampling:
 
 def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
     """Nor that the rows which have moments must be found anew."""
-    ended = []
+    ended, settings = [], tiny.training(epochs=2)
     for dies_at in (-1, 7):
         _, learner = tiny.finished(
-            tmp_path / str(dies_at),
-            lambda: learner_of(tiny.training(epochs=2, average=0.9), sampling="annealed"),
-            lambda learner, run: stepper_for(learner, learner.machine)(run),  # type: ignore[misc]
-            dies_at,
+            tmp_path / str(dies_at), lambda: learner_of(settings, sampling="annealed"), settings, make_stepper, dies_at
         )
         ended.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
@@ -281,13 +277,11 @@ def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     learner = learner_of(STILL)
-    run = tiny.run_of(learner)
-    stepper = stepper_for(learner, learner.machine)(run)  # type: ignore[misc]
-    stepper.begin(0, 0, {})
+    stepper = make_stepper(learner, tiny.run_of(learner, STILL))
     learner.model.train()
     with torch.no_grad():
         learner.model.encoder.layers[0].wide.bias[3] = torch.inf
-    run.optimizer.fusion.refresh()  # type: ignore[union-attr]
+    stepper.start_epoch(0, 0, {})
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     with pytest.raises(UserError, match="T01"):
         stepper.step()
@@ -297,7 +291,8 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 def test_what_has_gradients_of_its_own_inside_stays_plain() -> None:
     for settings in (tiny.training(tuning="head"), tiny.training(consistency="adversarial")):
         learner = learner_of(settings)
-        assert stepper_for(learner, learner.machine) is None
+        stepper = make_stepper(learner, tiny.run_of(learner, settings))
+        assert isinstance(stepper, EagerStepper) and stepper.fusion is None
 
 
 def script(folder: Path, text: str) -> Path:

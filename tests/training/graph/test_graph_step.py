@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,12 @@ from yourbert.core.seeding import seed_of
 from yourbert.finetuning.consistency import divergence
 from yourbert.finetuning.learner import TaskLearner
 from yourbert.model.attention import Kernel
-from yourbert.tokens.packing import pieces_in
 from yourbert.training.checkpoint import Resume
 from yourbert.training.graph import graph_step
-from yourbert.training.graph.graph_step import GraphStep, stepper_for
+from yourbert.training.graph.graph_step import GraphStep, make_stepper
 from yourbert.training.history import Outcome
-from yourbert.training.loop import train
+from yourbert.training.loop import EagerStepper, Run, mean_loss
 from yourbert.training.optimizer import adamw, decay_groups, follow, move
-from yourbert.training.steps import OneByOne, mean_loss
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
@@ -38,8 +37,12 @@ def learner_of(settings: Training, tasks: int = 1, **mixture: object) -> TaskLea
 
 def run(folder: Path, learner: TaskLearner, whole: bool = True, seconds: float = 1e9) -> Outcome:
     with Resume(folder / "resume", seconds) as resume:
-        make = (lambda run: GraphStep(learner, run, graphs=False)) if whole else None
-        return train("tiny", learner, learner.settings, resume, make)
+        stepper_of = partial(GraphStep, learner, graphs=False) if whole else EagerStepper
+        return tiny.trained(learner, learner.settings, resume, stepper_of)
+
+
+def run_of(learner: TaskLearner) -> Run:
+    return tiny.run_of(learner, learner.settings)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -67,9 +70,7 @@ def test_a_whole_run_has_the_curve_of_one_by_one(tmp_path: Path) -> None:
     curves = []
     for whole in (False, True):
         learner = learner_of(STILL, 2)
-        learner.model.encoder.embeddings.restrict(
-            pieces_in(split for tokens in learner.tokens.values() for split in tokens.splits.values())
-        )
+        tiny.restrict(learner)
         outcome = run(tmp_path, learner, whole)
         curves.append(outcome.curve)
         assert outcome.steps_done == 2 * (12 + 8)
@@ -101,7 +102,7 @@ def test_rows_that_are_missing_differ_in_nothing() -> None:
     losses = []
     for weight in (0.0, 1.0):
         learner = learner_of(tiny.training(consistency="dropout", consistency_weight=weight))
-        stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+        stepper = GraphStep(learner, run_of(learner), graphs=False)
         learner.model.train()
         stepper.rng.manual_seed(seed)
         bucket = stepper.shapes.all()[0].buckets[0]
@@ -120,10 +121,10 @@ def test_rows_that_are_missing_differ_in_nothing() -> None:
 def test_the_draws_of_a_step_follow_from_the_seed_and_its_number() -> None:
     """They are those that one by one draws from, where a step has one task; and a later start changes nothing."""
     learner = learner_of(tiny.training(epochs=2))
-    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    stepper = GraphStep(learner, run_of(learner), graphs=False)
     learner.model.train()
     for epoch in (0, 1):
-        stepper.begin(epoch, first := epoch * learner.steps(0), {})
+        stepper.start_epoch(epoch, first := epoch * learner.steps(0), {})
         for number in range(first, first + 3):
             stepper.step()
             assert stepper.rng.initial_seed() == seed_of(learner.seed, "dropout", "mood", number)
@@ -153,7 +154,7 @@ def test_interrupted_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
     cut = learner_of(settings)
     monkeypatch.setattr(Interrupted, "dies_at", dies_at)
     with pytest.raises(CutOff), Resume(tmp_path / "cut" / "resume", 0) as resume:
-        train("tiny", cut, settings, resume, lambda run: Interrupted(cut, run, graphs=False))
+        tiny.trained(cut, settings, resume, lambda run: Interrupted(cut, run, graphs=False))
     again = learner_of(settings)
     outcome = run(tmp_path / "cut", again, seconds=0)
     assert same(weights(again.model), weights(whole.model))
@@ -162,9 +163,9 @@ def test_interrupted_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_gradient_that_is_not_finite_stops_the_weights_at_once_and_the_run_when_it_is_looked_at() -> None:
     learner = learner_of(STILL)
-    stepper, model = GraphStep(learner, tiny.run_of(learner), graphs=False), learner.model
+    stepper, model = GraphStep(learner, run_of(learner), graphs=False), learner.model
     model.train()
-    stepper.begin(0, 0, {})
+    stepper.start_epoch(0, 0, {})
     for _ in range(3):
         stepper.step()
     stepper.sums()
@@ -197,7 +198,7 @@ def test_a_run_that_diverges_keeps_its_weights(tmp_path: Path) -> None:
 
 def test_shapes_are_few_and_chosen_before_the_first_step() -> None:
     learner = learner_of(tiny.training(epochs=5), 3, sampling="annealed")
-    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    stepper = GraphStep(learner, run_of(learner), graphs=False)
     shapes = stepper.shapes.all()
     assert {shape.tasks for shape in shapes} == {("mood",), ("sim",), ("bi",)}
     assert len(shapes) <= 3 * 8
@@ -267,11 +268,10 @@ def test_once_stopped_nothing_moves_any_more() -> None:
 
 def test_a_cpu_and_a_frozen_encoder_are_trained_one_by_one() -> None:
     learner = learner_of(STILL)
-    make = stepper_for(learner, tiny.MACHINE)
-    assert make is not None and type(make(tiny.run_of(learner))) is OneByOne
-    gpu = replace(tiny.MACHINE, device=torch.device("cuda", 0))
+    assert type(make_stepper(learner, run_of(learner))) is EagerStepper
     frozen = learner_of(tiny.training(tuning="head"))
-    assert stepper_for(frozen, gpu) is None
+    frozen.machine = replace(tiny.MACHINE, device=torch.device("cuda", 0))
+    assert type(make_stepper(frozen, run_of(frozen))) is EagerStepper
 
 
 @pytest.mark.parametrize(
@@ -289,13 +289,13 @@ def test_a_step_reads_nothing_back_and_touches_no_other_device(
     learner.machine = replace(tiny.MACHINE, device=nowhere)
     encoder = learner.model.to(nowhere).encoder
     encoder.compute_dtype, encoder.kernel = dtype, kernel
-    encoder.embeddings.restrict(pieces_in(split for t in learner.tokens.values() for split in t.splits.values()))
+    tiny.restrict(learner)
     learner.class_weights = {n: w if w is None else w.to(nowhere) for n, w in learner.class_weights.items()}
     monkeypatch.setattr(graph_step, "dropout_generator", lambda device: torch.Generator())
     monkeypatch.setattr(graph_step, "move", lambda *facts: moved.append(facts))
-    stepper = GraphStep(learner, tiny.run_of(learner), graphs=False)
+    stepper = GraphStep(learner, run_of(learner), graphs=False)
     learner.model.train()
-    stepper.begin(0, 0, {})
+    stepper.start_epoch(0, 0, {})
     stepper.step()
     assert len(moved) == 1
     for name, p in learner.model.named_parameters():
@@ -307,12 +307,15 @@ def test_a_step_reads_nothing_back_and_touches_no_other_device(
 def test_rows_that_a_gpu_has_no_room_for_stay_with_the_host(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    learner, gpu = learner_of(STILL), replace(tiny.MACHINE, device=torch.device("cuda", 0))
+    learner = learner_of(STILL)
+    learner.machine = replace(tiny.MACHINE, device=torch.device("cuda", 0))
+    monkeypatch.setattr(graph_step, "fuse", lambda *given: None)
+    monkeypatch.setattr(graph_step, "GraphStep", lambda *given: "on the GPU")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
-    assert stepper_for(learner, gpu) is not None
+    assert make_stepper(learner, run_of(learner)) == "on the GPU"  # type: ignore[comparison-overlap]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 10, 1 << 31))
     with caplog.at_level("INFO", "yourbert"):
-        assert stepper_for(learner, gpu) is None
+        assert type(make_stepper(learner, run_of(learner))) is EagerStepper
     assert "batches come from the host" in caplog.text
 
 
@@ -339,10 +342,10 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
     ended, settings = [], tiny.training(epochs=1)
     for graphs in (True, False):
         learner = learner_of(settings)
-        stepper = GraphStep(learner, tiny.run_of(learner), graphs)
+        stepper = GraphStep(learner, run_of(learner), graphs)
         learner.model.train()
         with caplog.at_level("INFO", "yourbert"):
-            stepper.begin(0, 0, {})
+            stepper.start_epoch(0, 0, {})
         for _ in range(learner.steps(0)):
             stepper.step()
         assert mean_loss(stepper.sums()) > 0

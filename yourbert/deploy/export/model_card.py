@@ -61,6 +61,4 @@ def _lineage(about: Mapping[str, Any]) -> Iterator[str]:
     yield f"- training: {settings}"
     outcome = about["outcome"]
     steps, tokens, best = (f"{outcome[key]:,}" for key in ("steps", "tokens", "best_epoch"))
-    models = about["training"].get("soup", 1)
-    whose = f"the weights of epoch {best}" if models == 1 else f"the mean weights of {models} models, each at its best"
-    yield f"- {steps} steps over {tokens} tokens; {whose}"
+    yield f"- {steps} steps over {tokens} tokens; the weights of epoch {best}"

@@ -9,10 +9,11 @@ and the products write their gradients where AdamW reads them.
 fusion.py    which layers of a model are fused, tried at the start; their part of the optimizer's step
 layer.py     a layer as a function: what is computed in which order, forward and backward
 embeddings.py   the same for the embeddings
-weights.py   a layer's masters, bf16 copies, gradients and moments, each in one piece of memory
+weights.py   the buffers of masters, bf16 copies, gradients and moments
+interface.py what is asked of kernels
 plain.py     the kernels' work in PyTorch's own operations: the reference for the others
 kernels.py   the same by Triton
-attention.py, rows.py, embed.py, moving.py, draws.py   the Triton programs
+attention.py, rows.py, embed.py, moving.py   the Triton programs
 native.py    the same in C, compiled by compiled.py
-native/      the sources: attention.c, rows.c, embed.c and moving.c do what the programs of those names do
+csrc/        the sources: attention.c, rows.c, embed.c and moving.c do what the programs of those names do
 """

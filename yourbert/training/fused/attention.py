@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from yourbert.training.fused.draws import kept
+from yourbert.training.fused.rows import kept
 
 
 @triton.jit

@@ -8,8 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from yourbert.training.fused.draws import kept
-from yourbert.training.fused.rows import norm_back
+from yourbert.training.fused.rows import kept, norm_back
 
 
 @triton.jit

@@ -91,11 +91,9 @@ class Fusion:
         lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=scale.device)
         for piece, group, corrections in zip(self._pieces, self._groups, corrections_P2, strict=True):
             if piece.gradient_N is not None:
-                copy_N = None if piece.copy_N is piece.master_N else piece.copy_N
                 self.kernels.adamw(
-                    piece.master_N, piece.gradient_N, piece.mean_N, piece.square_N, copy_N, lr, scale, stopped,
-                    corrections, group["betas"], group["eps"], group["weight_decay"],
-                )  # fmt: skip
+                    piece, lr, scale, stopped, corrections, group["betas"], group["eps"], group["weight_decay"]
+                )
 
     def forget(self) -> None:
         self.seeds.forget()
@@ -115,7 +113,12 @@ def facts(machine: Machine) -> dict[str, str]:
 
 
 def fuse(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> Fusion | None:
-    """Fuses the layers that learn, for a training whose longest sequence is known; None where that does not work."""
+    """Takes over the layers of `model` that learn, or nothing and returns None where fused ones do not work.
+
+    From then on each layer computes its training pass by kernels, its parameters' `data` are views of buffers, and so
+    is their state in `optimizer`, which sees no gradient of them: whoever steps it must hand the fusion to `move`, too.
+    longest: the tokens of the training's longest sequence, for a check of the kernels.
+    """
     learning = [part for part in model.modules() if isinstance(part, Layer) and _learns(part)]
     if not learning or not _fits(learning[0]) or not _computes(machine):
         return None
@@ -151,13 +154,13 @@ def attach(
         layer.fused = fused
     for fused_embeddings in embeddings:
         fused_embeddings.embeddings.fused = fused_embeddings
-    optimizer.fusion = fusion = Fusion(layers, embeddings, kernels, optimizer)
-    return fusion
+    return Fusion(layers, embeddings, kernels, optimizer)
 
 
 def _computes(machine: Machine) -> bool:
-    """Whether there are kernels for it, and rows can be in its numbers."""
-    return machine.device.type == "cpu" or (machine.device.type == "cuda" and machine.dtype == torch.bfloat16)
+    """Whether there are kernels for it and its numbers; several ranks sum gradients where autograd leaves them."""
+    on_gpu = machine.device.type == "cuda" and machine.dtype == torch.bfloat16
+    return machine.ranks.world == 1 and (machine.device.type == "cpu" or on_gpu)
 
 
 def _kernels_for(machine: Machine) -> Kernels:

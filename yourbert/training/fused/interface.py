@@ -13,6 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from yourbert.training.fused.weights import Piece
+
+# The longest sequence is rounded up to this where it decides which place an element has among the draws of dropout: so
+# a GPU and a CPU drop the same, and one compiled program serves many batches.
+SPAN_STEP = 16
 # Of the embeddings: the tables of word pieces, positions and segments, and which row of each a token takes.
 Tables = tuple[Tensor, Tensor, Tensor]
 Places = tuple[Tensor, Tensor, Tensor]
@@ -77,6 +82,6 @@ class Kernels(Protocol):
     def word_gradient(self, dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor: ...
     def norm(self, gradients: list[Tensor]) -> Tensor: ...
     def adamw(
-        self, master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
-        scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+        self, piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
+        betas: tuple[float, float], eps: float, decay: float,
     ) -> None: ...  # fmt: skip

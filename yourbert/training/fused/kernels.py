@@ -11,10 +11,11 @@ import torch
 import triton
 from torch import Tensor
 
+from yourbert.model.attention import round_up
 from yourbert.training.fused import plain
 from yourbert.training.fused.attention import attend_back_program, attend_program
 from yourbert.training.fused.embed import embed_back_program, embed_program, position_sums_program
-from yourbert.training.fused.interface import Draw, Parts, Places, Tables
+from yourbert.training.fused.interface import SPAN_STEP, Draw, Parts, Places, Tables
 from yourbert.training.fused.moving import adamw_program
 from yourbert.training.fused.rows import (
     add_norm_back_program,
@@ -23,6 +24,7 @@ from yourbert.training.fused.rows import (
     gelu_program,
     sums_program,
 )
+from yourbert.training.fused.weights import Piece
 
 # Programs whose sums over rows are added up afterwards: at most a few for each multiprocessor of a large GPU, and of
 # few rows as many as take a few of them each, since the sums are read again.
@@ -47,7 +49,7 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     rows, width = len(qkv_T3E), qkv_T3E.shape[1] // 3
     out_TE, logsum_HT = qkv_T3E.new_empty(rows, width), bias_3E.new_empty(heads, rows)
-    block, span = _block(longest), _span(longest)
+    block, span = _block(longest), round_up(longest, SPAN_STEP)
     attend_program[triton.cdiv(longest, block), heads, len(bounds_S1) - 1](
         qkv_T3E, bias_3E, bounds_S1, draw.seeds, out_TE, logsum_HT, rows, span, draw.site, draw.dropped, draw.factor,
         (width // heads) ** -0.5 * LOG2_E, E=width, D=width // heads, BLOCK=block, DROP=draw.dropped > 0,
@@ -64,9 +66,9 @@ def attend_back(
     width, block = dout_TE.shape[1], _block(longest)
     dqkv_T3E, slope = torch.empty_like(qkv_T3E), (width // heads) ** -0.5
     attend_back_program[triton.cdiv(longest, block), heads, len(bounds_S1) - 1](
-        dout_TE, qkv_T3E, bias_3E, bounds_S1, draw.seeds, out_TE, logsum_HT, dqkv_T3E, parts_P3E, rows, _span(longest),
-        draw.site, draw.dropped, draw.factor, slope * LOG2_E, slope, E=width, D=width // heads, BLOCK=block,
-        MANY=longest > block, DROP=draw.dropped > 0, num_warps=4, num_stages=1,
+        dout_TE, qkv_T3E, bias_3E, bounds_S1, draw.seeds, out_TE, logsum_HT, dqkv_T3E, parts_P3E, rows,
+        round_up(longest, SPAN_STEP), draw.site, draw.dropped, draw.factor, slope * LOG2_E, slope, E=width,
+        D=width // heads, BLOCK=block, MANY=longest > block, DROP=draw.dropped > 0, num_warps=4, num_stages=1,
     )  # fmt: skip
     return dqkv_T3E
 
@@ -74,11 +76,6 @@ def attend_back(
 def _block(longest: int) -> int:
     """Rows of a sequence that a program takes."""
     return min(64, max(16, int(triton.next_power_of_2(longest))))
-
-
-def _span(longest: int) -> int:
-    """Rounded up, so that one program serves all."""
-    return -(-longest // 16) * 16
 
 
 def add_norm(
@@ -168,11 +165,11 @@ norm, word_gradient = plain.norm, plain.word_gradient
 
 
 def adamw(
-    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
-    scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+    piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float],
+    eps: float, decay: float,
 ) -> None:  # fmt: skip
-    count, block = master_N.numel(), 1024
+    count, block = piece.master_N.numel(), 1024
     adamw_program[(triton.cdiv(count, block),)](
-        master_N, gradient_N, mean_N, square_N, master_N if copy_N is None else copy_N, lr, scale, stopped,
-        corrections, count, *betas, eps, decay, COPY=copy_N is not None, BLOCK=block,
+        piece.master_N, piece.gradient_N, piece.mean_N, piece.square_N, piece.copy_N, lr, scale, stopped, corrections,
+        count, *betas, eps, decay, COPY=piece.rounded_N is not None, BLOCK=block,
     )  # fmt: skip

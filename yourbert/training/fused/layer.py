@@ -2,9 +2,9 @@
 
     x ─► qkv ─► attend ─► out ─► add, norm ─► wide ─► gelu ─► narrow ─► add, norm ─► z
 
-The products read bf16 copies of the weights, and write the gradients of those into memory of the layer
+The products read bf16 copies of the weights, and write the gradients of those into buffers of the layer
 (`yourbert/training/fused/weights.py`); autograd sees x and z alone. The gradients of vectors (biases, norms) are sums
-over rows: each kernel leaves parts of them, which are added up at the end, all at once.
+over rows: each kernel leaves partial sums, which are added up at the end, all at once.
 
 Shapes: T rows of a packed batch, S those that go on after the attention where not all do; E hidden width, F
 feed-forward width; P parts of a sum.
@@ -12,14 +12,40 @@ feed-forward width; P parts of a sum.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from yourbert.model.attention import Layout
-from yourbert.training.fused.interface import Draw
-from yourbert.training.fused.weights import LayerWeights
+from yourbert.model.encoder import Layer
+from yourbert.training.fused.interface import Draw, Kernels
+from yourbert.training.fused.weights import Piece, Seeds
+
+MATRICES = ("qkv", "out", "wide", "narrow")
+
+
+@dataclass(frozen=True)
+class Matrices:
+    qkv: Tensor
+    out: Tensor
+    wide: Tensor
+    narrow: Tensor
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The biases of the products, and both norms, in the order of the kernels' sums."""
+
+    last_weight: nn.Parameter
+    last_shift: nn.Parameter
+    narrow: nn.Parameter
+    wide: nn.Parameter
+    norm_weight: nn.Parameter
+    norm_shift: nn.Parameter
+    out: nn.Parameter
+    qkv: nn.Parameter
 
 
 class LayerFunction(torch.autograd.Function):
@@ -29,7 +55,7 @@ class LayerFunction(torch.autograd.Function):
     def forward(
         ctx: Any,
         x_TE: Tensor,
-        own: LayerWeights,
+        own: FusedLayer,
         layout: Layout,
         rows_S: Tensor | None,
         draws: tuple[Draw, Draw, Draw],
@@ -90,8 +116,43 @@ class LayerFunction(torch.autograd.Function):
         return dx_TE, None, None, None, None
 
 
-class FusedLayer(LayerWeights):
-    """Computes a layer with its fused weights; called as the layer is."""
+class FusedLayer:
+    """A layer's weights in two buffers, its matrices and its vectors; called as the layer is, it computes it."""
+
+    def __init__(self, layer: Layer, kernels: Kernels, dtype: torch.dtype, seeds: Seeds) -> None:
+        self.seeds = seeds
+        self.kernels, self.heads, self.p, self.eps = kernels, layer.heads, layer.p, layer.attention_norm.eps
+        norm, last = layer.attention_norm, layer.output_norm
+        self.vectors = Vectors(
+            last.weight, last.bias, layer.narrow.bias, layer.wide.bias, norm.weight, norm.bias,
+            layer.attention_out.bias, layer.qkv.bias,
+        )  # fmt: skip
+        linear = (layer.qkv, layer.attention_out, layer.wide, layer.narrow)
+        self.large = Piece([part.get_parameter("weight") for part in linear], dtype)
+        self.small = Piece(list(vars(self.vectors).values()))
+        self.matrices = Matrices(*self.large.views(self.large.copy_N))
+        # The products write their gradients here, in every step.
+        self._gradient_N = torch.empty_like(self.large.copy_N)
+        self._gradients = dict(zip(MATRICES, self.large.views(self._gradient_N), strict=True))
+        self._learned: set[str] = set()
+
+    def learn(self, name: str, dy_TO: Tensor, x_TI: Tensor) -> None:
+        """The gradient of y = x w'; a step's further tasks add to it."""
+        gradient = self._gradients[name]
+        if name in self._learned:
+            gradient.addmm_(dy_TO.mT, x_TI)
+        else:
+            torch.mm(dy_TO.mT, x_TI, out=gradient)
+        self._learned.add(name)
+        self.large.gradient_N = self._gradient_N
+
+    def learn_vectors(self, sums: Tensor) -> None:
+        self.small.gradient_N = sums if self.small.gradient_N is None else self.small.gradient_N + sums
+
+    def forget(self) -> None:
+        """A new step begins."""
+        self._learned.clear()
+        self.large.gradient_N = self.small.gradient_N = None
 
     def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor:
         dropped = round(self.p * 65536)

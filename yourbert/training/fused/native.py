@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yourbert.model.attention import round_up
 from yourbert.training.fused.compiled import library
-from yourbert.training.fused.interface import Draw, Parts, Places, Tables
+from yourbert.training.fused.interface import SPAN_STEP, Draw, Parts, Places, Tables
+from yourbert.training.fused.weights import Piece
 
 # Parts of a sum over rows, and numbers of a part of a sum of squares.
 PARTS, SQUARES = 16, 1 << 16
-# As on a GPU, so that both draw alike.
-SPAN_STEP = 16
 # After the tensors, whole numbers and others in the order in which each function takes them.
 SIGNATURES: dict[str, tuple[int, str]] = {
     "add_norm": (8, "iifiif"),
@@ -45,8 +45,6 @@ class NativeKernels:
         self._of = {torch.float32: _typed(False)}
         if dtype == torch.bfloat16:
             self._of[dtype] = _typed(True)
-        # Of each table, by its address: which rows have moments.
-        self._met: dict[int, Tensor] = {}
 
     def _call(self, dtype: torch.dtype, name: str, tensors: tuple[Tensor | None, ...], *numbers: float) -> Any:
         return self._of[dtype][name](*[x if x is None else x.data_ptr() for x in tensors], *numbers)
@@ -61,7 +59,7 @@ class NativeKernels:
         out_TE, stats_HT2 = qkv_T3E.new_empty(rows, width), bias_3E.new_empty(heads, rows, 2)
         self._call(
             qkv_T3E.dtype, "attend", (qkv_T3E, bias_3E, bounds_S1, out_TE, stats_HT2), rows, len(bounds_S1) - 1, heads,
-            width // heads, longest, asked, _span(longest), *_drawn(draw),
+            width // heads, longest, asked, round_up(longest, SPAN_STEP), *_drawn(draw),
         )  # fmt: skip
         return out_TE, stats_HT2
 
@@ -72,7 +70,8 @@ class NativeKernels:
         (heads, rows, _), dqkv_T3E = logsum_HT.shape, torch.empty_like(qkv_T3E)
         self._call(
             qkv_T3E.dtype, "attend_back", (dout_TE, qkv_T3E, bias_3E, bounds_S1, logsum_HT, dqkv_T3E, parts_P3E), rows,
-            len(bounds_S1) - 1, heads, dout_TE.shape[1] // heads, longest, asked, _span(longest), *_drawn(draw),
+            len(bounds_S1) - 1, heads, dout_TE.shape[1] // heads, longest, asked, round_up(longest, SPAN_STEP),
+            *_drawn(draw),
         )  # fmt: skip
         return dqkv_T3E
 
@@ -147,31 +146,30 @@ class NativeKernels:
         return torch.tensor(squares**0.5, dtype=torch.float32)
 
     def adamw(
-        self, master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
-        scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+        self, piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
+        betas: tuple[float, float], eps: float, decay: float,
     ) -> None:  # fmt: skip
         if stopped:
             return
         rate, (first, second) = float(lr), corrections.tolist()
         numbers = (1 / float(scale), 1 - rate * decay, rate / first, second**-0.5, *betas, eps)
-        if gradient_N.is_sparse:
-            self._adamw_of_rows(master_N, gradient_N, mean_N, square_N, numbers)
+        assert piece.gradient_N is not None, "only what has a gradient is moved"
+        if piece.gradient_N.is_sparse:
+            self._adamw_of_rows(piece, piece.gradient_N, numbers)
             return
-        tensors = (master_N, gradient_N, mean_N, square_N, copy_N)
-        self._call(gradient_N.dtype, "adamw", tensors, master_N.numel(), *numbers)
+        tensors = (piece.master_N, piece.gradient_N, piece.mean_N, piece.square_N, piece.rounded_N)
+        self._call(piece.gradient_N.dtype, "adamw", tensors, piece.master_N.numel(), *numbers)
 
-    def _adamw_of_rows(
-        self, master_N: Tensor, gradient_UE: Tensor, mean_N: Tensor, square_N: Tensor, numbers: tuple[float, ...]
-    ) -> None:
+    def _adamw_of_rows(self, piece: Piece, gradient_UE: Tensor, numbers: tuple[float, ...]) -> None:
         """Of a table whose gradient is sparse, always; rows that never had one have no moments to be read."""
         rows, width = gradient_UE.shape
         used_R = gradient_UE.indices()[0]
         place_U = torch.full((rows,), -1, dtype=torch.int32)
         place_U[used_R] = torch.arange(len(used_R), dtype=torch.int32)
-        if (met_U := self._met.get(master_N.data_ptr())) is None:
-            moments_U = mean_N.view(rows, width).any(1) | square_N.view(rows, width).any(1)
-            met_U = self._met[master_N.data_ptr()] = moments_U.to(torch.uint8)
-        tensors = (master_N, gradient_UE.values(), mean_N, square_N, place_U, met_U)
+        if piece.met_U is None:
+            met_U = piece.mean_N.view(rows, width).any(1) | piece.square_N.view(rows, width).any(1)
+            piece.met_U = met_U.to(torch.uint8)
+        tensors = (piece.master_N, gradient_UE.values(), piece.mean_N, piece.square_N, place_U, piece.met_U)
         self._call(torch.float32, "adamw_rows", tensors, rows, width, *numbers)
 
 
@@ -182,10 +180,6 @@ def _typed(bf16: bool) -> dict[str, Any]:
         function.argtypes = [c_void_p] * tensors + [TYPES[kind] for kind in numbers]
         function.restype = c_double if name == "squares" else None
     return functions
-
-
-def _span(longest: int) -> int:
-    return -(-longest // SPAN_STEP) * SPAN_STEP
 
 
 def _drawn(draw: Draw) -> tuple[int, int, float]:

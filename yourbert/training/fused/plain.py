@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yourbert.training.fused.interface import Draw, Parts, Places, Tables
+from yourbert.training.fused.weights import Piece
 
 
 def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
@@ -137,20 +138,20 @@ def norm(gradients: list[Tensor]) -> Tensor:
 
 
 def adamw(
-    master_N: Tensor, gradient_N: Tensor, mean_N: Tensor, square_N: Tensor, copy_N: Tensor | None, lr: Tensor,
-    scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float], eps: float, decay: float,
+    piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float],
+    eps: float, decay: float,
 ) -> None:  # fmt: skip
     """One step with the gradient divided by `scale`, unless `stopped`; a copy becomes the masters, rounded."""
     if stopped:
         return
-    gradient_N = gradient_N.float() / scale
-    master_N.mul_(1 - lr * decay)
-    mean_N.lerp_(gradient_N, 1 - betas[0])
-    square_N.mul_(betas[1]).addcmul_(gradient_N, gradient_N, value=1 - betas[1])
-    deviation_N = square_N.sqrt() / corrections[1].sqrt() + eps
-    master_N.sub_(lr / corrections[0] * mean_N / deviation_N)
-    if copy_N is not None:
-        copy_N.copy_(master_N)
+    assert piece.gradient_N is not None, "only what has a gradient is moved"
+    gradient_N = piece.gradient_N.float() / scale
+    piece.master_N.mul_(1 - lr * decay)
+    piece.mean_N.lerp_(gradient_N, 1 - betas[0])
+    piece.square_N.mul_(betas[1]).addcmul_(gradient_N, gradient_N, value=1 - betas[1])
+    deviation_N = piece.square_N.sqrt() / corrections[1].sqrt() + eps
+    piece.master_N.sub_(lr / corrections[0] * piece.mean_N / deviation_N)
+    piece.refresh()
 
 
 def _pairs(bounds_S1: Tensor) -> tuple[list[int], list[int]]:

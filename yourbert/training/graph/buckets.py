@@ -11,10 +11,11 @@ Shapes: N optimizer steps, P batches of a step (one, or one for each task), G si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from yourbert.model.attention import round_up
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -104,16 +105,11 @@ def fit(tokens_N: Ints, sequences_N: Ints, longest_N: Ints, slots: int) -> Bucke
 
     slots: sequences it has at least, so that the rows missing in a last batch have theirs.
     """
-    longest = _up(longest_N.max(), LENGTH_STEP)
-    tokens = _up(tokens_N.max() + 1, TOKEN_STEP)
+    longest = round_up(int(longest_N.max()), LENGTH_STEP)
+    tokens = round_up(int(tokens_N.max()) + 1, TOKEN_STEP)
     while True:
         filler_N = tokens - tokens_N
         sequences = max(slots, int((sequences_N + np.maximum(1, -(-filler_N // longest))).max()))
         if (filler_N >= sequences - sequences_N).all():
             return Bucket(tokens, sequences, longest)
         tokens += TOKEN_STEP  # room for a token in each filler sequence
-
-
-def _up(count: Any, step: int) -> int:
-    """`count` rounded up to a multiple of `step`."""
-    return -(-int(count) // step) * step

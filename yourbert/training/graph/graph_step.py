@@ -22,7 +22,7 @@ Shapes: N steps of an epoch, P batches of a step, B rows of a batch, K tasks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,8 +41,8 @@ from yourbert.training.fused.fusion import fuse
 from yourbert.training.graph.buckets import Bucket, Sizes, plan
 from yourbert.training.graph.resident import ResidentBatch, ResidentSplit
 from yourbert.training.history import Sums
-from yourbert.training.optimizer import follow, move, rate
-from yourbert.training.steps import Learner, OneByOne, Run, Stepper, no_memory, not_finite
+from yourbert.training.loop import EagerStepper, Learner, Run, Stepper, no_memory, not_finite
+from yourbert.training.optimizer import FusedWeights, follow, forget_gradients, move, rate
 
 LOGGER = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
@@ -70,8 +70,8 @@ class StepFacts:
 class Filled(Learner, Protocol):
     """A learner whose steps follow from row numbers, and whose losses can be made of batches that are filled up.
 
-    names: its tasks, each with a stream of rows; looks: how often each row stands in its batch. whole: whether the
-    steps of its settings can be computed so.
+    names: its tasks, each with a stream of rows; looks: how often each row is in its batch. whole: whether the steps of
+    its settings are one forward and one backward pass of the whole model, so that they can be fused and captured.
     """
 
     @property
@@ -93,50 +93,52 @@ class Filled(Learner, Protocol):
         """For each step of an epoch, the tasks it takes and the number of each one's batch."""
         ...
 
-    def feed(self, step: int) -> None:
-        """Puts what a step needs beside its rows where `filled_loss` reads it, always at the same place."""
-        ...
-
     def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The loss of a task's batch, `rows` of which are real, by operations that a graph can hold."""
         ...
 
 
-def stepper_for(learner: Filled, machine: Machine) -> Callable[[Run], Stepper] | None:
-    """How the learner's steps are computed: as a whole on a single GPU that holds the rows, else one by one.
+def make_stepper(learner: Filled, run: Run) -> Stepper:
+    """Takes over the model and the optimizer of `run`, and returns what computes its steps.
 
-    None: by the plain operations alone.
+    Layers that learn are fused where that works (`yourbert/training/fused/fusion.py`): their parameters become views of
+    buffers that kernels move, and so does their state in the optimizer. On a single GPU that holds the rows, each shape
+    of a step is captured as a CUDA graph when the first epoch with it starts. From then on only what is returned may
+    take steps or read gradients. Weights may be read at any time, and written before an epoch starts.
+
+    Where neither works, or a loss needs the plain operations, nothing is taken over and the steps are the same but for
+    rounding.
     """
+    machine = learner.machine
     if not learner.whole or machine.ranks.world > 1:
-        return None
+        return EagerStepper(run)
+    if machine.device.type == "cuda" and not _rows_fit(learner, machine.device):
+        return EagerStepper(run)
+    longest = max(stream.longest for stream in learner.streams.values())
+    fusion = fuse(learner.model, run.optimizer, machine, longest)
     if machine.device.type == "cpu":
-        return lambda run: _one_by_one(learner, run)
+        return EagerStepper(run, fusion)
+    return GraphStep(learner, run, machine.graph, fusion)
+
+
+def _rows_fit(learner: Filled, device: torch.device) -> bool:
     needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
-    free, _ = torch.cuda.mem_get_info(machine.device)
+    free, _ = torch.cuda.mem_get_info(device)
     if needed > ROWS_SHARE * free:
         LOGGER.info("the rows take %d MB of the GPU's free %d MB: batches come from the host", needed >> 20, free >> 20)
-        return None
-    return lambda run: GraphStep(learner, run, machine.graph)
-
-
-def _one_by_one(learner: Filled, run: Run) -> OneByOne:
-    longest = max(stream.longest for stream in learner.streams.values())
-    fuse(learner.model, run.optimizer, learner.machine, longest)
-    return OneByOne(run)
+    return needed <= ROWS_SHARE * free
 
 
 class GraphStep:
     """A `Stepper` that computes a step by `_compute`, captured where `graphs` says so."""
 
-    def __init__(self, learner: Filled, run: Run, graphs: bool) -> None:
-        self.learner, self.run, self.graphs = learner, run, graphs
+    def __init__(self, learner: Filled, run: Run, graphs: bool, fusion: FusedWeights | None = None) -> None:
+        self.learner, self.run, self.graphs, self.fusion = learner, run, graphs, fusion
         device = self.device = learner.machine.device
         self.rng = dropout_generator(device)
         (pad,) = (part.pad for part in learner.model.modules() if isinstance(part, Embeddings))
         self.resident = {n: ResidentSplit(stream.split, pad, device) for n, stream in learner.streams.items()}
         self.shapes = _Shapes(learner)
-        longest = max(bucket.longest for shape in self.shapes.all() for bucket in shape.buckets)
-        fuse(learner.model, run.optimizer, learner.machine, longest)
         steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
         batches = max(len(shape.tasks) for shape in self.shapes.all())
         # What `_compute` reads and writes: these very tensors, for as long as graphs remember them.
@@ -153,7 +155,9 @@ class GraphStep:
         self._number = self._first = self._done = 0
         self._rows: dict[str, int] = {}
 
-    def begin(self, epoch: int, step: int, sums: Sums) -> None:
+    def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
+        if self.fusion:
+            self.fusion.refresh()
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
         self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}
@@ -177,7 +181,6 @@ class GraphStep:
         facts = self._epoch[self._done]
         shape = facts.shape
         self.rng.manual_seed(seed_of(self.learner.seed, "dropout", *shape.tasks, self._first + self._done))
-        self.learner.feed(self._first + self._done)
         try:
             self._graphs[shape].replay() if shape in self._graphs else self._compute(shape)
         except torch.OutOfMemoryError:
@@ -202,7 +205,7 @@ class GraphStep:
             loss, rows = self._loss(task, rows_B, bucket)
             loss.backward()  # type: ignore[no-untyped-call]
             self.sums_K[self.learner.names.index(task)].add_(loss.detach().double() * rows)
-        move(self.run.optimizer, self.run.learning.values(), self.run.settings.clip, self.stopped)
+        move(self.run.optimizer, self.run.learning.values(), self.run.settings.clip, self.stopped, self.fusion)
         self.moved += ~self.stopped
         self.at += 1
 
@@ -235,7 +238,7 @@ class GraphStep:
             LOGGER.info("a step could not be captured as a graph (%s): operations one by one", reason(error))
             self.graphs = False
             self._graphs.clear()
-            self.run.optimizer.zero_grad(set_to_none=True)
+            forget_gradients(self.run.optimizer, self.fusion)
 
 
 class _Shapes:
