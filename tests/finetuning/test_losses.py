@@ -1,16 +1,32 @@
-"""Losses against their definitions; optimizer groups and the schedule against a table."""
+"""Losses against their definitions; two looks at the same rows: how far apart they are, and that training learns so."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor
 
 from tests.support import tiny
-from yourbert.finetuning.losses import balanced_weights, loss_sum
-from yourbert.training.optimizer import adamw, decay_groups, move, rate
+from yourbert.finetuning.learner import TaskLearner
+from yourbert.finetuning.losses import (
+    REACH,
+    balanced_weights,
+    consistency_loss,
+    divergence,
+    loss_sum,
+    worst_shift,
+)
+from yourbert.inference.predict import to_device
+from yourbert.model.attention import Packed
+from yourbert.tokens.batching import gather
+from yourbert.training.checkpoint import Resume
+
+HOW = ("dropout", "adversarial")
 
 
 def test_classification_is_summed_cross_entropy() -> None:
@@ -49,58 +65,99 @@ def test_balanced_weights_make_classes_count_alike() -> None:
     assert weights[labels].mean().item() == pytest.approx(1)
 
 
-def test_every_learning_parameter_is_in_one_group() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
-    model[2].bias.requires_grad_(False)
-    matrices, vectors = decay_groups(model.parameters(), 0.01)
-    assert [p.ndim for p in matrices["params"]] == [2, 2]  # type: ignore[attr-defined]
-    assert [p.ndim for p in vectors["params"]] == [1, 1, 1]  # type: ignore[attr-defined]
-    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.01, 0.0)
+def test_the_divergence_of_classes_is_kullback_leibler_both_ways() -> None:
+    rng = torch.Generator().manual_seed(1)
+    first, second = (torch.randn(6, 3, generator=rng) for _ in range(2))
+    p, q = first.softmax(-1).double(), second.softmax(-1).double()
+    want = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
+    assert divergence(tiny.task(), first, second).sum().item() == pytest.approx(want.item(), rel=1e-5)
+    assert divergence(tiny.task(), first, first).sum().item() == 0
 
 
-def test_schedule() -> None:
-    settings = tiny.training(lr=1.0, warmup=0.2)
-    linear = [rate(step, 10, settings) for step in range(10)]
-    assert linear == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
-    constant = tiny.training(lr=0.5, warmup=0.0, schedule="constant")
-    assert [rate(step, 4, constant) for step in range(4)] == [0.5] * 4
-    assert all(rate(step, 7, tiny.training(warmup=0.9)) > 0 for step in range(7))
+@pytest.mark.parametrize("encoding", ["cross", "bi"])
+def test_the_divergence_of_similarities_is_their_squared_difference(encoding: Literal["cross", "bi"]) -> None:
+    described = tiny.task("sim", "similarity", encoding=encoding)
+    first, second = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [2.0]])
+    apart = torch.sigmoid(torch.tensor(1.0)) - 0.5 if encoding == "cross" else torch.tensor(1.0)
+    assert divergence(described, first, second).sum().item() == pytest.approx(apart.square().item())
 
 
-def twins() -> list[list[nn.Parameter]]:
-    """Two times the same two parameters."""
-    made = []
-    for _ in range(2):
-        rng = torch.Generator().manual_seed(3)
-        made.append([nn.Parameter(torch.randn(shape, generator=rng)) for shape in ((40, 7), (5,))])
-    return made
+def batch_of(learner: TaskLearner) -> tuple[Packed, Tensor]:
+    split = learner.tokens["mood"].splits["train"]
+    batch = gather(split, np.arange(12))
+    assert batch.labels_B is not None
+    return to_device(batch, tiny.MACHINE), torch.from_numpy(batch.labels_B)
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
-def test_a_move_is_a_clipped_step_of_adamw(clip: float) -> None:
-    ours, theirs = twins()
-    fused, plain = adamw(ours, 0.01), torch.optim.AdamW(decay_groups(theirs, 0.01), lr=0.0, foreach=False)
-    rng = torch.Generator().manual_seed(4)
-    for step in range(6):
-        for optimizer in (fused, plain):
-            for group in optimizer.param_groups:
-                group["lr"] = 0.1 / (step + 1)
-        for a, b in zip(ours, theirs, strict=True):
-            a.grad = torch.randn(a.shape, generator=rng)
-            b.grad = a.grad.clone()
-        norm = nn.utils.clip_grad_norm_(theirs, clip or float("inf"))
-        torch.testing.assert_close(move(fused, ours, clip), norm)
-        plain.step()
-        for a, b in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> None:
+    learner = tiny.learner([tiny.tokens(tiny.task())], tiny.training())
+    model, (batch, _) = learner.model.eval(), batch_of(learner)
+    task, rng = tiny.task(), torch.Generator().manual_seed(2)
+    embedded_TE = model.encoder.embed(batch, None).detach()
+    scores_BC = model("mood", batch, None)
+
+    def look(shift_TE: Tensor) -> Tensor:
+        scores: Tensor = model("mood", batch, None, embedded_TE + shift_TE)
+        return scores
+
+    worst_TE = worst_shift(task, scores_BC, embedded_TE, look, rng)
+    length_T = embedded_TE.norm(dim=-1)
+    real = batch.layout.tokens  # filler is read by nobody
+    torch.testing.assert_close(worst_TE[:real].norm(dim=-1), REACH * length_T[:real])
+    assert all(p.grad is None for p in model.parameters()), "the search leaves no gradient"
+    moved = divergence(task, scores_BC, look(worst_TE)).sum().item()
+    for _ in range(20):
+        other_TE = torch.randn(worst_TE.shape, generator=rng)
+        other_TE *= (REACH * length_T / other_TE.norm(dim=-1))[:, None]
+        assert moved > 3 * divergence(task, scores_BC, look(other_TE)).sum().item()
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
-    ours, before = twins()
-    optimizer = adamw(ours, 0.01)
-    optimizer.param_groups[0]["lr"] = 0.1
-    for p in ours:
-        p.grad = torch.full_like(p, float("nan"))
-    assert not math.isfinite(move(optimizer, ours, 1.0))
-    assert all(torch.equal(a, b) for a, b in zip(ours, before, strict=True))
-    assert all(float(optimizer.state[p]["step"]) == 0 for p in ours)
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("encoding", ["cross", "bi"])
+def test_without_weight_or_luck_it_is_the_plain_loss(how: str, encoding: Literal["cross", "bi"]) -> None:
+    """Of the learner, step by step: rows that stand twice in the batch count once, and as themselves."""
+    described = tiny.task("mood", "similarity" if encoding == "bi" else "classification", encoding=encoding)
+    still: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "consistency_weight": 0.0}
+    losses = []
+    for consistency in (how, "none"):
+        learner = tiny.learner([tiny.tokens(described)], tiny.training(**still, consistency=consistency))
+        learner.model.train()
+        losses.append([part for step in range(4) for part in learner.losses(0, step)])
+    for found, plain in zip(*losses, strict=True):
+        torch.testing.assert_close(found.loss, plain.loss)
+        assert (found.rows, found.tokens) == (plain.rows, plain.tokens)
+
+
+def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
+    """With rows of one class, rows of another and a difference in one look, only that row's looks are apart."""
+    scores_2BC = torch.zeros(6, 3)
+    scores_2BC[3, 1] = 2.0
+    apart = consistency_loss(tiny.task(), scores_2BC)
+    torch.testing.assert_close(apart, divergence(tiny.task(), torch.zeros(1, 3), scores_2BC[3:4])[0])
+    assert consistency_loss(tiny.task(), scores_2BC, torch.tensor([True, False, True])) == 0, "that is no row"
+
+
+def test_the_weight_says_how_much_it_counts() -> None:
+    scores_2BC, labels_B = (
+        torch.randn(6, 3, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 0, 1, 1, 2, 2]),
+    )
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        settings = tiny.training(consistency="dropout", consistency_weight=weight)
+        losses.append(tiny.learner([tiny.tokens(tiny.task())], settings).loss("mood", scores_2BC, labels_B))
+    torch.testing.assert_close(losses[0], torch.nn.functional.cross_entropy(scores_2BC, labels_B, reduction="sum") / 2)
+    torch.testing.assert_close((losses[2] - losses[0]) / 3, losses[1] - losses[0])
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("kind", ["classification", "similarity"])
+def test_it_learns_and_repeats(tmp_path: Path, how: str, kind: str) -> None:
+    settings = tiny.training(epochs=6, consistency=how)
+    ends = []
+    for name in ("first", "second"):
+        learner = tiny.learner([tiny.tokens(tiny.task("mood", kind))], settings)
+        with Resume(tmp_path / name, 1e9) as resume:
+            assert tiny.trained(learner, settings, resume).best > 0.8
+        ends.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

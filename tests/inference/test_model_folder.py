@@ -65,7 +65,7 @@ def test_order_of_rows_does_not_matter(saved: tuple[Model, Path]) -> None:
     together = predict(model, "mood", split, tiny.MACHINE)
     for row in (0, 17, 39):
         alone = model("mood", to_device(gather(split, np.array([row])), tiny.MACHINE), None)
-        np.testing.assert_allclose(model.head("mood").predict(alone).detach().numpy()[0], together[row], atol=1e-5)
+        np.testing.assert_allclose(model.heads["mood"].predict(alone).detach().numpy()[0], together[row], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocab.txt", "config.json"])

@@ -126,7 +126,7 @@ def test_the_model_is_encoder_then_pooling_then_head(task: Task) -> None:
     scores = model(task.name, batch, None)
     encoder = model.encoder
     pooled = encoder.pool_cls(encoder(batch, None), batch)
-    torch.testing.assert_close(scores, model.head(task.name)(pooled, None), atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores, model.heads[task.name](pooled, None), atol=1e-6, rtol=0)
     torch.testing.assert_close(scores, model.scores_of_features(task.name, model.features(task.name, batch), None))
 
 
@@ -138,7 +138,7 @@ def test_a_task_may_have_a_pooling_of_its_own() -> None:
     hidden_TE = encoder(batch, None)
     for name, pooled_SE in ((first, encoder.pool_mean(hidden_TE, batch)), (other, encoder.pool_cls(hidden_TE, batch))):
         torch.testing.assert_close(model.features(name, batch), pooled_SE)
-        torch.testing.assert_close(model(name, batch, None), model.head(name)(pooled_SE, None))
+        torch.testing.assert_close(model(name, batch, None), model.heads[name](pooled_SE, None))
 
 
 def test_features_know_no_dropout_and_leave_the_mode_alone() -> None:

@@ -74,7 +74,7 @@ MUTANTS = {
         "core/locks.py", "        if _names(path, descriptor):\n", "        if True:\n", "tests/core/test_locks.py"
     ),
     "not finite goes on": Mutant(
-        "training/steps.py",
+        "training/loop.py",
         "        if not torch.isfinite(norm):\n",
         "        if False:\n",
         "tests/training/test_loop.py -k finite",

@@ -126,12 +126,12 @@ class Explainer:
         if self.task.labels:
             return self.task.labels[chosen]
         with torch.no_grad():
-            return f"{float(self.model.head(self.task.name).predict(self._scores(batch))[0]):.3f}"
+            return f"{float(self.model.heads[self.task.name].predict(self._scores(batch))[0]):.3f}"
 
     def _score(self, scores_BC: Tensor, chosen: int) -> Tensor:
         """[B]: the log-odds of a class, or the similarity on the task's scale."""
         if not self.task.labels:
-            return self.model.head(self.task.name).predict(scores_BC)
+            return self.model.heads[self.task.name].predict(scores_BC)
         others_BC = torch.cat([scores_BC[:, :chosen], scores_BC[:, chosen + 1 :]], dim=1)
         return scores_BC[:, chosen] - torch.logsumexp(others_BC, dim=1)
 

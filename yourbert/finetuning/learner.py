@@ -17,9 +17,8 @@ from yourbert.core.errors import shortened
 from yourbert.core.seeding import seed_of
 from yourbert.core.tasks import Split, Task, normalised
 from yourbert.evaluation.metrics import score
-from yourbert.finetuning.consistency import adversarial_loss, consistency_loss
 from yourbert.finetuning.curriculum import probe_errors
-from yourbert.finetuning.losses import balanced_weights, loss_sum
+from yourbert.finetuning.losses import adversarial_loss, balanced_weights, consistency_loss, loss_sum
 from yourbert.finetuning.sampling import counted, plan_epoch
 from yourbert.inference.predict import features_of, predict, predict_from_features, to_device
 from yourbert.model.multitask import Model

@@ -66,9 +66,6 @@ class Model(nn.Module):
             self.heads[name].layers.extend(deepcopy(layer) for layer in encoder.layers[-number:])
             self.heads[name].pooler = deepcopy(encoder.pooler) if self.poolings[name] == "cls" else None
 
-    def head(self, task_name: str) -> Head:
-        return self.heads[task_name]
-
     def forward(
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
     ) -> Tensor:

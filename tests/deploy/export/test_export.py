@@ -56,7 +56,7 @@ def made(place: Path, pooling: Pooling, poolings: dict[str, Pooling] | None = No
     model = Model(encoder, TASKS.values(), pooling, 0.0, rng, poolings, dict.fromkeys(poolings or {}, 1))
     with torch.no_grad():
         for name in model.own_layers:
-            initialise(model.head(name).layers, rng)
+            initialise(model.heads[name].layers, rng)
         for parameter in model.heads.parameters():
             parameter.mul_(20 if parameter.ndim > 1 else 1)
     save_model(place / "model", model, TASKS, base, FACTS)

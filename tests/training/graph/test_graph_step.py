@@ -15,15 +15,14 @@ from tests.support import tiny
 from yourbert.config.schema import Training
 from yourbert.core.errors import UserError
 from yourbert.core.seeding import seed_of
-from yourbert.finetuning.consistency import divergence
 from yourbert.finetuning.learner import TaskLearner
+from yourbert.finetuning.losses import divergence
 from yourbert.model.attention import Kernel
 from yourbert.training.checkpoint import Resume
 from yourbert.training.graph import graph_step
 from yourbert.training.graph.graph_step import GraphStep, make_stepper
 from yourbert.training.history import Outcome
 from yourbert.training.loop import EagerStepper, Run, mean_loss
-from yourbert.training.optimizer import adamw, decay_groups, follow, move
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
@@ -212,58 +211,6 @@ def test_shapes_are_few_and_chosen_before_the_first_step() -> None:
 def losses(learner: TaskLearner, epoch: int, number: int) -> Iterator[object]:
     first = sum(learner.steps(e) for e in range(epoch))
     yield from learner.losses(epoch, first + number)
-
-
-def test_a_rate_in_a_tensor_moves_as_a_number_does() -> None:
-    rng = torch.Generator().manual_seed(1)
-    start = [torch.randn(shape, generator=rng) for shape in ((5, 3), (3,), (4, 4))]
-    gradients = [[torch.randn(p.shape, generator=rng) for p in start] for _ in range(10)]
-    ended = []
-    for tensor in (False, True):
-        parameters = [nn.Parameter(p.clone()) for p in start]
-        optimizer, lr = adamw(parameters, 0.1), torch.zeros(())
-        if tensor:
-            follow(optimizer, lr)
-        for step, drawn in enumerate(gradients):
-            for p, gradient in zip(parameters, drawn, strict=True):
-                p.grad = gradient.clone()
-            lr.fill_(1e-2 / (step + 1))
-            if not tensor:
-                for group in optimizer.param_groups:
-                    group["lr"] = 1e-2 / (step + 1)
-            move(optimizer, parameters, clip=1.0)
-        ended.append(parameters)
-    for one, other in zip(*ended, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)
-
-
-def test_the_moments_begin_where_the_optimizer_would_have_begun_them() -> None:
-    parameters = [nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))]
-    lazy, eager = adamw(parameters, 0.1), adamw(parameters, 0.1)
-    for p in parameters:
-        p.grad = torch.zeros_like(p)
-    lazy.step()
-    follow(eager, torch.zeros(()))
-    for p in parameters:
-        assert lazy.state[p].keys() == eager.state[p].keys()
-        for key, value in eager.state[p].items():
-            assert value.dtype == lazy.state[p][key].dtype and value.shape == lazy.state[p][key].shape
-            assert not value.any()
-    assert decay_groups(parameters, 0.1)[0]["params"] == eager.param_groups[0]["params"]
-
-
-def test_once_stopped_nothing_moves_any_more() -> None:
-    parameter, stopped = nn.Parameter(torch.ones(3)), torch.tensor(False)
-    optimizer = adamw([parameter], 0.1)
-    follow(optimizer, torch.tensor(0.1))
-    moved = []
-    for gradient in (1.0, torch.nan, 1.0):
-        before = parameter.detach().clone()
-        parameter.grad = torch.full((3,), gradient)
-        move(optimizer, [parameter], 1.0, stopped)
-        moved.append(not torch.equal(before, parameter))
-    assert moved == [True, False, False] and stopped
-    assert optimizer.state[parameter]["step"] == 1
 
 
 def test_a_cpu_and_a_frozen_encoder_are_trained_one_by_one() -> None:

@@ -95,7 +95,7 @@ def _scale(model: Model, tasks: dict[str, Task], form: str) -> str:
     task = next(iter(tasks.values()))
     if task.labels or form == "onnx":
         return ""
-    head, how = model.head(task.name), "sigmoid(logit)"
+    head, how = model.heads[task.name], "sigmoid(logit)"
     if isinstance(head, CosineHead):
         how = f"({head.scale.item():g} * cosine + {head.bias.item():g})"
     ends = f"held within {task.low:g} and {task.high:g}"

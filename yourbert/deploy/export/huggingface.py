@@ -27,7 +27,7 @@ def write_transformers(folder: Path, model: Model, task: Task) -> None:
 
     Its logits are ours; of a similarity its one logit z means low + (high - low) * sigmoid(z).
     """
-    head = model.head(task.name)
+    head = model.heads[task.name]
     apart, first = task.sequences_per_row == 2, model.poolings[task.name] == "cls"
     if apart or not first or not isinstance(head, ClassifyHead | RegressHead):
         reads = "reads its texts apart" if apart else "reads the mean of all tokens"
@@ -65,7 +65,7 @@ def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
 
     Raises UserError (P05) for a model whose vectors that cannot make.
     """
-    head = model.head(task.name)
+    head = model.heads[task.name]
     fits = isinstance(head, CosineHead) or (
         isinstance(head, ClassifyHead | RegressHead) and task.sequences_per_row == 1
     )

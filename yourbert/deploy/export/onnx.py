@@ -43,7 +43,7 @@ def write_onnx(folder: Path, model: Model, tasks: Mapping[str, Task]) -> None:
     vectors = tuple(torch.full((2, model.encoder.config.hidden_size), value) for value in (1.0, 2.0))
     paired = [name for name in tasks if name not in single]
     for name in paired:
-        pair = OfPairs(model.head(name))
+        pair = OfPairs(model.heads[name])
         _write(folder / f"{name}.onnx", pair, vectors, ("first", "second"), ("scores",), ("batch",))
     about = {
         name: {**task.to_json(), "graph": GRAPH if name in single else f"{name}.onnx",

@@ -44,7 +44,7 @@ class Padded(nn.Module):
                 if passed not in after:
                     after[passed] = _layer(layer, after[before], bias_B11L)
             vectors[task] = _pooled(encoder, after[passed], pooling, real_BL1)
-        heads = [(self.model.head(task), vectors[task]) for task in self.single]
+        heads = [(self.model.heads[task], vectors[task]) for task in self.single]
         return (*vectors.values(), *(head.predict(head(pooled_BE, None)) for head, pooled_BE in heads))
 
 

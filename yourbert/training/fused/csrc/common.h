@@ -158,7 +158,7 @@ INLINE vec exponential(vec x) {
 }
 
 /* What dropout does: `threshold` of 65536 elements become 0 by a hash of their place, the others times `factor`
- * (`yourbert/fused/draws.py`, whose draws these are). */
+ * (`yourbert/training/fused/rows.py`, whose draws these are). */
 typedef struct {
     uint32_t low, high;
     int32_t threshold;
