@@ -20,7 +20,7 @@ import numpy as np
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, nearest, quoted
 from yourbert.core.tasks import Split
-from yourbert.core.text import HIDDEN, is_empty
+from yourbert.core.text import HIDDEN, chunked, is_empty
 from yourbert.corpus.delimited import Cells
 from yourbert.corpus.formats import open_table
 from yourbert.corpus.sources import FIELD_LIMIT
@@ -264,16 +264,7 @@ def shape(row_id: str) -> tuple[bool, int]:
 
 def chunks_of(rows: Iterable[WithTexts], most_rows: int, most_characters: int) -> Iterator[list[WithTexts]]:
     """The rows in order, few enough at once however long their texts are."""
-    chunk: list[WithTexts] = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += sum(map(len, row.texts))
-        if len(chunk) == most_rows or characters >= most_characters:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+    return chunked(rows, most_rows, most_characters, lambda row: sum(map(len, row.texts)))
 
 
 def check_file(path: Path, name: str, data: TaskData, split: Split) -> list[Problem]:

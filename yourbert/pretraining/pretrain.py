@@ -9,8 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from yourbert.core.cost import Cost
 from yourbert.core.errors import fail
 from yourbert.core.paths import located
 from yourbert.core.storage import folder_hash, link_or_copy, read_array, scratch, write_json, write_manifest
+from yourbert.core.text import chunked
 from yourbert.model.encoder import Encoder
 from yourbert.model.heads import MlmHead
 from yourbert.model.pretrained import load_encoder, save_encoder
@@ -38,7 +39,7 @@ from yourbert.training.loop import EagerStepper, begin, train
 
 # What decides its result: the same folders that dvc.yaml lists for `pretrain`.
 CODE = ("core", "config", "tokens", "model", "runtime", "inference", "training", "pretraining")
-LINES_PER_CHUNK = SEQUENCES_AT_ONCE = 4096
+SEQUENCES_AT_ONCE = 4096
 NUMBERS_AT_ONCE = 1 << 20
 KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 
@@ -93,9 +94,9 @@ def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[Pieces]:
 
 
 def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[Pieces]:
-    while found := list(islice(texts, SEQUENCES_AT_ONCE)):
-        lengths = np.array([len(sequence) for sequence in found])
-        yield np.concatenate(found), lengths, lengths
+    for chunk in chunked(texts, SEQUENCES_AT_ONCE, NUMBERS_AT_ONCE, len):
+        lengths = np.array([len(sequence) for sequence in chunk])
+        yield np.concatenate(chunk), lengths, lengths
 
 
 def content_hash(array: npt.NDArray[Any]) -> str:
@@ -115,13 +116,7 @@ def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[n
             "D29", "no .txt or .txt.gz file there", where=f"pretrain.text: {place}", fix="name a text file or a folder"
         )
     for file in files:
-        chunk: list[str] = []
-        for line in _lines(file):
-            chunk.append(line)
-            if len(chunk) == LINES_PER_CHUNK:
-                yield from _encode(chunk, tokenizer, max_length)
-                chunk = []
-        yield from _encode(chunk, tokenizer, max_length)
+        yield from _encode(_lines(file), tokenizer, max_length)
 
 
 def _lines(file: Path) -> Iterator[str]:
@@ -134,7 +129,7 @@ def _lines(file: Path) -> Iterator[str]:
         fail("D08", f"not readable as UTF-8 text ({error})", where=str(file), fix="save it as UTF-8, plain or gzip")
 
 
-def _encode(lines: list[str], tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
+def _encode(lines: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
     """Each line as [CLS] pieces [SEP], a long line as several of them."""
     room = max_length - 2
     for ids in tokenizer.pieces(lines):

@@ -9,7 +9,7 @@ around it: these are split here, and the pieces of each word are asked for once 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, normalizers, pre_tokenizers
@@ -19,6 +19,7 @@ from tokenizers.models import WordPiece
 from yourbert.core.errors import fail
 from yourbert.core.storage import read_json, sha256_of
 from yourbert.core.tasks import Truncation
+from yourbert.core.text import chunked
 
 FILES = ("vocab.txt", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
@@ -124,9 +125,9 @@ class Tokenizer:
         """The vocabulary's word for each id."""
         return [self._wordpiece.id_to_token(int(i)) or "[UNK]" for i in ids]
 
-    def pieces(self, texts: Sequence[str]) -> Iterator[list[int]]:
+    def pieces(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """The ids of each text, all of them, without [CLS] and [SEP]."""
-        for chunk in _chunks(texts):
+        for chunk in chunked(texts, CHUNK_TEXTS, CHUNK_CHARACTERS, len):
             odd = [text for text in chunk if not is_plain(text)]
             encoded = iter(self._wordpiece.encode_batch_fast(odd, add_special_tokens=False) if odd else [])
             for text in chunk:
@@ -161,17 +162,3 @@ class Tokenizer:
         room_a, room_b = share(len(a), len(b), max_length - 3)
         head = [self.cls_id, *keep(a, room_a, truncate), self.sep_id]
         return [*head, *keep(b, room_b, truncate), self.sep_id], len(head)
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in order, few enough at once that memory stays bounded however long they are."""
-    chunk: list[str] = []
-    characters = 0
-    for text in texts:
-        chunk.append(text)
-        characters += len(text)
-        if len(chunk) == CHUNK_TEXTS or characters >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
