@@ -8,6 +8,14 @@ where. `attend` computes softmax(q k' / sqrt(D)) v (Vaswani et al. 2017) inside 
   `scaled_dot_product_attention`, and its dropout draws from a named generator.
 - `flash`: PyTorch's flash attention for packed sequences; CUDA, half precision; its tests are marked `cuda`.
 
+Who computes attention when:
+
+    evaluation, prediction   `attend` here: flash where it fits, else grouped
+    training, plain layers   the same; grouped where `deterministic` asks for one order of sums
+    training, fused layers   Triton (`training/fused/attention.py`) or C (`training/fused/csrc/attention.c`)
+    their reference          `training/fused/plain.py`, a loop over sequences
+    export to ONNX           `deploy/export/padded.py`
+
 Shapes: T rows of a packed batch, S sequences, E hidden width, H heads, D head width; and in a block N
 sequences, L their padded width, B = N * H; M rows of width D over all blocks, P those that are padding.
 """
@@ -30,9 +38,9 @@ from yourbert.model.dropout import keep_mask
 Kernel = Literal["auto", "grouped", "flash"]
 Integers = npt.NDArray[np.integer[Any]]
 
-# A matrix library builds a kernel for every new shape (0.3 to 2 ms each on a CPU), and packed text would
-# bring a dozen new shapes per batch. So rows and widths are rounded up; vector units also run full. Rows in finer
-# steps, since a filler row goes through all products: of 400 rows that 32 at a time fill up, 16 are in vain.
+# A matrix library builds a kernel for every new shape (0.3 to 2 ms each on a CPU), and packed text would bring a dozen
+# new shapes per batch. So rows and widths are rounded up; vector units also run full. Rows are rounded up to 16, not
+# 32: filler rows pass through every matrix product, and 32 wastes 16 of 400 rows on average.
 ROW_STEP = 16
 WIDTH_STEP = 32
 # Most scores per head in one block: bounds the memory of long text, and keeps a block in the cache.
@@ -254,12 +262,15 @@ class _Grouped(torch.autograd.Function):
     def forward(ctx: Any, qkv_T3E: Tensor, layout: Layout, heads: int, p: float, rng: torch.Generator | None) -> Tensor:
         head_width = qkv_T3E.shape[1] // (3 * heads)
         one, three = layout.maps(1, heads), layout.maps(3, heads)
+        # Seen as rows of width D, a head's query, key or value of one token is one row: [T, 3 E] -> [T * 3 * H, D]. One
+        # gather puts the rows of all groups into blocks [3, N, H, L, D], one group after the other.
         blocks_MD = qkv_T3E.reshape(-1, head_width).index_select(0, three.into_M)
         context_MD = _with_zero_row(len(one.into_M), blocks_MD)
         tape, factor = [blocks_MD], 1.0
         for group in layout.groups:
             q_BLD, k_BLD, v_BLD = _views(blocks_MD, group, heads, 3)
             scores_BLL = _product(q_BLD, k_BLD.mT, head_width**-0.5)
+            # Padded keys get -inf, so their weight is exactly 0. Padded queries compute something that no one gathers.
             if group.bias_N11L is not None:
                 scores_BLL.view(-1, heads, *scores_BLL.shape[1:]).add_(group.bias_N11L.to(scores_BLL.dtype))
             weights_BLL = torch.softmax(scores_BLL, -1)
@@ -268,9 +279,11 @@ class _Grouped(torch.autograd.Function):
                 keep_BLL, factor = keep_mask(weights_BLL.shape, p, weights_BLL, rng)
                 tape.append(keep_BLL)
                 weights_BLL = weights_BLL * keep_BLL
+            # The factor 1 / (1 - p) of dropout costs nothing as the product's alpha.
             _product(weights_BLL, v_BLD, factor, out=_views(context_MD, group, heads, 1)[0])
         ctx.save_for_backward(*tape)
         ctx.facts = layout, heads, factor, len(tape) > 1 + len(layout.groups)
+        # Back to packed rows; filler reads the zero row behind the blocks.
         return context_MD.index_select(0, one.back_T).view(len(qkv_T3E), -1)
 
     @staticmethod
@@ -279,7 +292,7 @@ class _Grouped(torch.autograd.Function):
         blocks_MD, *saved = ctx.saved_tensors
         tape, head_width = iter(saved), blocks_MD.shape[1]
         one, three = layout.maps(1, heads), layout.maps(3, heads)
-        # A padded query has weights too, but no gradient: it must add nothing to those of keys and values.
+        # A padded query has weights, too, but its gradient must be 0: it would add to those of keys and values.
         dcontext_MD = gradients[0].reshape(-1, head_width).index_select(0, one.into_M)
         if one.padding_P.dtype == torch.bool:
             dcontext_MD.masked_fill_(one.padding_P[:, None], 0)
@@ -297,6 +310,7 @@ class _Grouped(torch.autograd.Function):
                 kept_BLL = weights_BLL * keep_BLL
                 dweights_BLL.mul_(keep_BLL)
             _product(kept_BLL.mT, dcontext_BLD, factor, out=dv_BLD)
+            # d softmax: w (dw - sum(w dw)), in one kernel.
             dscores_BLL = torch._softmax_backward_data(dweights_BLL, weights_BLL, -1, weights_BLL.dtype)
             _product(dscores_BLL, k_BLD, head_width**-0.5, out=dq_BLD)
             _product(dscores_BLL.mT, q_BLD, head_width**-0.5, out=dk_BLD)

@@ -35,13 +35,17 @@ class Batch:
 
 def gather(split: PackedSplit, rows_B: Ints) -> Batch:
     """The given rows as one batch, in the given order."""
+    # A row is `per_row` sequences that are neighbours in the split: [B] -> [B, per_row] -> [S].
     per_row = split.sequences_per_row
     sequences_S = (rows_B[:, None] * per_row + np.arange(per_row)).ravel()
     starts_S = split.offsets[sequences_S]
     lengths_S = split.offsets[sequences_S + 1] - starts_S
     offsets = np.concatenate([[0], np.cumsum(lengths_S)])
+    # Positions begin at 0 in each sequence. A token's place in the split is its sequence's start plus its position, so
+    # one gather copies all tokens of the batch, without a loop over sequences.
     positions_T = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths_S)
     tokens_T = split.tokens[positions_T + np.repeat(starts_S, lengths_S)]
+    # Segment 1 from the second text on; of a single text `second` is its length, so all of it is segment 0.
     segments_T = positions_T >= np.repeat(split.second[sequences_S], lengths_S)
     labels_B = None if split.labels is None else np.asarray(split.labels[rows_B])
     return Batch(tokens_T.astype(np.int64), segments_T.astype(np.int64), positions_T, offsets, rows_B, labels_B)

@@ -47,6 +47,7 @@ class Fusion:
         self._pieces = [piece for layer in layers for piece in (layer.large, layer.small)]
         held = {p for piece in self._pieces for p in piece.parameters}
         free = [p for group in optimizer.param_groups for p in group["params"] if p not in held]
+        # Tables that autograd gives a gradient, but that are worth a kernel: word pieces, and others as large.
         words = {own.embeddings.word for own in embeddings}
         large = [p for p in free if p in words or (p.numel() >= LARGE and p.shape[-1] % WIDTH_STEP == 0)]
         self._tables = {p: Piece([p]) for p in large}
@@ -73,6 +74,7 @@ class Fusion:
 
     def norm(self) -> Tensor:
         """Of all the gradients that are this one's to move."""
+        # A table's gradient comes from autograd. It is taken from the parameter, so that PyTorch's AdamW passes it by.
         for piece in self._tables.values():
             piece.take()
         gradients = [piece.gradient_N for piece in self._pieces if piece.gradient_N is not None]
@@ -80,12 +82,14 @@ class Fusion:
 
     def move(self, scale: Tensor, stopped: Tensor) -> None:
         """Moves what has a gradient; PyTorch's step, which comes after, sees none of it."""
+        # A weight counts the steps that moved it alone: a task's own layers move only when the task is drawn.
         moved = [piece.gradient_N is not None for piece in self._pieces]
         counts = [self.steps_N]
         if not all(moved):
             counts = [steps for steps, did in zip(self._steps, moved, strict=True) if did]
         for count in counts:
             count += 1 - stopped
+        # 1 - beta ** steps, of both moments and for all pieces at once, in fp64: beta 0.999 leaves few digits in fp32.
         corrections_P2 = (1 - self.betas_2 ** self.steps_N[self._first_P, None].double()).float()
         lr = self._groups[0]["lr"]
         lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=scale.device)

@@ -61,17 +61,19 @@ class LayerFunction(torch.autograd.Function):
         draws: tuple[Draw, Draw, Draw],
     ) -> Tensor:
         kernels, w, v = own.kernels, own.matrices, own.vectors
-        qkv_T3E = x_TE @ w.qkv.mT
+        # A product leaves out its bias: the kernel after it reads the row anyway and adds it there.
+        qkv_T3E = x_TE @ w.qkv.mT  # [T, E] -> [T, 3 E]
         asked = layout.longest if rows_S is None else 1
         out_TE, logsum_HT = kernels.attend(qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, asked, own.heads, draws[0])
-        out_TE[layout.tokens :].zero_()  # filler
+        out_TE[layout.tokens :].zero_()  # filler belongs to no sequence, so no program wrote it
         goes_on_TE, read_TE = x_TE, out_TE
         if rows_S is not None:
+            # The last layer under "cls" pooling: only first tokens are read from here on, [T, E] -> [S, E].
             goes_on_TE, read_TE = x_TE.index_select(0, rows_S), out_TE.index_select(0, rows_S)
         between_TE, sum_TE, stats_T2 = kernels.add_norm(
             goes_on_TE, read_TE @ w.out.mT, v.out, v.norm_weight, v.norm_shift, own.eps, draws[1]
         )
-        active_TF, kept_TF = kernels.gelu(between_TE @ w.wide.mT, v.wide)
+        active_TF, kept_TF = kernels.gelu(between_TE @ w.wide.mT, v.wide)  # [T, E] -> [T, F]
         z_TE, last_sum_TE, last_stats_T2 = kernels.add_norm(
             between_TE, active_TF @ w.narrow.mT, v.narrow, v.last_weight, v.last_shift, own.eps, draws[2]
         )
@@ -93,17 +95,19 @@ class LayerFunction(torch.autograd.Function):
         width, wide = x_TE.shape[1], active_TF.shape[1]
         parts = kernels.parts(len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
         last, middle, first, before = parts.tables()
+        # From the last operation to the first: `learn` is a weight gradient dy' x, a product with `w` an input's.
         dbetween_TE, dnarrow_TE = kernels.add_norm_back(
             gradients[0].contiguous(), last_sum_TE, last_stats_T2, v.last_weight, draws[2], last
         )
         own.learn("narrow", dnarrow_TE, active_TF)
         dwide_TF = kernels.gelu_back(dnarrow_TE @ w.narrow, kept_TF, v.wide, middle)
         own.learn("wide", dwide_TF, between_TE)
-        dbetween_TE.addmm_(dwide_TF, w.wide)
+        dbetween_TE.addmm_(dwide_TF, w.wide)  # the residual's gradient plus that through the feed-forward
         dx_TE, dproduct_TE = kernels.add_norm_back(dbetween_TE, sum_TE, stats_T2, v.norm_weight, draws[1], first)
         own.learn("out", dproduct_TE, read_TE)
         dout_TE = dproduct_TE @ w.out
         if rows_S is not None:
+            # [S, E] back to [T, E]; what was not read has no gradient.
             dout_TE = torch.zeros_like(out_TE).index_copy_(0, rows_S, dout_TE)
             dx_TE = torch.zeros_like(x_TE).index_copy_(0, rows_S, dx_TE)
         dqkv_T3E = kernels.attend_back(
@@ -111,7 +115,7 @@ class LayerFunction(torch.autograd.Function):
         )
         dqkv_T3E[layout.tokens :].zero_()
         own.learn("qkv", dqkv_T3E, x_TE)
-        dx_TE.addmm_(dqkv_T3E, w.qkv)
+        dx_TE.addmm_(dqkv_T3E, w.qkv)  # the residual's gradient plus that through the attention
         own.learn_vectors(kernels.sums(parts))
         return dx_TE, None, None, None, None
 
@@ -138,6 +142,7 @@ class FusedLayer:
 
     def learn(self, name: str, dy_TO: Tensor, x_TI: Tensor) -> None:
         """The gradient of y = x w'; a step's further tasks add to it."""
+        # Written straight into the buffer that AdamW reads: no tensor to allocate, none to add up afterwards.
         gradient = self._gradients[name]
         if name in self._learned:
             gradient.addmm_(dy_TO.mT, x_TI)

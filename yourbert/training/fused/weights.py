@@ -46,6 +46,7 @@ class Piece:
         self.mean_N, self.square_N = torch.zeros_like(self.master_N), torch.zeros_like(self.master_N)
         self.gradient_N: Tensor | None = None
         self.met_U: Tensor | None = None
+        # From here on the parameters are views: whoever reads or writes one reads or writes the buffer.
         for p, view in zip(parameters, self.views(self.master_N), strict=True):
             p.data = view
 

@@ -2,19 +2,19 @@
 
 These steps are small, and a GPU waits for the next operation longer than it computes. So a step - gather the rows,
 forward, backward, norm, clip, AdamW, add up the losses - is recorded as one CUDA graph and replayed with a single call.
-Whatever differs between steps is read on the device, at the place in the epoch where its counter stands: the rows from
-a table of the epoch's batches, the learning rate from a table of rates. Batches are filled up to a few shapes
-(`yourbert/training/graph/buckets.py`), gathered from a split that lives on the device
-(`yourbert/training/graph/resident.py`).
+A graph replays the same kernels on the same addresses. So everything that differs from step to step is a table on the
+device, indexed by a step counter that also lives there: the row numbers of the epoch's batches, and the learning rates.
+Batches are filled up to a few shapes (`yourbert/training/graph/buckets.py`) and gathered from a split that lives on the
+device (`yourbert/training/graph/resident.py`).
 
-The host waits for nothing within an epoch. A gradient that is not finite raises a flag on the device under which no
-weight moves any more; the flag is looked at whenever losses are, and the run then stops as it would one by one.
+The host waits for nothing within an epoch. A gradient that is not finite raises a flag on the device; under the flag no
+weight moves any more. The host reads the flag whenever it reads losses, and then stops the run as `EagerStepper` does.
 
 Dropout: the generator is seeded before every step by the run's seed, the step's tasks and its number. A replayed graph
 reads the seed anew, so the draws of step n follow from the seed and n, and resuming needs no generator state.
 
-Where graphs do not work the same operations are called one by one, with the same results. This is also how a CPU tests
-them.
+Where graphs do not work the same operations are called one by one, with the same results. This is also how they are
+tested on a CPU.
 
 Shapes: N steps of an epoch, P batches of a step, B rows of a batch, K tasks.
 """
@@ -141,7 +141,8 @@ class GraphStep:
         self.shapes = _Shapes(learner)
         steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
         batches = max(len(shape.tasks) for shape in self.shapes.all())
-        # What `_compute` reads and writes: these very tensors, for as long as graphs remember them.
+        # What `_compute` reads and writes. A captured graph remembers addresses, not names: these tensors are written
+        # in place and never replaced.
         self.rows_PNB = torch.empty(batches, steps, run.settings.batch_size, dtype=torch.int64, device=device)
         self.rates_N = torch.empty(steps, device=device)
         self.rate = torch.zeros((), device=device)
@@ -157,11 +158,12 @@ class GraphStep:
 
     def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
         if self.fusion:
-            self.fusion.refresh()
+            self.fusion.refresh()  # the evaluation between two epochs may have put other weights in place
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
         self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}
         settings, steps = self.run.settings, len(self._epoch)
+        # -1: no row, where the last batch of a pass is short, or the step has fewer tasks than others.
         rows_PNB = np.full(self.rows_PNB.shape, -1, np.int64)
         for number, facts in enumerate(self._epoch):
             for part, rows_B in enumerate(facts.rows_P):
@@ -180,17 +182,20 @@ class GraphStep:
     def step(self) -> tuple[int, int]:
         facts = self._epoch[self._done]
         shape = facts.shape
+        # A replay reads the generator's seed anew, so a captured step draws what it would have drawn uncaptured.
         self.rng.manual_seed(seed_of(self.learner.seed, "dropout", *shape.tasks, self._first + self._done))
         try:
             self._graphs[shape].replay() if shape in self._graphs else self._compute(shape)
         except torch.OutOfMemoryError:
             no_memory(self.run, self._number, self._first + self._done)
+        # Counted on the host, from what it planned: asking the device would wait for the step to end.
         self._done += 1
         for task, rows_B in zip(shape.tasks, facts.rows_P, strict=True):
             self._rows[task] = self._rows.get(task, 0) + len(rows_B)
         return sum(map(len, facts.rows_P)), facts.tokens
 
     def sums(self) -> Sums:
+        # One copy brings all numbers back: this is where the host waits for the device.
         *sums_K, stopped, moved = torch.cat([self.sums_K, torch.stack([self.stopped.double(), self.moved])]).tolist()
         if stopped:
             not_finite(self.run, self._number, self._first + int(moved))
@@ -203,14 +208,17 @@ class GraphStep:
         for part, (task, bucket) in enumerate(zip(shape.tasks, shape.buckets, strict=True)):
             rows_B = self.rows_PNB[part].index_select(0, self.at)[0]
             loss, rows = self._loss(task, rows_B, bucket)
+            # Task after task: the gradients add up, and each tape is freed before the next forward pass.
             loss.backward()  # type: ignore[no-untyped-call]
             self.sums_K[self.learner.names.index(task)].add_(loss.detach().double() * rows)
         move(self.run.optimizer, self.run.learning.values(), self.run.settings.clip, self.stopped, self.fusion)
+        # The counter of steps goes on when stopped; this one then says which step it was.
         self.moved += ~self.stopped
         self.at += 1
 
     def _loss(self, task: str, rows_B: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
         """The learner's loss of a filled batch, and the number of rows that are real."""
+        # R-Drop reads each row twice, side by side: [B] -> [B * looks].
         read_B = rows_B[:, None].expand(-1, self.learner.looks).flatten()
         batch, rows = self.resident[task].gather(read_B, bucket), (rows_B >= 0).sum()
         return self.learner.filled_loss(task, batch, rows, self.rng), rows
@@ -231,6 +239,7 @@ class GraphStep:
             for tensor, value in zip(state, before, strict=True):
                 tensor.copy_(value)
         torch.cuda.current_stream(self.device).wait_stream(stream)
+        # All graphs share one memory pool: they never run at the same time.
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
         try:
             self._graphs[shape] = capture(lambda: self._compute(shape), self.device, pool)

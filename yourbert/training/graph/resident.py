@@ -54,6 +54,8 @@ class ResidentSplit:
 
     def gather(self, rows_B: Tensor, bucket: Bucket) -> ResidentBatch:
         """The rows as one batch in the shape of `bucket`; a row number of -1 stands for no row, after all others."""
+        # As `gather` in `yourbert/tokens/batching.py`, but with all sizes fixed: [S] and [T] are the bucket's, and rows
+        # that are missing are sequences of length 0 until the filler takes their place.
         device, real_B = rows_B.device, rows_B >= 0
         within = torch.arange(self.sequences_per_row, device=device)
         sequences_R = (rows_B.clamp(min=0)[:, None] * self.sequences_per_row + within).flatten()
@@ -63,6 +65,7 @@ class ResidentSplit:
         bounds_S1, total = _bounds(lengths_R, real_R, bucket)
 
         token_T = torch.arange(bucket.tokens, device=device)
+        # Which sequence a token is in: the first one that ends after it.
         sequence_T = torch.searchsorted(bounds_S1[1:], token_T, right=True)
         position_T = token_T - bounds_S1[sequence_T]
         filler_T = token_T >= total
