@@ -64,7 +64,6 @@ class MlmLearner:
         seed: int,
     ) -> None:
         self.model, self.masking, self.machine, self.seed = model, masking, machine, seed
-        self.settings = settings
         self.stream = Stream(train, settings.batch_size, seed, NAME)
         self.dev = dev
         self.rng = dropout_generator(machine.device)
