@@ -65,6 +65,7 @@ def finetune(
     first = pretrained or encoder
     if "all" in mixture.own_layers.values():
         facts["pretrained"] = folder_hash(first)
+    # The facts keep what was asked for; from here on `epochs` is what is run.
     settings = planned(settings, mixture, [len(tasks[task].splits["train"]) for task in mixture.learns])
     with Resume(resume_folder(facts, CODE), leads=machine.ranks.leads) as resume:
         model = _begin(name, mixture, settings, seed, encoder, first, [t.task for t in tasks.values()])
@@ -93,9 +94,9 @@ def _begin(
         loaded.encoder, tasks, settings.pooling, settings.head_dropout, heads_rng, mixture.poolings, own_layers
     )
     if anew := [task for task, number in mixture.own_layers.items() if number == "all"]:
-        begin = load_encoder(pretrained, settings.dropout, generator(seed, "pooler")).encoder
+        fresh = load_encoder(pretrained, settings.dropout, generator(seed, "pooler")).encoder
         for task in anew:
-            model.begin_own_layers(task, begin)
+            model.begin_own_layers(task, fresh)
     model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
     choose_what_learns(model, mixture, settings)
     return model
