@@ -6,13 +6,17 @@ import errno
 import gzip
 import os
 import random
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.faulty_server import Faulty, closed_address, cut, redirect, status, whole
+from tests.support.closure import ROOT
+from tests.support.faulty_server import Faulty, Handler, closed_address, cut, redirect, status, whole
 from yourbert.core.errors import UserError
 from yourbert.core.filenames import shown
 from yourbert.download import web
@@ -117,6 +121,24 @@ def test_a_gzip_file_stays_one_and_a_packed_body_is_unpacked(server: Faulty, tar
     fetch(url, target)
     assert target.read_bytes() == (DATA if encoded else packed)
     assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_killed_download_begins_anew(server: Faulty, target: Path) -> None:
+    sent = threading.Event()
+
+    def half(to: Handler) -> None:
+        cut(DATA, 100_000)(to)
+        sent.set()
+        time.sleep(10)
+
+    url = server.plan("/f", half, whole(DATA))
+    code = f"import pathlib; from yourbert.download.web import fetch; fetch({url!r}, pathlib.Path({str(target)!r}))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+        assert sent.wait(30)
+        process.kill()
+    assert not target.exists() and list(target.parent.iterdir()), "something was left"
+    fetch(url, target)
+    assert target.read_bytes() == DATA and list(target.parent.iterdir()) == [target]
 
 
 def test_a_disk_that_fills_up(server: Faulty, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
