@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
-# Names of temporary files (`replacing`, downloads): a killed process may leave one, and it is no artefact.
-UNFINISHED = re.compile(r"\..+?(?:\.(?P<pid>\d+))?\.part")
+# Names of temporary files (`replacing`, `scratch`): a killed process may leave one, and it is no artefact.
+UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.part")
 
 
 @contextmanager
