@@ -102,7 +102,7 @@ def test_without_the_hub_and_the_cache_it_costs_seconds(
 
 
 def test_silence_is_noticed(hub: Faulty, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yourbert.download.hub.SECONDS_TO_ANSWER", 0.1)
+    monkeypatch.setattr("yourbert.download.hub.PROBE_TIMEOUT_S", 0.1)
     hub.plan(CONFIG_AT_MAIN, lambda to: time.sleep(2))
     assert "unreachable: timed out" in refused("W03", work)
 
@@ -187,7 +187,7 @@ def test_a_refusal_is_one_line(hub: Faulty, work: Path, answer: Step, why: str) 
 def test_what_is_no_hub(hub: Faulty, work: Path) -> None:
     hub.plan(CONFIG_AT_MAIN, whole(b"<html>"))
     line = refused("W03", work)
-    assert "is not a hub" in line and hub.address in line and "HF_ENDPOINT" in line
+    assert "not a Hugging Face hub" in line and hub.address in line and "HF_ENDPOINT" in line
 
 
 def test_only_a_pickle_is_refused(hub: Faulty, work: Path) -> None:
@@ -216,7 +216,7 @@ def test_weights_are_compared_with_the_hubs_own_word(hub: Faulty, work: Path) ->
     offer(hub, "org/model", FILES)
     told = {"ETag": f'"{HASHES["model.safetensors"]}"', "X_Repo_Commit": COMMIT}
     hub.plan(WEIGHTS_AT_COMMIT, whole(WEIGHTS[:-1] + b"?", **told))
-    assert "does not have the sha256" in refused("W05", work)
+    assert "differs from the sha256" in refused("W05", work)
 
 
 def test_a_damaged_cache_is_mended(hub: Faulty, work: Path) -> None:

@@ -64,7 +64,7 @@ def test_what_passes_is_tried_again(
 )
 def test_tries_end(server: Faulty, target: Path, slept: list[float], failing: Any, why: str) -> None:
     line = refused("W03", server.plan("/f", failing), target)
-    assert why in line and "4 tries" in line and len(server.requests) == 4 and slept == [1, 2, 3]
+    assert why in line and "4 attempts" in line and len(server.requests) == 4 and slept == [1, 2, 3]
 
 
 @pytest.mark.parametrize("code", [404, 410, 401, 403, 400])
@@ -86,10 +86,10 @@ def test_redirects_in_a_circle_end(server: Faulty, target: Path) -> None:
     assert "30 redirects" in refused("W01", server.plan("/f", redirect("/f")), target)
 
 
-def test_an_unreachable_host_costs_seconds(target: Path) -> None:
+def test_an_unreachable_host_costs_seconds(target: Path, slept: list[float]) -> None:
     started = time.monotonic()
     assert "refused" in refused("W03", f"{closed_address()}/f", target)
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 5 and slept == [1, 2, 3]
 
 
 def test_silence_is_noticed(server: Faulty, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

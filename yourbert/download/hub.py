@@ -1,7 +1,7 @@
-"""A model's files from the Hugging Face hub, through its own client and cache.
+"""Fetches a model's files from the Hugging Face hub with `huggingface_hub`, which also caches them.
 
-So HF_HOME, HF_TOKEN or `hf auth login`, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean everywhere. All files are
-taken from one commit, and those whose sha256 the hub tells are compared with it each time they are used.
+HF_HOME, HF_TOKEN or `hf auth login`, HF_ENDPOINT and HF_HUB_OFFLINE therefore work as in other programs. All files come
+from one commit. Files with a known sha256 (LFS) are verified each time they are read from the cache.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from yourbert.download.checkpoint_files import (
 from yourbert.download.web import reason
 
 LOGGER = logging.getLogger("yourbert")
-# The client itself waits for minutes where a network swallows what is sent.
-SECONDS_TO_ANSWER = 5.0
-ENDPOINT_FIX = "check HF_ENDPOINT, and whether a proxy asks for a log-in"
+# Without this probe the client retries for minutes on a network that drops packets.
+PROBE_TIMEOUT_S = 5.0
+ENDPOINT_FIX = "check HF_ENDPOINT and the proxy"
+OFFLINE_FIX = "check the network, or set `model` to a local folder"
 LOGIN = "set HF_TOKEN or run `hf auth login`"
 
 
@@ -45,22 +46,22 @@ def hub_address() -> str:
 def fetch_from_hub(name: str, revision: str, work: Path) -> str:
     """Copies the model's files to `work` and returns their commit. revision: a branch, tag or commit.
 
-    Raises UserError: W01 (no such model or revision, or no access), W03 (unreachable and not in the cache, or failing),
-    W05 (a file is not what the hub says it is), R07 (disk); C01, C03, C04, C05 if the model cannot be used.
+    Raises UserError: W01 (unknown model or revision, or no access), W03 (unreachable and not cached, or a server
+    error), W05 (a file differs from the hub's sha256), R07 (disk); C01, C03, C04, C05 if the model is unusable.
     """
     offline = _why_offline(name, revision)
     config = _get(name, CONFIG, revision, offline)
     if config is None and offline:
-        fail("W03", f"{offline}, and the model is not in the hub's cache", where=name)
+        fail("W03", f"{offline}, and the model is not in the hub's cache", where=name, fix=OFFLINE_FIX)
     if offline:
-        LOGGER.info("%s: from the hub's cache: %s", name, offline)
+        LOGGER.info("%s: %s; using the hub's cache", name, offline)
     commit = config.parent.name if config else revision
 
     def take(file: str) -> bool:
         path = _get(name, file, commit, offline)
         if path is None:
             return False
-        with replacing(work / file) as part:  # a link would let DVC, or an edit, change the cache
+        with replacing(work / file) as part:  # not linked: DVC or an edit could change the cache
             shutil.copyfile(path, part)
         return True
 
@@ -68,7 +69,7 @@ def fetch_from_hub(name: str, revision: str, work: Path) -> str:
     check_config(work / CONFIG, name)
     if not take(WEIGHTS):
         if offline:
-            fail("W03", f"{offline}, and {WEIGHTS} is not in the hub's cache", where=name)
+            fail("W03", f"{offline}, and {WEIGHTS} is not in the hub's cache", where=name, fix=OFFLINE_FIX)
         refuse_without_weights(name, pickled=_trouble_with(name, PICKLED, commit) is None)
     check_weights(work / WEIGHTS, name)
     take(TOKENIZER)
@@ -79,7 +80,7 @@ def fetch_from_hub(name: str, revision: str, work: Path) -> str:
 
 
 def _why_offline(name: str, revision: str) -> str:
-    """Why the hub does not answer at all, or ""."""
+    """Why the hub cannot be reached; "" if it answers."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     error = _trouble_with(name, CONFIG, revision)
@@ -89,19 +90,19 @@ def _why_offline(name: str, revision: str) -> str:
 
 
 def _trouble_with(name: str, file: str, revision: str) -> Exception | None:
-    """What asking the hub about a file, once, comes to."""
+    """The error of one metadata request for a file, or None."""
     from httpx2 import HTTPError
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
-        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=SECONDS_TO_ANSWER)
+        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=PROBE_TIMEOUT_S)
     except (HTTPError, OSError) as error:
         return error
     return None
 
 
 def _get(name: str, file: str, revision: str, offline: str) -> Path | None:
-    """The file's place in the hub's cache; None where the model, or offline the cache, has no such file."""
+    """The file's path in the hub's cache; None if the model (offline: the cache) has no such file."""
     path = _download(name, file, revision, offline)
     if path is None or _is_whole(path):
         return path
@@ -110,12 +111,12 @@ def _get(name: str, file: str, revision: str, offline: str) -> Path | None:
         path = _download(name, file, revision, offline, again=True)
     if path is None or not _is_whole(path):
         fix = "try again later, or remove the file"
-        fail("W05", f"{file} does not have the sha256 that the hub tells", where=str(path), fix=fix)
+        fail("W05", f"{file} differs from the sha256 that the hub reports", where=str(path), fix=fix)
     return path
 
 
 def _is_whole(path: Path) -> bool:
-    """The cache names a large file by its sha256, which the client itself does not compare."""
+    """The cache names an LFS file by its sha256, which the client does not verify."""
     content = path.resolve()
     return not re.fullmatch(r"[0-9a-f]{64}", content.name) or sha256_of(content) == content.name
 
@@ -131,7 +132,7 @@ def _download(name: str, file: str, revision: str, offline: str, again: bool = F
                 name,
                 file,
                 revision=revision,
-                etag_timeout=SECONDS_TO_ANSWER,
+                etag_timeout=PROBE_TIMEOUT_S,
                 local_files_only=bool(offline),
                 force_download=again,
             )
@@ -156,16 +157,21 @@ def _refuse(error: BaseException, name: str, revision: str) -> NoReturn:
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, RevisionNotFoundError):
-        fail("W01", f"the model has no revision '{revision}'", where=name, fix="correct what follows the @")
+        fail("W01", f"the model has no revision '{revision}'", where=name, fix="correct the part after @")
     if isinstance(error, GatedRepoError):
         fix = f"accept its conditions at {hub_address()}/{name}, then {LOGIN}"
-        fail("W01", f"the model is gated, and the hub does not know you as admitted ({status})", where=name, fix=fix)
+        fail("W01", f"the model is gated and access was refused ({status})", where=name, fix=fix)
     if isinstance(error, RepositoryNotFoundError) or status in (401, 403, 404):
         fix = f"correct the name; for a private model {LOGIN}"
         fail("W01", f"the hub has no such model, or it is private ({reason(error)})", where=name, fix=fix)
     if isinstance(error, FileMetadataError):
-        fail("W03", "what answers is not a hub: it names no commit or no ETag", where=hub_address(), fix=ENDPOINT_FIX)
+        fail(
+            "W03",
+            "not a Hugging Face hub: the response lacks a commit or an ETag",
+            where=hub_address(),
+            fix=ENDPOINT_FIX,
+        )
     if isinstance(error, OSError) and error.errno is not None:
         what = f"the hub's cache cannot be written: {error.strerror or error}"
-        fail("R07", what, where=str(error.filename or ""), fix="free space there, or set HF_HOME to another folder")
+        fail("R07", what, where=str(error.filename or ""), fix="free disk space, or set HF_HOME to another folder")
     fail("W03", reason(error), where=name, fix="try again later")

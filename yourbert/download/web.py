@@ -1,7 +1,7 @@
-"""One file from a URL, through pooch: tried again where that may help, and placed whole or not at all.
+"""Downloads one file from a URL with pooch: transient failures are retried, and the file is placed atomically.
 
-The rules are those of `requests`: proxies and certificates of the environment, redirects to http and https alone, and
-a body that ends before its Content-Length is an error. A download that broke off starts from its first byte.
+The rules of `requests` apply: proxies and certificates come from the environment, redirects lead to http and https
+only, and a body shorter than its Content-Length is an error. An interrupted download starts again at the first byte.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ CHUNK = 1 << 18
 
 
 def fetch(url: str, target: Path, git_blob: str = "") -> None:
-    """Downloads `url` to `target`. git_blob: git's id of the content that is wanted.
+    """Downloads `url` to `target`. git_blob: the expected git blob id.
 
-    Raises UserError: W01 (the server has no such file, or refuses it), W03 (unreachable, or cut off or failing at each
-    try), W05 (another content), R07 (disk).
+    Raises UserError: W01 (4xx, or not a valid address), W03 (unreachable, server error or truncated body at every
+    attempt), W05 (content differs from git_blob), R07 (disk).
     """
     import pooch
 
-    pooch.get_logger().setLevel(logging.WARNING)  # its messages show the query of an address, where keys may stand
-    # Without an encoding a file that is packed comes as it is, and others are not packed on the way.
+    pooch.get_logger().setLevel(logging.WARNING)  # its messages include the query string, which may hold a key
+    # Without a content encoding a .gz file arrives unchanged.
     get = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=CHUNK,
@@ -47,7 +47,7 @@ def fetch(url: str, target: Path, git_blob: str = "") -> None:
             LOGGER.info("%s: %s", shown(url), reason(error))
             raise
         if git_blob and (found := git_blob_of(Path(file))) != git_blob:
-            what = f"wrong content: git blob {found} in place of {git_blob}"
+            what = f"wrong content: git blob {found}, expected {git_blob}"
             fail("W05", what, where=shown(url), fix="try later, or another source")
 
     with scratch(target.parent) as work:
@@ -55,21 +55,21 @@ def fetch(url: str, target: Path, git_blob: str = "") -> None:
         try:
             files.fetch("file", downloader=download)
         except OSError as error:
-            what = f"{reason(error)} ({RETRIES + 1} tries)"
+            what = f"{reason(error)} ({RETRIES + 1} attempts)"
             fail("W03", what, where=shown(url), fix="check the network and run again")
         with replacing(target) as part:
             (work / "file").replace(part)
 
 
 def git_blob_of(path: Path) -> str:
-    """The id under which git keeps the content of a file."""
+    """The git object id of a file's content: sha1 of "blob <size>\\0" and the bytes."""
     blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     blob.update(path.read_bytes())
     return blob.hexdigest()
 
 
 def reason(error: BaseException) -> str:
-    """The innermost reason of a nested network error, or the status that a server answered, on one line."""
+    """The innermost message of a nested network error, or the HTTP status, on one line."""
     response = getattr(error, "response", None)
     if response is not None and response.status_code >= 400:
         phrase = getattr(response, "reason", "") or getattr(response, "reason_phrase", "")
@@ -80,13 +80,13 @@ def reason(error: BaseException) -> str:
 
 
 def _refuse_if_final(error: OSError, url: str) -> None:
-    """Raises UserError for what another try would not mend; all of requests' own errors are OSErrors."""
+    """Raises UserError for errors that a retry cannot fix. Every exception of requests is an OSError."""
     response = getattr(error, "response", None)
     if response is not None and response.status_code < 500 and response.status_code not in RETRIED_STATUSES:
         account = ", or whether it needs an account" if response.status_code in (401, 403) else ""
         fail("W01", reason(error), where=shown(url), fix="check the address" + account)
     if isinstance(error, ValueError):
-        fail("W01", f"not an address that can be fetched: {reason(error)}", where=shown(url), fix="correct the address")
+        fail("W01", f"invalid address: {reason(error)}", where=shown(url), fix="correct the address")
     if error.errno is not None:
         what = f"cannot write: {error.strerror or error}"
-        fail("R07", what, where=shown(url), fix="free space there, or set YOURBERT_CACHE to another folder")
+        fail("R07", what, where=shown(url), fix="free disk space, or set YOURBERT_CACHE to another folder")

@@ -1,9 +1,8 @@
-"""Rows to word pieces in several processes: the same arrays in the same order, however many there are.
+"""Tokenizes rows in several processes; the result does not depend on their number.
 
-One process reads and checks the rows, hands them out a chunk at a time, and takes the answers back in the order in
-which it gave the chunks. A pool of `concurrent.futures` does the work; as many chunks are on their way as it has
-processes, and one more, so memory does not grow with the file. What passes between them is pickled by the pool, from
-memory to memory: no file is.
+The main process reads and checks the rows, submits them in chunks to a pool of `concurrent.futures`, and takes the
+results in the order of submission. At most one chunk more than there are processes is in flight, so memory does not
+grow with the file. The pool pickles what passes between processes; no file is pickled.
 """
 
 from __future__ import annotations
@@ -79,13 +78,13 @@ def encode_in_order(
         yield chunk, encode(tokenizer, task, _texts(chunk))
     if (upcoming := next(chunks, None)) is None:
         return
-    # Not forked: a tokenizer with threads of its own would come out of a fork without them.
+    # Not forked: the tokenizer's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_begin)
     given = deque[tuple[Chunk, Future[Done]]]()
     try:
         while upcoming is not None or given:
-            if upcoming is not None:  # given before anything else is done, so that no worker waits
+            if upcoming is not None:  # submitted before the caller uses a result, so that no worker is idle
                 given.append((upcoming, pool.submit(_encode_here, base, task, _texts(upcoming))))
                 upcoming = next(chunks, None)
             if upcoming is None or len(given) > workers:
@@ -102,14 +101,14 @@ def _texts(chunk: Chunk) -> Texts:
 
 
 def _begin() -> None:
-    """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers are processes already
+    """Initializes a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread per worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker holds both ends of the pool's pipes, so that it would wait for a parent that was killed for ever."""
+    """Ends the worker if its parent is killed: it holds both ends of the pool's pipes and would wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
