@@ -32,7 +32,6 @@ from yourbert.download.web import reason
 LOGGER = logging.getLogger("yourbert")
 # Without this probe the client retries for minutes on a network that drops packets.
 PROBE_TIMEOUT_S = 5.0
-ENDPOINT_FIX = "check HF_ENDPOINT and the proxy"
 OFFLINE_FIX = "check the network, or set `model` to a local folder"
 LOGIN = "set HF_TOKEN or run `hf auth login`"
 
@@ -165,12 +164,8 @@ def _refuse(error: BaseException, name: str, revision: str) -> NoReturn:
         fix = f"correct the name; for a private model {LOGIN}"
         fail("W01", f"the hub has no such model, or it is private ({reason(error)})", where=name, fix=fix)
     if isinstance(error, FileMetadataError):
-        fail(
-            "W03",
-            "not a Hugging Face hub: the response lacks a commit or an ETag",
-            where=hub_address(),
-            fix=ENDPOINT_FIX,
-        )
+        what = "not a Hugging Face hub: the response lacks a commit or an ETag"
+        fail("W03", what, where=hub_address(), fix="check HF_ENDPOINT and the proxy")
     if isinstance(error, OSError) and error.errno is not None:
         what = f"the hub's cache cannot be written: {error.strerror or error}"
         fail("R07", what, where=str(error.filename or ""), fix="free disk space, or set HF_HOME to another folder")
