@@ -110,17 +110,15 @@ def _copy(place: Path, files: tuple[str, ...], work: Path) -> None:
 
 def _from_mirrors(name: str, revision: str, folder: Path, cache: Path) -> Source:
     pins = PINS.get(name, {})
-    refusals: dict[str, UserError] = {}
-    for mirror, give in _mirrors(name, revision, pins, cache).items():
+    mirrors, refusals = _mirrors(name, revision, pins, cache), dict[str, UserError]()
+    for mirror, give in mirrors.items():
         try:
             return _placed(give, pins, folder)
         except UserError as error:
-            if not error.problems[0].code.startswith(("W", "C01")):
+            if len(mirrors) == 1 or not error.problems[0].code.startswith(("W", "C01")):
                 raise
             refusals[mirror] = error
             LOGGER.info("%s: not from the %s: %s", name, mirror, error.problems[0].what)
-    if len(refusals) == 1:
-        raise next(iter(refusals.values()))
     reasons = "; ".join(f"{mirror}: {error.problems[0].what}" for mirror, error in refusals.items())
     own = Path("models") / name.rpartition("/")[2]
     fix = f"offline? put {CONFIG}, {WEIGHTS} and {VOCABULARY} in a folder, say {own}, and set `model: {own}`"
