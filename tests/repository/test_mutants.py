@@ -142,8 +142,11 @@ MUTANTS = {
     "mended while used": Mutant(
         "doctor/run.py", "    if busy and fix:\n", "    if False:\n", "tests/doctor/test_run.py"
     ),
-    "secrets of the machine": Mutant(
-        "download/http.py", "if address.is_link_local or address", "if address", "tests/download/test_http.py"
+    "pins not compared": Mutant(
+        "download/mirrors.py",
+        "if (found := sha256_of(work / file)) != sha256:",
+        "if not (found := sha256_of(work / file)):",
+        "tests/download/test_mirrors.py -k other_content",
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.faulty_server import Faulty, redirect, whole
+from tests.support.faulty_server import Faulty, status, whole
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "##ness", "é"]
@@ -66,15 +66,10 @@ def make_zip(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def offer(hub: Faulty, name: str, files: dict[str, bytes], revision: str = "main", commit: str = COMMIT) -> None:
-    """A hub as the real one answers: large files redirect to another path, small ones come at once."""
+    """A hub as the real one answers, but that it sends large files itself."""
+    hub.otherwise = status(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
     for file, data in files.items():
-        for at in {revision, commit or revision}:
-            path = f"/{name}/resolve/{at}/{file}"
-            named: dict[str, Any] = {"X_Repo_Commit": commit} if commit else {}
-            if file.endswith((".safetensors", ".bin")):
-                sha256 = hashlib.sha256(data).hexdigest()
-                linked: dict[str, Any] = {"X_Linked_Etag": f'"{sha256}"', "X_Linked_Size": str(len(data))}
-                hub.plan(path, redirect(f"/cdn/{sha256}?signature=word", **named, **linked))
-                hub.plan(f"/cdn/{sha256}", whole(data, etag='"cdn"'))
-            else:
-                hub.plan(path, whole(data, etag=f'"{"a" * 40}"', **named))
+        large = file.endswith((".safetensors", ".bin"))
+        digest = hashlib.sha256(data).hexdigest() if large else hashlib.sha1(data).hexdigest()
+        for at in (revision, commit):
+            hub.plan(f"/{name}/resolve/{at}/{file}", whole(data, ETag=f'"{digest}"', X_Repo_Commit=commit))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,10 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import psutil
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.support.closure import ROOT
 from tests.tokens.test_packing import pairs
@@ -25,7 +22,6 @@ from yourbert.config.schema import TaskData
 from yourbert.core.errors import UserError
 from yourbert.corpus.rows import Row
 from yourbert.tokens import workers
-from yourbert.tokens.packing import Encoded
 from yourbert.tokens.tokenize_task import tokenize_task
 from yourbert.tokens.tokenizer import Tokenizer
 
@@ -100,57 +96,67 @@ def rows_of(texts: list[str]) -> Iterator[Row]:
     yield from (Row(i + 2, i, str(i), [text], 0) for i, text in enumerate(texts))
 
 
-def test_a_worker_that_dies_is_an_error_and_no_hang(
-    base: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given_to, real = [], workers.Worker.give
+def children() -> list[psutil.Process]:
+    """The workers of this process; what counts the semaphores of its pools stays."""
+    return [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
 
-    def give(self: workers.Worker, texts: workers.Texts) -> None:
-        given_to.append(self)
-        if len(given_to) == 3:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-        real(self, texts)
 
-    monkeypatch.setattr(workers.Worker, "give", give)
+def test_a_worker_that_dies_is_an_error_and_no_hang(base: Path, small_chunks: None) -> None:
     task = pairs(text=["first"]).facts("t")
-    with pytest.raises(UserError, match=r"T09.*signal 9") as caught:
-        list(workers.encode_in_order(rows_of(["good"] * 70), Tokenizer.load(base), task, base, 2))
-    assert caught.value.exit_code == 6
-    assert all(worker._process.poll() is not None for worker in given_to), "none is left running"
+    encoded = workers.encode_in_order(rows_of(["good"] * 700), Tokenizer.load(base), task, base, 2)
+    for _ in range(4):
+        next(encoded)
+    children()[0].kill()
+    with pytest.raises(UserError, match="T09") as caught:
+        list(encoded)
+    assert caught.value.exit_code == 6 and children() == [], "none is left running"
 
 
-def test_no_worker_outlives_who_stops_reading(base: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, real = [], workers.Worker.__init__
-
-    def note(self: workers.Worker, *args: Any) -> None:
-        real(self, *args)
-        started.append(self)
-
-    monkeypatch.setattr(workers.Worker, "__init__", note)
+def test_no_worker_outlives_who_stops_reading(base: Path, small_chunks: None) -> None:
     task = pairs(text=["first"]).facts("t")
     encoded = workers.encode_in_order(rows_of(["good"] * 70), Tokenizer.load(base), task, base, 2)
     for _ in range(3):
         next(encoded)
+    assert len(children()) == 2
     encoded.close()
-    assert len(started) == 2 and all(worker._process.poll() is not None for worker in started)
+    assert children() == []
+
+
+def test_no_more_chunks_are_read_than_are_worked_on(base: Path, small_chunks: None) -> None:
+    read = 0
+
+    def counted() -> Iterator[Row]:
+        nonlocal read
+        for row in rows_of(["good"] * 700):
+            read += 1
+            yield row
+
+    task = pairs(text=["first"]).facts("t")
+    encoded = workers.encode_in_order(counted(), Tokenizer.load(base), task, base, 2)
+    for number, _ in enumerate(encoded, start=1):
+        assert read <= 7 * (number + 4)
 
 
 def test_a_worker_ends_when_its_parent_is_killed(base: Path) -> None:
     code = (
-        "import json, pathlib, sys, time\n"
-        "from yourbert.core.tasks import Task; from yourbert.tokens.workers import Worker\n"
-        "worker = Worker(pathlib.Path(sys.argv[1]), Task.from_json(json.loads(sys.argv[2])))\n"
-        "worker.give([['good']]); worker.take(); print(worker._process.pid, flush=True); time.sleep(60)"
+        "import itertools, json, pathlib, sys, time, psutil\n"
+        "from yourbert.core.tasks import Task; from yourbert.corpus.rows import Row\n"
+        "from yourbert.tokens import workers\n"
+        "workers.CHUNK_ROWS = workers.CHUNKS_HERE = 1\n"
+        "base, task = pathlib.Path(sys.argv[1]), Task.from_json(json.loads(sys.argv[2]))\n"
+        "rows = (Row(i, i, str(i), ['good'], 0) for i in itertools.count())\n"
+        "chunks = workers.encode_in_order(rows, workers.Tokenizer.load(base), task, base, 2)\n"
+        "next(chunks), next(chunks)\n"
+        "print(*(p.pid for p in psutil.Process().children()), flush=True); time.sleep(60)"
     )
-    facts = json.dumps(pairs(text=["first"]).facts("t").to_json())
-    command = [sys.executable, "-c", code, str(base), facts]
+    command = [sys.executable, "-c", code, str(base), json.dumps(pairs(text=["first"]).facts("t").to_json())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
+        left = [int(word) for word in parent.stdout.readline().split()]
+        assert len(left) > 1
         parent.kill()
     deadline = time.monotonic() + 30
-    while is_running(child):
+    while any(map(is_running, left)):
         assert time.monotonic() < deadline, "it is still there"
         time.sleep(0.02)
 
@@ -181,20 +187,6 @@ def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, m
 
     small = peak(1000)
     assert (peak(9000) - small) / 8000 < 200
-
-
-lengths = st.lists(st.integers(0, 512), max_size=9)
-
-
-@settings(deadline=None)
-@given(lengths, st.lists(st.integers(0, 2**64 - 1), max_size=9))
-def test_an_answer_survives_the_way(counts: list[int], hashes: list[int]) -> None:
-    lengths_S = np.array(counts, np.int64)
-    tokens_T = np.arange(lengths_S.sum(), dtype=np.int32)
-    sent = Encoded(tokens_T, lengths_S, lengths_S // 2, lengths_S * 3), np.array(hashes, np.uint64)
-    encoded, texts_N = workers._parsed(workers._framed(sent))
-    for here, there in zip((*encoded, texts_N), (*sent[0], sent[1]), strict=True):
-        assert here.dtype == there.dtype and np.array_equal(here, there)
 
 
 def test_workers_follow_the_machine_and_the_wish() -> None:

@@ -24,8 +24,7 @@ QUOTED_CHARACTERS = 80
 # What each extra of pyproject.toml brings that the library imports.
 EXTRAS = {
     "pipeline": (
-        "dvc", "hydra", "jinja2", "markdown_it", "markupsafe", "matplotlib", "requests", "tabulate", "urllib3",
-        "voluptuous",
+        "dvc", "hydra", "jinja2", "markdown_it", "markupsafe", "matplotlib", "pooch", "tabulate", "voluptuous",
     ),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
     "onnx": ("onnxruntime", "onnxscript"),

@@ -13,11 +13,10 @@ LOGGER = logging.getLogger("yourbert")
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that `take` acquired. works: False on a file system without locks, where it excludes nobody."""
+    """A lock that `take` acquired; on a file system without locks it excludes nobody."""
 
     path: Path
     descriptor: int
-    works: bool
 
     def give_back(self) -> None:
         """Removes the file before releasing the lock, while no other process can hold it."""
@@ -33,7 +32,8 @@ def lock_of(target: Path) -> Path:
 def take(path: Path) -> Lock | None:
     """Acquires a lock; None if another process holds it. Raises OSError where no file can be created.
 
-    The previous holder removes the file, so a lock counts only if `path` still names the locked file.
+    The previous holder removes the file, so a lock counts only if `path` still names the locked file. On a file system
+    without locks every process gets one, and a message says so.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -45,11 +45,11 @@ def take(path: Path) -> Lock | None:
             return None
         except OSError as error:
             LOGGER.info("no locks on this file system (%s): %s", error.strerror, path.parent)
-            return Lock(path, descriptor, works=False)
+            return Lock(path, descriptor)
         if _names(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b"process %d" % os.getpid())
-            return Lock(path, descriptor, works=True)
+            return Lock(path, descriptor)
         os.close(descriptor)
 
 

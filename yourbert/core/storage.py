@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
-# Names of temporary files (`replacing`, downloads): a killed process may leave one, and it is no artefact.
-UNFINISHED = re.compile(r"\..+?(?:\.(?P<pid>\d+))?\.part")
+# Names of temporary files (`replacing`, `scratch`): a killed process may leave one, and it is no artefact.
+UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.part")
 
 
 @contextmanager
@@ -39,9 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The folder is flushed, too; otherwise a power failure may lose the new name. Raises UserError (R07).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         _flush(part)
         part.replace(path)
@@ -55,11 +55,15 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
     """A temporary folder inside `folder`, removed after the block; folders that killed processes left go first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".scratch-*.part"):
-        if not psutil.pid_exists(int(leftover.name.split(".")[-2])):
-            shutil.rmtree(leftover, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(f".{os.getpid()}.part", ".scratch-", folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".scratch-*.part"):
+            if not psutil.pid_exists(int(leftover.name.split(".")[-2])):
+                shutil.rmtree(leftover, ignore_errors=True)
+        place = Path(tempfile.mkdtemp(f".{os.getpid()}.part", ".scratch-", folder))
+    except OSError as error:
+        what = f"cannot write: {error.strerror or error}"
+        fail("R07", what, where=str(folder), fix="free space or permissions there")
     try:
         yield place
     finally:

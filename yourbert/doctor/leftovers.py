@@ -32,9 +32,8 @@ def leftover_troubles(root: Path) -> Iterator[Trouble]:
 
 
 def _is_left(path: Path) -> bool:
-    """A download's file of no process is none: the next run goes on with it."""
     ours = UNFINISHED.fullmatch(path.name)
-    ended = ours and ours["pid"] and not psutil.pid_exists(int(ours["pid"]))
+    ended = ours and not psutil.pid_exists(int(ours["pid"]))
     return bool(ended or OF_DVC.fullmatch(path.name))
 
 

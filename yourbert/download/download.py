@@ -18,16 +18,12 @@ LOGGER = logging.getLogger("yourbert")
 def download(model: str, corpus: str, wanted: Mapping[str, bool], bundled: Path, base: Path, texts: Path) -> None:
     """Places the corpus in `texts` and the model in `base`. Raises what `fetch_corpus` and `fetch_model` do."""
     cache = cache_folder()
-    there = fetch_corpus(_placed(corpus, BUNDLED, CS224N), wanted, texts, bundled, cache)
-    LOGGER.info("corpus %s: %d files from %s", corpus, len(there["files"]), there["source"])
-    for note in there["notes"]:
-        LOGGER.info("%s", note)
+    fetch_corpus(_placed(corpus, BUNDLED, CS224N), wanted, texts, bundled, cache)
     if is_random(model):
         make_random_model(model, texts, base)
         return
-    found = fetch_model(_placed(model), base, cache)
-    revision = f" at {found['revision']}" if found["revision"] else ""
-    LOGGER.info("model %s: from %s%s", model, found["source"], revision)
+    source = fetch_model(_placed(model), base, cache)
+    LOGGER.info("model %s: from the %s%s", model, source.name, source.revision and f" at {source.revision}")
 
 
 def _placed(name: str, *words: str) -> str:

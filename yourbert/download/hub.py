@@ -1,18 +1,20 @@
-"""A model's files from the Hugging Face hub, or from a server that answers like it (HF_ENDPOINT).
+"""Fetches a model's files from the Hugging Face hub with `huggingface_hub`, which also caches them.
 
-All files are taken from one commit, so that a push in between cannot mix two versions. Of large files the hub tells
-the sha256 before it sends them; they go straight to their place in the cache, where a broken download resumes.
+HF_HOME, HF_TOKEN or `hf auth login`, HF_ENDPOINT and HF_HUB_OFFLINE therefore work as in other programs. All files come
+from one commit. Files with a known sha256 (LFS) are verified each time they are read from the cache.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import re
-from dataclasses import dataclass, field
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
-from yourbert.core.errors import UserError, fail
-from yourbert.core.storage import link_or_copy
+from yourbert.core.errors import fail
+from yourbert.core.filenames import shown
+from yourbert.core.storage import replacing, sha256_of
 from yourbert.download.checkpoint_files import (
     CONFIG,
     FAST_TOKENIZER,
@@ -25,78 +27,146 @@ from yourbert.download.checkpoint_files import (
     complete,
     refuse_without_weights,
 )
-from yourbert.download.fetch import fetch, probe
-from yourbert.download.http import Patience
-from yourbert.download.store import Cache
+from yourbert.download.web import reason
 
-PUBLIC_HUB = "https://huggingface.co"
-TRUE = {"1", "ON", "YES", "TRUE"}
+LOGGER = logging.getLogger("yourbert")
+# Without this probe the client retries for minutes on a network that drops packets.
+PROBE_TIMEOUT_S = 5.0
+OFFLINE_FIX = "check the network, or set `model` to a local folder"
+LOGIN = "set HF_TOKEN or run `hf auth login`"
 
 
 def hub_address() -> str:
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or PUBLIC_HUB
+    from huggingface_hub import constants
+
+    return shown(constants.ENDPOINT)
 
 
-@dataclass
-class Hub:
-    """One model at one revision. pins: file -> sha256 that it must have, whatever the hub says."""
+def fetch_from_hub(name: str, revision: str, work: Path) -> str:
+    """Copies the model's files to `work` and returns their commit. revision: a branch, tag or commit.
 
-    name: str
-    revision: str
-    pins: dict[str, str]
-    cache: Cache
-    patience: Patience
-    commit: str = ""
-    _secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    Raises UserError: W01 (unknown model or revision, or no access), W03 (unreachable and not cached, or a server
+    error), W05 (a file differs from the hub's sha256), R07 (disk); C01, C03, C04, C05 if the model is unusable.
+    """
+    offline = _why_offline(name, revision)
+    config = _get(name, CONFIG, revision, offline)
+    if config is None and offline:
+        fail("W03", f"{offline}, and the model is not in the hub's cache", where=name, fix=OFFLINE_FIX)
+    if offline:
+        LOGGER.info("%s: %s; using the hub's cache", name, offline)
+    commit = config.parent.name if config else revision
 
-    def give(self, work: Path) -> str:
-        """Places the model's files in `work` and returns the commit, "" where the server names none.
-
-        Raises UserError: W codes as `fetch`; C01, C03, C04, C05 if the model cannot be used.
-        """
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:
-            fail("W03", "HF_HUB_OFFLINE is set")
-        token = os.environ.get("HF_TOKEN", "")
-        if token and hub_address().startswith("https://"):
-            self._secrets = {"Authorization": f"Bearer {token}"}
-        self._get(CONFIG, work)
-        check_config(work / CONFIG, self.name)
-        if not self._get_if_there(WEIGHTS, work):
-            refuse_without_weights(self.name, pickled=self._has(PICKLED))
-        check_weights(work / WEIGHTS, self.name)
-        self._get_if_there(TOKENIZER, work)
-        if not self._get_if_there(VOCABULARY, work):
-            self._get_if_there(FAST_TOKENIZER, work)
-        complete(work, self.name)
-        return self.commit
-
-    def _get(self, file: str, work: Path) -> None:
-        """Fetches one file; the first one fixes the commit of all."""
-        about = probe(self._url(file), secrets=self._secrets, patience=self.patience)
-        if not self.commit and re.fullmatch(r"[0-9a-f]{40}", about.get("x-repo-commit", "")):
-            self.commit = about["x-repo-commit"]
-        url = self._url(file)
-        told = re.fullmatch(r'(?:W/)?"([0-9a-f]{64})"', about.get("x-linked-etag", ""))
-        sha256 = self.pins.get(file) or (told[1] if told else None)
-        target = self.cache.place("sha256", sha256) if sha256 else self.cache.incoming(url)
-        fetch(url, target, sha256=sha256, secrets=self._secrets, patience=self.patience)
-        link_or_copy(target, work / file)
-
-    def _get_if_there(self, file: str, work: Path) -> bool:
-        try:
-            self._get(file, work)
-        except UserError as error:
-            if error.problems[0].code == "W01":
-                return False
-            raise
-        return True
-
-    def _has(self, file: str) -> bool:
-        try:
-            probe(self._url(file), secrets=self._secrets, patience=self.patience)
-        except UserError:
+    def take(file: str) -> bool:
+        path = _get(name, file, commit, offline)
+        if path is None:
             return False
+        with replacing(work / file) as part:  # not linked: DVC or an edit could change the cache
+            shutil.copyfile(path, part)
         return True
 
-    def _url(self, file: str) -> str:
-        return f"{hub_address()}/{self.name}/resolve/{self.commit or self.revision}/{file}"
+    take(CONFIG)
+    check_config(work / CONFIG, name)
+    if not take(WEIGHTS):
+        if offline:
+            fail("W03", f"{offline}, and {WEIGHTS} is not in the hub's cache", where=name, fix=OFFLINE_FIX)
+        refuse_without_weights(name, pickled=_trouble_with(name, PICKLED, commit) is None)
+    check_weights(work / WEIGHTS, name)
+    take(TOKENIZER)
+    if not take(VOCABULARY):
+        take(FAST_TOKENIZER)
+    complete(work, name)
+    return commit
+
+
+def _why_offline(name: str, revision: str) -> str:
+    """Why the hub cannot be reached; "" if it answers."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    error = _trouble_with(name, CONFIG, revision)
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    return "" if error is None or isinstance(error, HfHubHTTPError) else f"the hub is unreachable: {reason(error)}"
+
+
+def _trouble_with(name: str, file: str, revision: str) -> Exception | None:
+    """The error of one metadata request for a file, or None."""
+    from httpx2 import HTTPError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=PROBE_TIMEOUT_S)
+    except (HTTPError, OSError) as error:
+        return error
+    return None
+
+
+def _get(name: str, file: str, revision: str, offline: str) -> Path | None:
+    """The file's path in the hub's cache; None if the model (offline: the cache) has no such file."""
+    path = _download(name, file, revision, offline)
+    if path is None or _is_whole(path):
+        return path
+    LOGGER.info("%s: %s in the hub's cache is damaged", name, file)
+    if not offline:
+        path = _download(name, file, revision, offline, again=True)
+    if path is None or not _is_whole(path):
+        fix = "try again later, or remove the file"
+        fail("W05", f"{file} differs from the sha256 that the hub reports", where=str(path), fix=fix)
+    return path
+
+
+def _is_whole(path: Path) -> bool:
+    """The cache names an LFS file by its sha256, which the client does not verify."""
+    content = path.resolve()
+    return not re.fullmatch(r"[0-9a-f]{64}", content.name) or sha256_of(content) == content.name
+
+
+def _download(name: str, file: str, revision: str, offline: str, again: bool = False) -> Path | None:
+    from httpx2 import HTTPError
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError, XetDownloadError
+
+    try:
+        return Path(
+            hf_hub_download(
+                name,
+                file,
+                revision=revision,
+                etag_timeout=PROBE_TIMEOUT_S,
+                local_files_only=bool(offline),
+                force_download=again,
+            )
+        )
+    except RemoteEntryNotFoundError:
+        return None
+    except LocalEntryNotFoundError as error:
+        if offline:
+            return None
+        _refuse(error.__cause__ or error, name, revision)
+    except (HTTPError, OSError, RuntimeError, XetDownloadError) as error:
+        _refuse(error, name, revision)
+
+
+def _refuse(error: BaseException, name: str, revision: str) -> NoReturn:
+    from huggingface_hub.errors import (
+        FileMetadataError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, RevisionNotFoundError):
+        fail("W01", f"the model has no revision '{revision}'", where=name, fix="correct the part after @")
+    if isinstance(error, GatedRepoError):
+        fix = f"accept its conditions at {hub_address()}/{name}, then {LOGIN}"
+        fail("W01", f"the model is gated and access was refused ({status})", where=name, fix=fix)
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 403, 404):
+        fix = f"correct the name; for a private model {LOGIN}"
+        fail("W01", f"the hub has no such model, or it is private ({reason(error)})", where=name, fix=fix)
+    if isinstance(error, FileMetadataError):
+        what = "not a Hugging Face hub: the response lacks a commit or an ETag"
+        fail("W03", what, where=hub_address(), fix="check HF_ENDPOINT and the proxy")
+    if isinstance(error, OSError) and error.errno is not None:
+        what = f"the hub's cache cannot be written: {error.strerror or error}"
+        fail("R07", what, where=str(error.filename or ""), fix="free disk space, or set HF_HOME to another folder")
+    fail("W03", reason(error), where=name, fix="try again later")

@@ -1,23 +1,24 @@
-"""Rows to word pieces in several processes: the same arrays in the same order, however many there are.
+"""Tokenizes rows in several processes; the result does not depend on their number.
 
-One process reads and checks the rows, hands them out a chunk at a time, and takes the answers back in the order in
-which it gave the chunks. A worker is this module run as a program; it holds one chunk, and so does the pipe's end, so
-memory does not grow with the file. What passes between them is JSON one way and plain arrays the other. A worker whose
-parent is gone, killed or not, reads the end of its input and ends too.
+The main process reads and checks the rows, submits them in chunks to a pool of `concurrent.futures`, and takes the
+results in the order of submission. At most one chunk more than there are processes is in flight, so memory does not
+grow with the file. The pool pickles what passes between processes; no file is pickled.
 """
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import IO, NoReturn
 
 import numpy as np
 
@@ -34,7 +35,6 @@ CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000
 CHUNKS_HERE = 8
 # Reading and checking, which one process does, keeps about two workers busy with English and eight with other text.
 MOST_WORKERS = 8
-LENGTH_BYTES = 8
 
 Chunk = list[Row]
 Texts = list[list[str]]
@@ -78,118 +78,47 @@ def encode_in_order(
         yield chunk, encode(tokenizer, task, _texts(chunk))
     if (upcoming := next(chunks, None)) is None:
         return
-    crew = [Worker(base, task) for _ in range(workers)]
+    # Not forked: the tokenizer's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin)
+    given = deque[tuple[Chunk, Future[Done]]]()
     try:
-        free, waiting = deque(crew), deque[tuple[Chunk, Worker]]()
-        while upcoming is not None or waiting:
-            finished: tuple[Chunk, Done] | None = None
-            if upcoming is None or not free:
-                chunk, worker = waiting.popleft()
-                finished = chunk, worker.take()
-                free.append(worker)
-            if upcoming is not None:  # given before anything else is done, so that the worker does not wait
-                worker = free.popleft()
-                worker.give(_texts(upcoming))
-                waiting.append((upcoming, worker))
-            if finished is not None:
-                yield finished
-            upcoming = next(chunks, None)
+        while upcoming is not None or given:
+            if upcoming is not None:  # submitted before the caller uses a result, so that no worker is idle
+                given.append((upcoming, pool.submit(_encode_here, base, task, _texts(upcoming))))
+                upcoming = next(chunks, None)
+            if upcoming is None or len(given) > workers:
+                chunk, future = given.popleft()
+                yield chunk, future.result()
+    except BrokenProcessPool:
+        fail("T09", "a process that tokenizes ended early: out of memory?", fix="set `threads: 1`")
     finally:
-        for worker in crew:
-            worker.dismiss()
+        pool.shutdown(cancel_futures=True)
 
 
 def _texts(chunk: Chunk) -> Texts:
     return [list(row.texts) for row in chunk]
 
 
-class Worker:
-    """One process that encodes a chunk at a time: `give` it one, `take` the answer, and so on; then `dismiss` it."""
-
-    def __init__(self, base: Path, task: Task) -> None:
-        library = str(Path(__file__).resolve().parents[2])
-        paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
-        # Workers are processes already: none needs the tokenizer's threads, or NumPy's.
-        alone = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | alone
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
-        self._send(json.dumps([str(base), task.to_json()]).encode())
-
-    def give(self, texts: Texts) -> None:
-        self._send(json.dumps(texts).encode())
-
-    def take(self) -> Done:
-        answer = _receive(self._from)
-        if answer is None:
-            self._mourn()
-        return _parsed(answer)
-
-    def dismiss(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._to, self._from):
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                continue  # what it was to be told is of no use now
-
-    def _send(self, frame: bytes) -> None:
-        try:
-            _send(self._to, frame)
-        except BrokenPipeError:
-            self._mourn()
-
-    def _mourn(self) -> NoReturn:
-        status = self._process.wait()
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        fail("T09", f"a process that tokenizes ended early ({how}): out of memory?", fix="set `threads: 1`")
+def _begin() -> None:
+    """Initializes a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread per worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _send(pipe: IO[bytes], frame: bytes) -> None:
-    pipe.write(len(frame).to_bytes(LENGTH_BYTES, "little"))
-    pipe.write(frame)
-    pipe.flush()
+def _end_with_parent() -> None:
+    """Ends the worker if its parent is killed: it holds both ends of the pool's pipes and would wait forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
-def _receive(pipe: IO[bytes]) -> bytes | None:
-    """The next frame, or None at the end; half a frame is the end, too."""
-    length = int.from_bytes(pipe.read(LENGTH_BYTES), "little")
-    frame = pipe.read(length) if length else b""
-    return frame if length and len(frame) == length else None
+@cache
+def _tokenizer(base: Path) -> Tokenizer:
+    return Tokenizer.load(base)
 
 
-def _framed(done: Done) -> bytes:
-    """Three counts, the three arrays by sequence, the hashes by text, the tokens."""
-    encoded, hashes = done
-    by_sequence = (encoded.lengths_S, encoded.second_S, encoded.uncut_S)
-    counts = np.array([len(encoded.lengths_S), len(hashes), len(encoded.tokens_T)])
-    return b"".join(array.tobytes() for array in (counts, *by_sequence, hashes, encoded.tokens_T))
-
-
-def _parsed(frame: bytes) -> Done:
-    sequences, texts, tokens = map(int, np.frombuffer(frame, np.int64, 3))
-    by_sequence = np.frombuffer(frame, np.int64, 3 * sequences, 24).reshape(3, sequences)
-    hashes = np.frombuffer(frame, np.uint64, texts, 24 * (1 + sequences))
-    tokens_T = np.frombuffer(frame, np.int32, tokens, 24 * (1 + sequences) + 8 * texts)
-    return Encoded(tokens_T, *by_sequence), hashes
-
-
-def main() -> None:
-    """What a worker does: its first frame names the model folder and the task, each other one holds texts."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody is left to answer: end without a word
-    given, answers = sys.stdin.buffer, sys.stdout.buffer
-    facts = _receive(given)
-    if facts is None:
-        return
-    base, task_facts = json.loads(facts)
-    tokenizer, task = Tokenizer.load(Path(base)), Task.from_json(task_facts)
-    while (frame := _receive(given)) is not None:
-        _send(answers, _framed(encode(tokenizer, task, json.loads(frame))))
-
-
-if __name__ == "__main__":
-    main()
+def _encode_here(base: Path, task: Task, texts: Texts) -> Done:
+    return encode(_tokenizer(base), task, texts)
