@@ -13,7 +13,7 @@ weights.py   the buffers of masters, bf16 copies, gradients and moments
 interface.py what is asked of kernels
 plain.py     the kernels' work in PyTorch's own operations: the reference for the others
 kernels.py   the same by Triton
-attention.py, rows.py, embed.py, moving.py   the Triton programs
+attention.py, rows.py, embed.py, adamw.py    the Triton programs
 native.py    the same in C, compiled by compiled.py
-csrc/        the sources: attention.c, rows.c, embed.c and moving.c do what the programs of those names do
+csrc/        the sources: attention.c, rows.c, embed.c and adamw.c do what the programs of those names do
 """

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from yourbert.model.attention import round_up
 from yourbert.training.fused import plain
+from yourbert.training.fused.adamw import adamw_program
 from yourbert.training.fused.attention import attend_back_program, attend_program
 from yourbert.training.fused.embed import embed_back_program, embed_program, position_sums_program
 from yourbert.training.fused.interface import SPAN_STEP, Draw, Parts, Places, Tables
-from yourbert.training.fused.moving import adamw_program
 from yourbert.training.fused.rows import (
     add_norm_back_program,
     add_norm_program,
