@@ -263,7 +263,7 @@ def test_a_folder_that_does_not_record_its_columns(tmp_path: Path, yourbert: Com
         (("predict", "MODEL"), 2, "required: input"),
         (("predict", "MODEL", "-", "--threads", "x"), 2, "argument --threads: 'x' is not a whole number"),
         (("predict", "MODEL", "-", "--out", "a.txt"), 2, "YB-P05 a.txt: the name ends in none of .csv .tsv .jsonl"),
-        (("predict", "nowhere", "-"), 5, "YB-C01 nowhere/manifest.json: the file is missing"),
+        (("predict", "nowhere", "-"), 5, "YB-C01 nowhere: this is no model folder"),
         (("predict", "MODEL", "-"), 3, "YB-I06 MODEL: the model has mood, same, sim: which of them?"),
         (("predict", "MODEL", "-", "--task", "moot"), 3, "no task 'moot': the model has mood, same, sim; did you mean"),
         (("predict", "MODEL", "no.csv", "--task", "mood"), 3, "YB-D29 no.csv: cannot read it"),

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -49,7 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         fail("R07", f"cannot write: {error.strerror or error}", where=str(path), fix="free space or permissions there")
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where no folder could be made there is nothing to remove
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises UserError (C01)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         fail("C01", "the file is missing", where=str(path), fix="run `dvc repro` to make it")
     except (ValueError, RecursionError) as error:
         fail("C01", f"not valid JSON ({error})", where=str(path), fix="remove it and run `dvc repro`")
@@ -143,6 +144,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
     with replacing(path) as part:
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part, dict(metadata or {}))
+        part.chmod(0o666 & ~_umask())  # it makes the file for its owner alone
+
+
+def _umask() -> int:
+    """What the process takes from the permissions of new files; it can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

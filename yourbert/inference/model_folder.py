@@ -18,6 +18,7 @@ import torch
 
 from yourbert.core.errors import fail
 from yourbert.core.storage import (
+    MANIFEST,
     check_manifest,
     link_or_copy,
     read_json,
@@ -57,6 +58,9 @@ def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path
 
 def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     """A model ready to predict, and its tasks. Raises UserError (C01, C12) for a folder that is not whole."""
+    if not (folder / MANIFEST).is_file():
+        what = f"this is no model folder: it has no {MANIFEST}"
+        fail("C01", what, where=str(folder), fix="name a model folder, for instance build/models/sst/11711")
     check_manifest(folder)
     about = read_json(folder / "model.json")
     if about.get("format") != FORMAT or not _whole(about):
