@@ -17,7 +17,7 @@ from tests.support import tiny
 from tests.tokens.test_tokenizer import write_base
 from yourbert.config.schema import Runtime
 from yourbert.core.errors import UserError
-from yourbert.core.storage import read_json, write_json
+from yourbert.core.storage import check_manifest, read_json, write_json
 from yourbert.core.tasks import Pooling
 from yourbert.deploy.export.export import export
 from yourbert.deploy.export.onnx import quantize
@@ -184,6 +184,16 @@ def test_what_a_form_cannot_say(
 ) -> None:
     with pytest.raises(UserError, match=says):
         export(mean, tmp_path / "out", form, task, False, machine, tmp_path, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_overwritten(mean: Path, machine: Machine, tmp_path: Path) -> None:
+    """Least of all the model that is exported."""
+    (tmp_path / "file").write_text("mine")
+    for out in (mean, tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match=r"P05.*there already"):
+            export(mean, out, "sentence-transformers", "sim", False, machine, tmp_path, tmp_path)
+    check_manifest(mean)
 
 
 def test_its_card(mean: Path, machine: Machine, tmp_path: Path) -> None:

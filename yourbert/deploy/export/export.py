@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from yourbert.core.errors import fail
 from yourbert.core.storage import link_or_copy, read_json, write_json
 from yourbert.core.tasks import Task
 from yourbert.deploy.batch import chosen
@@ -32,11 +34,32 @@ def export(
     tokens: where the tasks' tokens lie; the card then says what 8 bits cost on dev.
 
     Raises UserError: C01, C12 for what is no model folder, I06 where a task must be named, P05 for a form that cannot
-    say it.
+    say it, and for an `out` that holds something already.
     """
     model, tasks = load_model(folder, machine)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        fail("P05", "this is there already, and would be overwritten", where=str(out), fix="name a new folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(folder, out, form, model, tasks, task_name, int8, metrics, tokens)
+    except BaseException:
+        with suppress(OSError):
+            out.rmdir()  # where nothing was written
+        raise
+
+
+def _write(
+    folder: Path,
+    out: Path,
+    form: str,
+    model: Model,
+    tasks: dict[str, Task],
+    task_name: str | None,
+    int8: bool,
+    metrics: Path,
+    tokens: Path,
+) -> None:
     about = read_json(folder / "model.json")
-    out.mkdir(parents=True, exist_ok=True)
     notes = ""
     if form == "onnx":
         write_onnx(out, model, tasks)
