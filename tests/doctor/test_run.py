@@ -112,6 +112,7 @@ def unfinished(root: Path) -> None:
 
 def killed_experiment(root: Path) -> None:
     (root / ".dvc/tmp/exps/standalone/tmpabc/build").mkdir(parents=True)
+    (root / ".dvc/tmp/exps/standalone/run").mkdir()  # DVC's own, of its processes
 
 
 BROKEN = [

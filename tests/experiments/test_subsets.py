@@ -68,11 +68,12 @@ def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str
     assert path.read_text() == WITH_MIXTURE
 
 
-def test_a_mixture_that_would_be_refused_changes_nothing(path: Path) -> None:
-    """A task may be called like the subset of two others."""
+def test_a_name_that_a_chain_or_task_has_is_not_taken_twice(path: Path) -> None:
+    """The shipped chain quora-sts has the name of a subset; a task may be called like one, too."""
     text = path.read_text().replace("\n  sts:\n", "\n  sst-quora:\n", 1).replace("- sts\n", "- sst-quora\n")
     text = text.replace("    sts: 20.0\n", "    sst-quora: 20.0\n").replace("    sts: all\n", "    sst-quora: all\n")
+    text = text.replace("name: quora-sts\n", "name: cfimdb-quora\n").replace("init: quora-sts", "init: cfimdb-quora")
     path.write_text(text)
-    with pytest.raises(UserError, match="'sst-quora' is also the name of a task"):
-        add_subsets(["sst", "quora"], None, path)
-    assert path.read_text() == text
+    new, _ = add_subsets(["sst", "cfimdb", "quora"], None, path)
+    assert {"sst-quora-mixture", "cfimdb-quora-mixture"} <= {*new} and new == list(dict.fromkeys(new))
+    assert read_params(path).mixtures["sst-quora-mixture"].tasks == ["sst", "quora"]

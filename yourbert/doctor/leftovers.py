@@ -23,7 +23,7 @@ def leftover_troubles(root: Path) -> Iterator[Trouble]:
         size = sum(map(_bytes, files)) / 1e6
         what = f"{len(files)} files that were never finished, {size:.1f} MB"
         yield Trouble("V10", what, _first(root, files), "remove them", partial(remove, files))
-    folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("*")) if path.is_dir()]
+    folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("tmp*")) if path.is_dir()]
     lived_in = _lived_in() if folders else set()
     left = [path for path in folders if path not in lived_in]
     if left:

@@ -155,7 +155,11 @@ def localise(
             what = "its tasks do not share all layers"
             fail("P05", what, where=str(folder), fix="name the model that it went on from")
         before = load_encoder(encoder, 0.0, generator(0, "pooler")).encoder
-        graft = Graft(model, {name: p.detach() for name, p in before.named_parameters()}, machine)
+        weights = {name: p.detach() for name, p in before.named_parameters()}
+        own = dict(model.encoder.named_parameters())
+        if any(name in weights and weights[name].shape != p.shape for name, p in own.items()):
+            fail("C06", f"this model does not come from {encoder}", where=str(folder), fix="train it again")
+        graft = Graft(model, weights, machine)
         for name, task in tasks.items():
             opened = open_tokens_for(tokens / name, encoder)
             opened.check_same(task, folder)

@@ -5,7 +5,7 @@ DVC expands a stage only over what stands in params.yaml, so the mixtures are wr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,16 @@ def add_subsets(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FILE
             fail("P05", what, where=str(path), fix="correct the word, or add the task")
     there = {frozenset(mixture.tasks): name for name, mixture in params.mixtures.items()}
     subsets = [some for size in range(2, len(chosen) + 1) for some in combinations(dict.fromkeys(chosen), size)]
-    new = {"-".join(some): some for some in subsets if frozenset(some) not in there}
+    taken = {*params.tasks, *params.shared}
+    new = {_name(some, taken): some for some in subsets if frozenset(some) not in there}
     add_to(path, "mixtures", {name: {"tasks": list(some), **_for(pattern, some)} for name, some in new.items()})
     return list(new), [there[frozenset(some)] for some in subsets if frozenset(some) in there]
+
+
+def _name(tasks: Sequence[str], taken: Collection[str]) -> str:
+    """A task or chain may have the tasks' own name already."""
+    name = "-".join(tasks)
+    return f"{name}-mixture" if name in taken else name
 
 
 def _pattern(params: Params, like: str | None) -> dict[str, Any]:
