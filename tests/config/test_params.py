@@ -96,6 +96,7 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
             "did you mean 'quora'",
         ),
         ("kind: similarity", "kind: similarty", "P05", "did you mean 'similarity'"),
+        ("\nmixtures:", "\nmixtures:\nx:", "P04", "write `mixtures: {}` for none"),
         ("      - 0\n      - 5\n", "      - 5\n      - 0\n", "P05", "range"),
     ],
 )

@@ -18,6 +18,7 @@ from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 PARAMS_FILE = Path("params.yaml")
 # Keys beside the names of tasks and models in the metrics files; no model may have such a name.
 RESERVED = ("overall", "training", "comparisons", "own")
+NONE = {"mixtures": "{}", "chains": "[]"}  # how params.yaml says that there are none
 # Why keys of older versions are refused.
 REMOVED = {
     "average": "averaging the weights over steps gained nothing",
@@ -162,6 +163,9 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
             number = isinstance(resolve(error["input"]), int | float)
             fix = "remove the quotes" if number else "write a number"
             return Problem("P03", f"'{key}' is the text {quoted(error['input'])}, expected a number", where, fix)
+        case "dict_type" | "list_type" if key in NONE:
+            what = f"'{key}' is {_said(error['input'])}, expected models"
+            return Problem("P04", what, where, fix=f"write `{key}: {NONE[key]}` for none")
         case "literal_error":
             expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             hint = nearest(str(error["input"]), expected)
