@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.closure import ROOT
 from yourbert.config.schema import Params
 from yourbert.config.yaml_file import read_yaml
 from yourbert.core.cost import Cost
@@ -24,7 +25,6 @@ from yourbert.report.markdown import write_report
 from yourbert.report.results import Cell
 from yourbert.report.tables import plain, score, table
 
-ROOT = Path(__file__).parents[2]
 ROWS = 400
 CLASSES = {"sst": ["0", "1", "2", "3", "4"], "quora": ["0.0", "1.0"], "cfimdb": ["0", "1"], "a_b": ["x|y", "z"]}
 QUALITY = {"own": 0.6, "shared": 0.6}  # the share of rows that a model certainly knows

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.support.closure import ROOT
-from tests.tokens.test_packing import pairs
+from tests.tokens.conftest import pairs
 from tests.tokens.test_tokenizer import write_base
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import UserError
