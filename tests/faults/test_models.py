@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from tests.faults.project import Project
-from tests.inference.test_model_folder import saved  # noqa: F401 - a fixture
+from tests.inference.conftest import saved  # noqa: F401 - a fixture
 from tests.support import tiny
 from yourbert.core.errors import UserError
 from yourbert.core.seeding import rng_for
