@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.export.test_export import made
+from tests.deploy.export.conftest import made
 from tests.support.closure import ROOT
 from tests.support.commands import YOURBERT
 from yourbert.core.errors import EXTRAS
