@@ -73,7 +73,7 @@ def test_the_same_answers_are_tested_once(tmp_path: Path, monkeypatch: pytest.Mo
         run = bytes(seed[1:])
         return drawn(task, labels_R, quality, [seed[0], *(b"shared" if run == b"pairs" else run)])
 
-    monkeypatch.setattr(f"{__name__}.answers", handed_on)
+    monkeypatch.setattr("tests.report.conftest.answers", handed_on)
     settings = params(THREE, {"pairs": ["quora", "sts"], "shared": THREE})
     text, summary = Tree(tmp_path, settings, {**QUALITY, "pairs": 0.6}).report()
     for task in ("quora", "sts"):

@@ -30,7 +30,7 @@ def test_a_lead_that_no_digit_shows_is_none(tmp_path: Path, monkeypatch: pytest.
         """A thousandth apart from model to model, whose names differ in length."""
         return np.clip(drawn(task, labels_R, quality, seed[:1]) + 1e-3 * np.sin(np.arange(ROWS) * len(seed)), 0, 5)
 
-    monkeypatch.setattr(f"{__name__}.answers", alike)
+    monkeypatch.setattr("tests.report.conftest.answers", alike)
     text, summary = Tree(tmp_path, params(["sts"], {"shared": ["sts"]}), QUALITY).report()
     assert 0 < abs(summary["comparisons"]["sts"]["shared"]["difference"]) < 0.0005
     assert "score the same, pearson 0." in text.split("**sts**")[1]
