@@ -34,6 +34,8 @@ from yourbert.runtime import machine
 from yourbert.tokens.tokenize_task import tokenize_task
 from yourbert.tokens.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.integration
+
 FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
 
 

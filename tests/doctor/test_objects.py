@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.doctor.conftest import cut_object, weights
 from yourbert.doctor.objects import object_troubles
+
+pytestmark = pytest.mark.integration
 
 
 def test_an_object_goes_with_what_the_workspace_made_of_it_and_nothing_else_goes(root: Path) -> None:

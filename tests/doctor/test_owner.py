@@ -16,6 +16,8 @@ from tests.doctor.conftest import empty_rwlock
 from yourbert.core.errors import UserError
 from yourbert.doctor.run import doctor
 
+pytestmark = pytest.mark.integration
+
 
 def test_nothing_is_touched_while_dvc_runs(root: Path) -> None:
     empty_rwlock(root)

@@ -15,6 +15,8 @@ from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 from yourbert.doctor.run import doctor
 
+pytestmark = pytest.mark.integration
+
 
 def test_nothing_is_wrong_with_a_healthy_project(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(root / ".dvc" / "tmp" / "rwlock", {"read": {}, "write": {}})

@@ -8,6 +8,8 @@ import pytest
 
 from yourbert.doctor.run import doctor
 
+pytestmark = pytest.mark.integration
+
 
 def test_other_versions_are_named_and_left_to_a_person(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "requirements.lock").write_text("numpy==0.1\nnot-there==1.0\n# a comment\n")

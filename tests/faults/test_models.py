@@ -37,6 +37,8 @@ from yourbert.model.pretrained import load_encoder
 from yourbert.tokens.packing import open_tokens
 from yourbert.training.checkpoint import STATE, Resume
 
+pytestmark = pytest.mark.integration
+
 SOME, MANY = 100, 10_000
 
 

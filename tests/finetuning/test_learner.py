@@ -76,6 +76,7 @@ def cramped(settings: Training, mixture: dict[str, object], **when: object) -> I
     return learner
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), ALLOCATOR])
 @pytest.mark.parametrize("sampling", ["joint", "proportional"])
 def test_short_of_memory_batches_are_read_in_pieces_to_the_same_result(
@@ -122,6 +123,7 @@ def test_another_error_is_no_lack_of_memory(tmp_path: Path) -> None:
         run(tmp_path, cramped(settings, {}, error=RuntimeError("another")), settings)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("schedule", ["linear", "constant"])
 def test_restricted_to_the_word_pieces_in_use_a_model_learns_the_same(tmp_path: Path, schedule: str) -> None:
     """Dense training decays the rows that no text reads; the restricted one must end with them as small."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.support import tiny
@@ -37,6 +38,7 @@ def test_the_dev_mask_is_the_same_each_time() -> None:
     assert learner.evaluate() == learner.evaluate()
 
 
+@pytest.mark.integration
 def test_a_training_that_is_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     settings = tiny.training(epochs=2)
     ended = [

@@ -16,6 +16,8 @@ from tests.support.closure import ROOT
 from tests.support.commands import YOURBERT
 from yourbert.core.errors import EXTRAS
 
+pytestmark = pytest.mark.integration
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Distributions that do not bear the name of the module they hold.
 NAMES = {"huggingface-hub": "huggingface_hub", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}

@@ -19,7 +19,8 @@ TESTED_IN = {
     "corpus/check": "faults/test_data",
     "corpus/statistics": "tokens/test_tokenize_task",
     **dict.fromkeys(
-        [f"corpus/bundled/{name}" for name in ("events", "lexicon", "names", "questions", "reviews", "sentiment", "topics")],
+        [f"corpus/bundled/{name}" for name in ("events", "lexicon", "names", "questions", "reviews", "sentiment",
+        "topics")],
         "corpus/bundled/test_generate",
     ),
     "report/scores": "report/test_results",
@@ -35,10 +36,19 @@ TESTED_IN = {
     "experiments/git": "experiments/cluster/test_repository",
     "experiments/compare": "pipeline/test_compare",
     "doctor/trouble": "doctor/test_run",
-    **dict.fromkeys(["deploy/export/huggingface", "deploy/export/padded", "deploy/export/dev_scores"], "deploy/export/test_export"),
+    **dict.fromkeys(
+        ["deploy/export/huggingface", "deploy/export/padded", "deploy/export/dev_scores"],
+        "deploy/export/test_export",
+    ),
     # kernels behind one interface are compared with the reference, whatever they are written in
-    **dict.fromkeys([f"training/fused/{name}" for name in ("embeddings", "interface", "layer", "plain")], "training/fused/test_fusion"),
-    **dict.fromkeys([f"training/fused/{name}" for name in ("attention", "embed", "moving", "rows")], "training/fused/test_kernels"),
+    **dict.fromkeys(
+        [f"training/fused/{name}" for name in ("embeddings", "interface", "layer", "plain")],
+        "training/fused/test_fusion",
+    ),
+    **dict.fromkeys(
+        [f"training/fused/{name}" for name in ("attention", "embed", "moving", "rows")],
+        "training/fused/test_kernels",
+    ),
     "training/fused/weights": "training/fused/test_native",
     # what only puts others together
     "evaluation/evaluate": "deploy/test_batch",

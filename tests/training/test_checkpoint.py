@@ -13,6 +13,8 @@ from yourbert.core.cost import Cost
 from yourbert.core.errors import UserError
 from yourbert.training.checkpoint import Resume, fingerprint
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("dies_at", [3, 10, 13, 24, 30])
 @pytest.mark.parametrize("sampling", ["joint", "proportional"])

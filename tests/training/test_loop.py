@@ -30,6 +30,7 @@ def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
     assert learner.evaluate()["mood"] == best == outcome.best
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("select", "best"), [("mean", 2), ("mood", 1), ("sim", 3)])
 def test_the_declared_score_chooses_the_epoch(
     tmp_path: Path, select: str, best: int, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,8 @@ from tests.support import tiny
 from tests.support.interrupted import interrupted, pair_of_tasks, run
 from tests.support.tiny import same, weights
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("when", "asks", "ends", "goes_on_at"),

@@ -22,6 +22,8 @@ from yourbert.config.schema import Chain, Mixture, Pretrain, TaskData, Training
 from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:

@@ -177,6 +177,7 @@ def score(task: str, train: Rows, dev: Rows, words: int, strength: float) -> flo
     return float((guess == truth).mean())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("task", TASKS)
 def test_a_bag_of_words_stays_below_the_ceiling(folder: Path, task: str) -> None:
     train, dev = judged(folder, task, "train"), judged(folder, task, "dev")

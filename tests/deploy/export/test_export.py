@@ -20,6 +20,8 @@ from yourbert.tokens.batching import gather
 from yourbert.tokens.packing import pack
 from yourbert.tokens.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.integration
+
 
 def logits(folder: Path, name: str, machine: Machine) -> Any:
     model, _ = load_model(folder, machine)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from yourbert.core.storage import write_json
 from yourbert.deploy.export.export import export
 from yourbert.runtime.machine import Machine
+
+pytestmark = pytest.mark.integration
 
 
 def test_its_card(mean: Path, machine: Machine, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from yourbert.deploy.export.export import export
 from yourbert.deploy.export.onnx import quantize
 from yourbert.runtime.machine import Machine
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "both"])
 def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine, tmp_path: Path) -> None:

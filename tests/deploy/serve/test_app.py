@@ -24,6 +24,8 @@ from yourbert.deploy.batch import batch_predict
 from yourbert.deploy.serve.app import build
 from yourbert.deploy.serve.limits import Limits
 
+pytestmark = pytest.mark.integration
+
 FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
 SECRET = "a secret that somebody typed"
 

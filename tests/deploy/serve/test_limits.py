@@ -11,6 +11,8 @@ from tests.deploy.serve.conftest import HEAD, error, mood
 from tests.support.serve_process import Service
 from yourbert.deploy.serve.limits import Limits
 
+pytestmark = pytest.mark.integration
+
 
 def test_s01_a_large_body(service: Service) -> None:
     before = service.resident()

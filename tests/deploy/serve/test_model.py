@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.deploy.serve.conftest import mood
 from tests.support.predicting import TASKS, saved
 from tests.support.serve_process import served
+
+pytestmark = pytest.mark.integration
 
 
 def test_s09_the_folder_changes(folder: Path, tmp_path: Path) -> None:

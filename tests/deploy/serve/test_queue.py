@@ -18,6 +18,8 @@ from tests.support.serve_process import served
 from yourbert.deploy.serve.limits import Limits, Refused
 from yourbert.deploy.serve.queue import Queue
 
+pytestmark = pytest.mark.integration
+
 
 def test_s06_a_crowd(folder: Path, tmp_path: Path) -> None:
     """64 clients at once where 16 rows may wait: refused or answered, and nobody gets another's answer."""

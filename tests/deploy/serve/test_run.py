@@ -16,6 +16,8 @@ from tests.support.commands import YOURBERT
 from tests.support.predicting import sentence
 from tests.support.serve_process import served
 
+pytestmark = pytest.mark.integration
+
 
 def test_s08_an_end_under_load(folder: Path, tmp_path: Path) -> None:
     with served(folder, tmp_path / "log", slow=0.2) as service:

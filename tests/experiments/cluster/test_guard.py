@@ -11,6 +11,8 @@ import pytest
 
 from yourbert.experiments.cluster import guard
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("guard_first", [False, True])
 def test_a_command_ends_with_who_started_it(guard_first: bool) -> None:

@@ -13,6 +13,8 @@ from yourbert.experiments.cluster.repository import finished, scores, starting_c
 from yourbert.experiments.cluster.repository import whole as whole_repository
 from yourbert.experiments.git import experiment_ref, git
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def machine(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

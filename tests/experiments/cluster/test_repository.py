@@ -10,6 +10,8 @@ from yourbert.core.errors import UserError
 from yourbert.experiments.cluster.repository import check_remote, starting_commit
 from yourbert.experiments.git import git
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_sweep_starts_from_what_is_committed(project: Path, tmp_path: Path) -> None:
     (project / "params.yaml").write_text("")

@@ -16,6 +16,8 @@ from tests.faults.project import Project
 from tests.support.browser import browser
 from yourbert.report.page.render import SHOWN_CHARACTERS, visible
 
+pytestmark = pytest.mark.integration
+
 RUNS = ("sst", "sts", "shared")
 PAYLOADS = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(1)</script>", "{{7*7}}",

@@ -17,7 +17,10 @@ from yourbert.training.fused.fusion import facts, fuse
 from yourbert.training.fused.native import NativeKernels
 from yourbert.training.optimizer import adamw
 
-pytestmark = pytest.mark.skipif(compiled.name(False) == "none", reason="no C compiler makes the kernels here")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(compiled.name(False) == "none", reason="no C compiler makes the kernels here"),
+]
 
 
 def script(folder: Path, text: str) -> Path:

@@ -79,6 +79,7 @@ def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPa
         check(layer, weights_of([layer], plain, torch.float32)[0], 16)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("sampling", "pooling", "own"),
     [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1}), ("masked words", "cls", {})],
@@ -117,6 +118,7 @@ def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int
     return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
 
 
+@pytest.mark.integration
 def test_it_learns_under_dropout_and_draws_the_same_again(tmp_path: Path) -> None:
     ended = []
     for _ in range(2):
@@ -128,6 +130,7 @@ def test_it_learns_under_dropout_and_draws_the_same_again(tmp_path: Path) -> Non
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
 
 
+@pytest.mark.integration
 def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
     ended, settings = [], tiny.training(epochs=2)
     for dies_at in (-1, 7):

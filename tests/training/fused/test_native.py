@@ -233,6 +233,7 @@ def test_threads_change_nothing(kernels: NativeKernels, rng: torch.Generator, th
     assert all(torch.equal(one, other) for more in found[1:] for one, other in zip(found[0], more, strict=True))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("micro_batches", "sampling"),
     [(1, "joint"), (3, "joint"), (1, "proportional"), (1, "masked words"), (2, "masked words")],
@@ -256,6 +257,7 @@ def test_step_for_step_a_training_is_that_of_plain_layers(micro_batches: int, sa
         torch.testing.assert_close(learners[0].model.get_parameter(name), p, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.integration
 def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
     """Nor that the rows which have moments must be found anew."""
     ended, settings = [], tiny.training(epochs=2)
@@ -293,6 +295,7 @@ def test_a_processor_on_which_nobody_tried_them_does_without(monkeypatch: pytest
     assert facts(tiny.MACHINE) == {"kernels": "none"}
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_their_threads_are_those_of_pytorch() -> None:
     """Other libraries bring their own; a second one here would keep threads waiting in the way of the first's."""

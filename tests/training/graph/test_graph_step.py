@@ -76,6 +76,7 @@ def test_a_whole_run_has_the_curve_of_one_by_one(tmp_path: Path) -> None:
         assert got[4] == pytest.approx(expected[4], abs=1e-3)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampling", ["joint", "annealed"])
 def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     ended = []
@@ -86,6 +87,7 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     assert same(*ended)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("consistency", ["none", "dropout"])
 def test_it_learns_under_dropout(tmp_path: Path, consistency: str) -> None:
     assert run(tmp_path, learner_of(tiny.training(epochs=12, consistency=consistency))).best > 0.9
@@ -140,6 +142,7 @@ class Interrupted(GraphStep):
         return super().step()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dies_at", [3, 24])
 def test_interrupted_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int) -> None:
     """Cut in the first epoch of 12 steps, and after two whole ones; with dropout."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.browser import browser
 from tests.support.predicting import TASKS
 from tests.support.serve_process import Service
+
+pytestmark = pytest.mark.integration
 
 
 def test_the_page_in_a_browser(service: Service) -> None:
