@@ -46,7 +46,7 @@ TESTED_IN = {
         "training/fused/test_fusion",
     ),
     **dict.fromkeys(
-        [f"training/fused/{name}" for name in ("attention", "embed", "moving", "rows")],
+        [f"training/fused/{name}" for name in ("adamw", "attention", "embed", "rows")],
         "training/fused/test_kernels",
     ),
     "training/fused/weights": "training/fused/test_native",
