@@ -1,6 +1,7 @@
 # make repro   environment, data, weights, pipeline, report
 #              JOBS=4: the models of the experiment four at a time, each with its share of the cores
 # make test    environment, all tests
+# make test-fast   those of them that start no program, pipeline, server or browser, in a minute or so
 # make test-slow   the tests that take long: every point at which a training can be cut off, a cluster of two nodes
 # make lint    style and types
 # make reference   docs/params.md and docs/params.schema.json, from the types that read params.yaml
@@ -17,7 +18,7 @@ each = $(BIN)/dvc stage list --name-only | grep "$(1)" | \
     OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
     xargs --max-procs=$(JOBS) --max-args=1 $(BIN)/dvc --wait-for-lock repro --single-item
 
-.PHONY: repro test test-slow lint reference audit bench bench-gpu clean
+.PHONY: repro test test-fast test-slow lint reference audit bench bench-gpu clean
 repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
@@ -29,7 +30,10 @@ endif
 	$(BIN)/dvc repro
 
 test: $(VENV)/ready-dev data
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cuda"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow and not cuda"
+
+test-fast: $(VENV)/ready-dev data
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not cuda and not integration"
 
 test-slow: $(VENV)/ready-dev data
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow

@@ -22,6 +22,13 @@ def keep_denormals() -> Iterator[None]:
 
 
 @pytest.fixture
+def gpu_as_before() -> Iterator[None]:
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+    torch.use_deterministic_algorithms(True)
+
+
+@pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Callable[[object], None]:
     """For what a test found out beside that it passed: the suite says it in its last lines."""
     return partial(record_property, "figure")

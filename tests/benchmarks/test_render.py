@@ -9,10 +9,10 @@ import pytest
 from benchmarks.pages import BEGIN, END
 from benchmarks.render import NOTHING, render
 from tests.benchmarks import made
+from tests.support.closure import ROOT
 from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 
-ROOT = Path(__file__).parents[2]
 PROSE = "# Speed\n\nBefore.\n\n{}\n\nold table\n\n{}\n\nAfter.\n"
 
 

@@ -25,6 +25,8 @@ from tests.support.closure import ROOT, imports
 from yourbert.core.errors import UserError
 from yourbert.tokens.packing import PackedSplit
 
+pytestmark = pytest.mark.integration
+
 
 def test_ours_and_the_plain_loop(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     pytest.importorskip("transformers")

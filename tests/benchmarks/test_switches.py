@@ -24,6 +24,8 @@ from yourbert.tokens.packing import open_tokens
 from yourbert.training import loop, optimizer
 from yourbert.training.graph import graph_step
 
+pytestmark = pytest.mark.integration
+
 PARTS = (attention, encoder, graph_step, loop, machine, optimizer, Embeddings, Encoder)
 
 

@@ -11,6 +11,8 @@ import pytest
 from tests.support.browser import browser
 from tests.support.commands import YOURBERT
 
+pytestmark = pytest.mark.integration
+
 DVC = (sys.executable, "-m", "dvc")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from dvc.utils.serialize import modify_yaml
 from tests.support.shipped import WITH_MIXTURE
 from yourbert.config.params import read_params
 from yourbert.config.schema import Training
-from yourbert.config.yaml_file import read_yaml, resolve
 from yourbert.core.errors import UserError
-from yourbert.core.paths import located
 
 SHIPPED = Path("params.yaml")
 
@@ -54,15 +51,6 @@ def test_shipped_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spelling", ["1e-5", "1e-05", "1E-5", "0.00001", "1.0e-5"])
 def test_numbers_are_yaml_1_2(tmp_path: Path, spelling: str) -> None:
     assert read_params(changed(tmp_path, "\nlr: 0.0001", f"\nlr: {spelling}")).lr == 1e-5
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("no", "no"), ("12:30:45", "12:30:45"), ("017", 17), ("true", True), ("~", None), ("1_0", "1_0"), ("-3", -3)],
-)
-def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
-    assert resolve(text) == value
-    assert type(resolve(text)) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -144,23 +132,6 @@ def test_a_wrong_override_is_one_problem_with_its_place(tmp_path: Path, line: st
     assert says in str(problem)
     place = (tmp_path / "params.yaml").read_text().splitlines().index(f"    {line}") + 1
     assert problem.where.endswith(f":{place}:5")
-
-
-def test_paths_start_at_the_project_in_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine").mkdir()
-    monkeypatch.setenv("DVC_ROOT", f"{tmp_path}/.dvc/tmp/exps/standalone/abc")
-    assert located("mine") == tmp_path / "mine"
-    with pytest.raises(UserError, match="P15"):
-        located("missing")
-
-
-def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(io.StringIO("a: 1\nb:\n  c:\n  - x\n  - y\n").read())
-    values, places = read_yaml(path)
-    assert values == {"a": 1, "b": {"c": ["x", "y"]}}
-    assert places["b.c"] == (3, 3)
-    assert places["b.c.1"] == (5, 5)
 
 
 CHAIN = "chains:\n- name: next\n  init: pairs\n  tasks:\n  - sts\n  sampling: proportional\n"

@@ -18,6 +18,8 @@ from yourbert.core.errors import UserError
 from yourbert.core.locks import lock_of, owner, take
 from yourbert.training.checkpoint import Resume
 
+pytestmark = pytest.mark.integration
+
 TRIES, PROCESSES = 50, 4
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.integration
+
 STAGE = """
 import time
 from yourbert.core.errors import exit_cleanly

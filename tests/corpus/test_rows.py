@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.closure import ROOT
 from yourbert.config.params import read_params
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import UserError
@@ -19,7 +20,6 @@ from yourbert.corpus.rows import SplitRows, check_file
 from yourbert.corpus.sources import FIELD_LIMIT
 
 HEADER = "\tid\ttext\tlabel\n"
-ROOT = Path(__file__).parents[2]
 
 
 def task(**changes: Any) -> TaskData:

@@ -12,7 +12,6 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +21,25 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import tiny
 from tests.support.closure import ROOT
-from tests.tokens.test_tokenizer import write_base
+from tests.support.predicting import DATA, TASKS, saved, sentence
 from yourbert import cli
-from yourbert.config.schema import Evaluate, Runtime, TaskData
+from yourbert.config.schema import Evaluate, Runtime
 from yourbert.core.storage import read_json, write_json, write_manifest
-from yourbert.core.tasks import Task
 from yourbert.deploy import batch
 from yourbert.evaluation.evaluate import evaluate
-from yourbert.inference.model_folder import load_model, save_model
+from yourbert.inference.model_folder import load_model
 from yourbert.inference.predict import predict_texts
-from yourbert.model.multitask import Model
-from yourbert.model.pretrained import random_encoder
 from yourbert.runtime import machine
 from yourbert.tokens.tokenize_task import tokenize_task
 from yourbert.tokens.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.integration
+
 FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
-DATA = {
-    "mood": TaskData(
-        kind="classification", train="t.csv", dev="d.csv", text=["sentence"], label="mood", id="id",
-        labels=["bad", "fair", "good, very"], max_length=16,
-    ),
-    "sim": TaskData(
-        kind="similarity", train="t.csv", dev="d.csv", text=["first", "second"], label="score", id="id",
-        range=[0.0, 5.0], encoding="bi", max_length=16,
-    ),
-    "same": TaskData(
-        kind="classification", train="t.csv", dev="d.csv", text=["first", "second"], label="same",
-        labels=["no", "yes"], max_length=16,
-    ),
-}  # fmt: skip
-TASKS = {name: data.facts(name) for name, data in DATA.items()}
-WORDS = [*"abcdefgh", "good film", "was very bad,", "notgoodly", "caf\u00e9", "\u4e2d", "!"]
 
 
-def saved(folder: Path, tasks: dict[str, Task]) -> Path:
-    base = write_base(folder / "base")
-    rng = torch.Generator().manual_seed(1)
-    size = len((base / "vocab.txt").read_text(encoding="utf-8").splitlines())
-    encoder = random_encoder(replace(tiny.CONFIG, vocab_size=size), rng)
-    model = Model(encoder, tasks.values(), "mean", 0.1, rng).eval()
-    with torch.no_grad():
-        for p in model.parameters():  # answers that differ from row to row
-            p.mul_(20 if p.ndim > 1 else 1)
-    save_model(folder / "model", model, tasks, base, {"outcome": {"steps": 1}})
-    return folder / "model"
+Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mood(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("mood"), {"mood": TASKS["mood"]})
-
-
-def sentence(number: int) -> str:
-    return " ".join(WORDS[(number * 7 + i * i) % len(WORDS)] for i in range(1 + number * 5 % 23))
-
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

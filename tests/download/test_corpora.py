@@ -12,7 +12,7 @@ import pytest
 from tests.support.faulty_server import Faulty, closed_address, status, whole
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
-from yourbert.core.filenames import local_name, local_names
+from yourbert.core.filenames import local_names
 from yourbert.core.storage import check_manifest, read_json
 from yourbert.download import corpora
 from yourbert.download.corpora import CS224N_FILES, fetch_corpus
@@ -187,19 +187,6 @@ def test_two_files_of_one_name(run: Run, own: Path) -> None:
     assert "https://a.org/x/train.csv and https://b.org/train.csv" in lines[0] and "word" not in lines[0]
     with pytest.raises(UserError, match="YB-P15"):
         local_names(["train.csv", "https://a.org/Train.csv"])
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("", ".", "..", "../x.csv", "a/x.csv", "/x.csv", "C:\\x.csv", "\\\\host\\x", ".hidden", "manifest.json"),
-        *("https://a.org/", "https://a.org", "https://a.org/..%2fx.csv", "https://a.org/%2e%2e", "http://[/x"),
-        *("x\0.csv", "file:///etc/passwd", "https://a.org/x%0a.csv"),
-    ],
-)
-def test_names_that_lead_elsewhere(name: str) -> None:
-    with pytest.raises(UserError, match="YB-P15"):
-        local_name(name)
 
 
 def test_a_corpus_that_is_its_own_target(run: Run, own: Path, tmp_path: Path) -> None:

@@ -238,6 +238,7 @@ def test_a_disk_that_fills_up(hub: Faulty, work: Path, monkeypatch: pytest.Monke
     assert "No space left" in line and "HF_HOME" in line
 
 
+@pytest.mark.integration
 def test_the_environment_means_what_it_means_everywhere(hub: Faulty, tmp_path: Path) -> None:
     """In a process of its own, as the client reads the environment when it is imported."""
     offer(hub, "org/model", FILES)

@@ -123,6 +123,7 @@ def test_a_gzip_file_stays_one_and_a_packed_body_is_unpacked(server: Faulty, tar
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.integration
 def test_a_killed_download_begins_anew(server: Faulty, target: Path) -> None:
     sent = threading.Event()
 

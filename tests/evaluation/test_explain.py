@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.deploy.test_batch import DATA, TASKS, Command, saved, yourbert  # noqa: F401 - a fixture
+from tests.deploy.test_batch import Command, yourbert  # noqa: F401 - a fixture
+from tests.support.predicting import DATA, TASKS, saved
 from yourbert.config.schema import Runtime
 from yourbert.core.errors import UserError
 from yourbert.deploy.batch import open_explainer

@@ -14,6 +14,8 @@ from yourbert.inference.predict import predict, to_device
 from yourbert.tokens.batching import gather
 from yourbert.training.checkpoint import Resume
 
+pytestmark = pytest.mark.integration
+
 TASK = tiny.task()
 
 

@@ -19,6 +19,8 @@ import pytest
 from tests.support.closure import ROOT
 from tests.support.crash_points import STAGES
 
+pytestmark = pytest.mark.integration
+
 
 def struck(folder: Path, mode: str, first: int, stride: int) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.support.crash_points", str(folder), mode, str(first), str(stride), *STAGES]

@@ -18,6 +18,8 @@ from tests.faults.project import ROWS, Change, Fault, Project, assert_refused
 from yourbert.corpus import sources
 from yourbert.corpus.sources import FIELD_LIMIT
 
+pytestmark = pytest.mark.integration
+
 SST, QUORA, STS = "ids-sst-train.csv", "quora-train.csv", "sts-train.csv"
 
 

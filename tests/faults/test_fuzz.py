@@ -39,6 +39,8 @@ from yourbert.model.pretrained import load_encoder, random_encoder
 from yourbert.tokens.packing import open_tokens
 from yourbert.tokens.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.integration
+
 COUNTS = [500, pytest.param(10_000, marks=pytest.mark.slow)]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

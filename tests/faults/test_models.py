@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from tests.faults.project import Project
-from tests.inference.test_model_folder import saved  # noqa: F401 - a fixture
+from tests.inference.conftest import saved  # noqa: F401 - a fixture
 from tests.support import tiny
 from yourbert.core.errors import UserError
 from yourbert.core.seeding import rng_for
@@ -36,6 +36,8 @@ from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.tokens.packing import open_tokens
 from yourbert.training.checkpoint import STATE, Resume
+
+pytestmark = pytest.mark.integration
 
 SOME, MANY = 100, 10_000
 

@@ -14,6 +14,8 @@ import torch
 from tests.faults.project import Change, Fault, Project, assert_refused
 from yourbert.config.params import read_params
 
+pytestmark = pytest.mark.integration
+
 
 def edit(old: str, new: str) -> Change:
     return lambda project: project.edit(old, new)

@@ -150,6 +150,7 @@ def test_the_weight_says_how_much_it_counts() -> None:
     torch.testing.assert_close((losses[2] - losses[0]) / 3, losses[1] - losses[0])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", ["classification", "similarity"])
 def test_it_learns_and_repeats(tmp_path: Path, how: str, kind: str) -> None:

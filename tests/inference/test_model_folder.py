@@ -8,33 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.inference.conftest import TASKS
 from tests.support import tiny
 from yourbert.core.errors import UserError
 from yourbert.core.storage import read_json, write_json, write_manifest
-from yourbert.inference.model_folder import load_model, save_model
-from yourbert.inference.predict import predict, to_device
+from yourbert.inference.model_folder import load_model
+from yourbert.inference.predict import predict
 from yourbert.model.multitask import Model
-from yourbert.model.pretrained import load_encoder, random_encoder, save_encoder
-from yourbert.tokens.batching import gather
-
-TASKS = {
-    "mood": tiny.task(),
-    "sim": tiny.task("sim", "similarity"),
-    "twin": tiny.task("twin", "similarity", encoding="bi"),
-    "same": tiny.task("same", pair=True, encoding="bi"),
-}
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> tuple[Model, Path]:
-    rng = torch.Generator().manual_seed(1)
-    model = Model(random_encoder(tiny.CONFIG, rng), TASKS.values(), "mean", 0.1, rng).eval()
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "vocab.txt").write_text("[PAD]\n")
-    write_json(base / "tokenizer_config.json", {"do_lower_case": True})
-    save_model(tmp_path / "model", model, TASKS, base, {"seed": 1})
-    return model, tmp_path / "model"
+from yourbert.model.pretrained import load_encoder, save_encoder
 
 
 def test_it_predicts_as_the_model_that_was_saved(saved: tuple[Model, Path]) -> None:
@@ -57,15 +38,6 @@ def test_it_is_an_encoder_to_start_from_and_has_heads_to_go_on_with(saved: tuple
     assert all(torch.equal(loaded.heads[name], t) for name, t in model.heads.state_dict().items())
     save_encoder(folder.parent / "bare", model.encoder, None)
     assert load_encoder(folder.parent / "bare", 0.1, torch.Generator()).heads == {}
-
-
-def test_order_of_rows_does_not_matter(saved: tuple[Model, Path]) -> None:
-    model, _ = saved
-    split = tiny.split(TASKS["mood"], 40, 5)
-    together = predict(model, "mood", split, tiny.MACHINE)
-    for row in (0, 17, 39):
-        alone = model("mood", to_device(gather(split, np.array([row])), tiny.MACHINE), None)
-        np.testing.assert_allclose(model.heads["mood"].predict(alone).detach().numpy()[0], together[row], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "vocab.txt", "config.json"])

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.gpu import on_a_gpu
 from yourbert.model.attention import ROW_STEP, Layout, Packed, attend
 
 HEADS, WIDTH = 3, 48
 # One token, both sides of a block's width, equal lengths, and one long enough for a block of its own.
 LENGTHS = [1, 5, 31, 32, 33, 64, 7, 7, 300, 2]
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def offsets_of(lengths: list[int]) -> np.ndarray:
@@ -130,8 +130,7 @@ def test_impossible_offsets_are_a_broken_invariant(offsets: list[int]) -> None:
         Layout.build(offsets, 8, "cpu")
 
 
-@cuda
-@pytest.mark.cuda
+@on_a_gpu
 @pytest.mark.parametrize("kernel", ["grouped", "flash"])
 def test_kernels_on_a_gpu_equal_the_definition(kernel: str) -> None:
     layout = layout_of(LENGTHS, filler=3)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from tests.support.gpu import machine_of, on_a_gpu
 from yourbert.model.dropout import dropout, keep_mask
+from yourbert.runtime.gpu import dropout_generator
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -50,3 +52,15 @@ def test_dropping_without_a_generator_is_a_broken_invariant() -> None:
         dropout(torch.ones(4), 0.1, None)
     x = torch.ones(4)
     assert dropout(x, 0.0, None) is x
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_has_its_rate_on_a_gpu(dtype: torch.dtype) -> None:
+    machine_of()
+    device = torch.device("cuda", 0)
+    rng = dropout_generator(device).manual_seed(1)
+    keep, _ = keep_mask((1_000_003,), 0.1, torch.empty(0, dtype=dtype, device=device), rng)
+    dropped, kept = int((keep == 0).sum()), int((keep == 1).sum())
+    assert keep.dtype == dtype and dropped + kept == len(keep)
+    assert dropped / len(keep) == pytest.approx(0.1, abs=0.002)

@@ -8,39 +8,13 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
+from tests.model.conftest import TASKS, each_task
 from tests.model.test_encoder import SMALL, draw_texts, pack, wide_awake
-from yourbert.core.tasks import Kind, PairEncoding, Task
+from yourbert.core.tasks import Task
 from yourbert.model.heads import CosineHead, Head, MlmHead, SimilarityHead, build_head
-from yourbert.model.multitask import Model
 from yourbert.model.pretrained import MLM_NAMES, to_stock
 
 ROWS, WIDTH = 6, SMALL.hidden_size
-
-
-def task_of(kind: Kind, encoding: PairEncoding, pair: bool = True, name: str = "one") -> Task:
-    labels = ("no", "so so", "yes") if kind == "classification" else ()
-    return Task(
-        name=name,
-        kind=kind,
-        labels=labels,
-        low=0.0 if labels else -1.0,
-        high=1.0 if labels else 5.0,
-        pair=pair,
-        encoding=encoding,
-        metric="accuracy" if labels else "pearson",
-        max_length=64,
-        truncate="head",
-    )
-
-
-TASKS = [
-    task_of("classification", "cross", pair=False, name="type"),
-    task_of("classification", "cross", name="values"),
-    task_of("classification", "bi", name="keys"),
-    task_of("similarity", "cross", name="training"),
-    task_of("similarity", "bi", name="forward"),
-]
-each_task = pytest.mark.parametrize("task", TASKS, ids=[f"{t.kind}-{t.encoding}-{t.pair}" for t in TASKS])
 
 
 def pooled_for(task: Task) -> Tensor:
@@ -114,45 +88,6 @@ def test_a_regression_maps_its_logit_onto_the_scale() -> None:
     assert isinstance(head, SimilarityHead)
     logits = torch.tensor([[0.0], [30.0], [-30.0]])
     torch.testing.assert_close(head.estimate(logits), torch.tensor([2.0, 5.0, -1.0]))
-
-
-def build_model(p: float = 0.1) -> Model:
-    return Model(wide_awake(SMALL, dropout=p), TASKS, "cls", p, torch.Generator().manual_seed(2))
-
-
-@each_task
-def test_the_model_is_encoder_then_pooling_then_head(task: Task) -> None:
-    model, batch = build_model().eval(), pack(draw_texts([3, 9, 40, 7], SMALL.vocab_size))
-    scores = model(task.name, batch, None)
-    encoder = model.encoder
-    pooled = encoder.pool_cls(encoder(batch, None), batch)
-    torch.testing.assert_close(scores, model.heads[task.name](pooled, None), atol=1e-6, rtol=0)
-    torch.testing.assert_close(scores, model.scores_of_features(task.name, model.features(task.name, batch), None))
-
-
-def test_a_task_may_have_a_pooling_of_its_own() -> None:
-    batch = pack(draw_texts([3, 9, 40, 7], SMALL.vocab_size))
-    first, other = TASKS[0].name, TASKS[1].name
-    encoder, rng = wide_awake(SMALL, dropout=0.0).eval(), torch.Generator().manual_seed(2)
-    model = Model(encoder, TASKS, "cls", 0.0, rng, {first: "mean"}).eval()
-    hidden_TE = encoder(batch, None)
-    for name, pooled_SE in ((first, encoder.pool_mean(hidden_TE, batch)), (other, encoder.pool_cls(hidden_TE, batch))):
-        torch.testing.assert_close(model.features(name, batch), pooled_SE)
-        torch.testing.assert_close(model(name, batch, None), model.heads[name](pooled_SE, None))
-
-
-def test_features_know_no_dropout_and_leave_the_mode_alone() -> None:
-    model, batch = build_model().train(), pack(draw_texts([3, 9], SMALL.vocab_size))
-    name = TASKS[0].name
-    features = model.features(name, batch)
-    assert torch.equal(features, model.features(name, batch)) and not features.requires_grad
-    assert model.training and model.encoder.training
-
-
-def test_heads_are_stored_under_their_tasks_names() -> None:
-    names = build_model().heads.state_dict().keys()
-    assert {name.split(".")[0] for name in names} == {task.name for task in TASKS}
-    assert "type.linear.weight" in names
 
 
 def test_masked_lm_logits_and_gradients_equal_the_reference() -> None:

@@ -10,14 +10,18 @@ import pytest
 import torch
 
 from tests.faults.project import Project
+from tests.model.conftest import TASKS, each_task
+from tests.model.test_encoder import SMALL, draw_texts, pack, wide_awake
 from tests.support import tiny
 from tests.tokens.test_tokenizer import write_base
 from yourbert.config.schema import Runtime, Training
 from yourbert.core.errors import UserError
+from yourbert.core.tasks import Task
 from yourbert.experiments.skills import localise
 from yourbert.finetuning.learner import TaskLearner
 from yourbert.inference.model_folder import load_model, save_model
 from yourbert.inference.predict import predict
+from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.training.checkpoint import Resume
 from yourbert.training.graph.graph_step import GraphStep
@@ -130,3 +134,42 @@ def test_a_model_folder_keeps_them(pooling: str, tmp_path: Path) -> None:
     runtime = Runtime(device="cpu", precision="fp32", threads=1, deterministic=True)
     with pytest.raises(UserError, match=r"P05.*do not share all layers"):
         localise([tmp_path / "model"], tmp_path / "base", tmp_path, [0.1], 1, runtime, tmp_path / "out")
+
+
+def build_model(p: float = 0.1) -> Model:
+    return Model(wide_awake(SMALL, dropout=p), TASKS, "cls", p, torch.Generator().manual_seed(2))
+
+
+@each_task
+def test_the_model_is_encoder_then_pooling_then_head(task: Task) -> None:
+    model, batch = build_model().eval(), pack(draw_texts([3, 9, 40, 7], SMALL.vocab_size))
+    scores = model(task.name, batch, None)
+    encoder = model.encoder
+    pooled = encoder.pool_cls(encoder(batch, None), batch)
+    torch.testing.assert_close(scores, model.heads[task.name](pooled, None), atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores, model.scores_of_features(task.name, model.features(task.name, batch), None))
+
+
+def test_a_task_may_have_a_pooling_of_its_own() -> None:
+    batch = pack(draw_texts([3, 9, 40, 7], SMALL.vocab_size))
+    first, other = TASKS[0].name, TASKS[1].name
+    encoder, rng = wide_awake(SMALL, dropout=0.0).eval(), torch.Generator().manual_seed(2)
+    model = Model(encoder, TASKS, "cls", 0.0, rng, {first: "mean"}).eval()
+    hidden_TE = encoder(batch, None)
+    for name, pooled_SE in ((first, encoder.pool_mean(hidden_TE, batch)), (other, encoder.pool_cls(hidden_TE, batch))):
+        torch.testing.assert_close(model.features(name, batch), pooled_SE)
+        torch.testing.assert_close(model(name, batch, None), model.heads[name](pooled_SE, None))
+
+
+def test_features_know_no_dropout_and_leave_the_mode_alone() -> None:
+    model, batch = build_model().train(), pack(draw_texts([3, 9], SMALL.vocab_size))
+    name = TASKS[0].name
+    features = model.features(name, batch)
+    assert torch.equal(features, model.features(name, batch)) and not features.requires_grad
+    assert model.training and model.encoder.training
+
+
+def test_heads_are_stored_under_their_tasks_names() -> None:
+    names = build_model().heads.state_dict().keys()
+    assert {name.split(".")[0] for name in names} == {task.name for task in TASKS}
+    assert "type.linear.weight" in names

@@ -13,6 +13,8 @@ from tests.pipeline.conftest import Project, make_project
 from tests.support.closure import ROOT
 from tests.support.commands import Shown, shown
 
+pytestmark = pytest.mark.integration
+
 # Beginnings of what is not run here, and why.
 SKIPPED = {
     "make": ".ci/run makes these",

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import shutil
 
+import pytest
+
 from tests.pipeline.conftest import Project
+
+pytestmark = pytest.mark.integration
 
 
 def test_an_experiment_beside_the_commit_it_started_from(project: Project) -> None:

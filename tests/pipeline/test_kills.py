@@ -17,6 +17,8 @@ import pytest
 
 from tests.pipeline.conftest import Project, make_project
 
+pytestmark = pytest.mark.integration
+
 KILLS = int(os.environ.get("YOURBERT_KILLS", "200"))
 LONGEST = 12.0  # seconds until a kill
 

@@ -24,6 +24,8 @@ import yaml
 from tests.pipeline.conftest import Project, make_project
 from tests.support.closure import ROOT
 
+pytestmark = pytest.mark.integration
+
 PAGE = (ROOT / "docs" / "own-task.md").read_text(encoding="utf-8")
 ROWS = 100
 # Headings of the page.

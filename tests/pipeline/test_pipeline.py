@@ -21,6 +21,8 @@ import pytest
 from tests.pipeline.conftest import Project
 from tests.support.closure import ROOT
 
+pytestmark = pytest.mark.integration
+
 MODELS = {"finetune@sst-11711", "finetune@sts-11711", "multitask@shared-11711"}
 NO_NETWORK = """
 import socket, sys

@@ -23,6 +23,7 @@ from tests.pipeline.conftest import Project
 from tests.support.commands import YOURBERT
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra cluster"),
 ]

@@ -10,20 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.support import tiny
 from yourbert.core.errors import UserError
-from yourbert.model.pretrained import load_encoder, save_encoder
 from yourbert.pretraining import pretrain
 from yourbert.pretraining.pretrain import read_texts, sequences
 from yourbert.tokens.packing import PackedSplit
 from yourbert.tokens.tokenizer import Tokenizer
-from yourbert.training.checkpoint import Resume
-from yourbert.training.fused.fusion import fuse
-from yourbert.training.loop import EagerStepper
 
-STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(tiny.VOCABULARY - 5))]
 
 
@@ -32,45 +26,6 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     return Tokenizer.load(tmp_path)
-
-
-def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
-    """Two of five pieces of a row name its class, so a model that reads the context guesses far above chance."""
-    settings = tiny.training(lr=3e-3, batch_size=16, epochs=4)
-    learner = tiny.mlm_learner(settings, 400)
-    model = learner.model.eval()
-    untrained = learner.evaluate()["mlm"]
-    with Resume(tmp_path / "resume") as resume:
-        outcome = tiny.trained(learner, settings, resume)
-    assert outcome.best > 0.2 > 4 * untrained
-    save_encoder(tmp_path / "out", model.encoder, model.head)
-    loaded = load_encoder(tmp_path / "out", 0.0, torch.Generator())
-    assert loaded.mlm_head is not None
-    for name, tensor in model.head.state_dict().items():
-        assert torch.equal(loaded.mlm_head.state_dict()[name], tensor)
-
-
-def test_the_dev_mask_is_the_same_each_time() -> None:
-    learner = tiny.mlm_learner(STILL)
-    learner.model.eval()
-    assert learner.evaluate() == learner.evaluate()
-
-
-def test_a_training_that_is_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    settings = tiny.training(epochs=2)
-    ended = [
-        tiny.finished(
-            tmp_path / str(dies_at),
-            lambda: tiny.mlm_learner(settings),
-            settings,
-            lambda learner, run: EagerStepper(run, fuse(learner.model, run.optimizer, learner.machine, 32)),
-            dies_at,
-        )
-        for dies_at in (-1, 17)
-    ]
-    assert ended[0][0] == ended[1][0]
-    for one, other in zip(*(learner.model.parameters() for _, learner in ended), strict=True):
-        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("max_length", [8, 16, 64])

@@ -27,6 +27,20 @@ def test_workflow_and_hooks_run_what_there_is() -> None:
     assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
 
 
+def test_each_marker_is_run_by_some_target_of_make() -> None:
+    """All but `cuda`, which needs a GPU; the fast tests are those of `make test` that are not marked `integration`."""
+    made = dict(
+        re.findall(r"^(test[a-z-]*):.*\n\t.* -m (\"[^\"]+\"|\w+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    )
+    assert made == {
+        "test": '"not slow and not cuda"',
+        "test-fast": '"not slow and not cuda and not integration"',
+        "test-slow": "slow",
+    }
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    assert {marker.partition(":")[0] for marker in markers} == {"slow", "cuda", "integration"}
+
+
 def test_version_and_licence_are_the_same_everywhere() -> None:
     citation = read("CITATION.cff")
     assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]

@@ -56,19 +56,19 @@ MUTANTS = {
         "training/checkpoint.py",
         "if moments := optimizer.state.get(p):",
         "if moments := None:",
-        "tests/training/test_loop.py -k interrupted",
+        "tests/training/test_checkpoint.py -k interrupted",
     ),
     "draws not of the step": Mutant(
         "finetuning/learner.py",
         'seed_of(self.seed, "dropout", name, step, ',
         'seed_of(self.seed, "dropout", name, ',
-        "tests/training/test_loop.py -k dropout",
+        "tests/finetuning/test_learner.py -k dropout",
     ),
     "second writer": Mutant(
         "core/locks.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        "tests/training/test_loop.py -k writer",
+        "tests/training/test_checkpoint.py -k writer",
     ),
     "lock without a name": Mutant(
         "core/locks.py", "        if _names(path, descriptor):\n", "        if True:\n", "tests/core/test_locks.py"
@@ -83,7 +83,7 @@ MUTANTS = {
         "finetuning/learner.py",
         "self.mixture.weights.get(name, 1.0) * total / len(rows_B)",
         "self.mixture.weights.get(name, 1.0) * total / len(piece_B)",
-        "tests/training/test_loop.py -k pieces",
+        "tests/finetuning/test_learner.py -k pieces",
     ),
     "label rounded": Mutant(
         "corpus/rows.py",
@@ -101,7 +101,7 @@ MUTANTS = {
         "corpus/delimited.py",
         "if len(held) > 1 and self._swallowed():",
         "if False:",
-        "tests/corpus/test_formats.py tests/corpus/test_rows.py",
+        "tests/corpus/test_delimited.py tests/corpus/test_rows.py",
     ),
     "texts see each other": Mutant(
         "model/attention.py",
@@ -113,7 +113,7 @@ MUTANTS = {
         "inference/predict.py",
         "answers[batch.rows_B] = found if mine else 0",
         "answers[np.sort(batch.rows_B)] = found if mine else 0",
-        "tests/inference/test_model_folder.py",
+        "tests/inference",
     ),
     "aliases unfolded": Mutant(
         "config/yaml_file.py",

@@ -25,6 +25,8 @@ from yourbert.runtime.distributed import ALONE, here
 from yourbert.runtime.machine import find_device, prepare
 from yourbert.tokens.batching import deal
 
+pytestmark = pytest.mark.integration
+
 SAME = [*(name for name in ranks.RUNS if name != "dropout"), "mlm"]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.support.gpu import machine_of, on_a_gpu
 from yourbert.config.schema import Runtime
 from yourbert.runtime import gpu, machine
-from yourbert.runtime.gpu import Abilities, decide, described, dropout_generator, fault, prepare_gpu
+from yourbert.runtime.gpu import FAULTS, Abilities, capture, decide, described, dropout_generator, fault, prepare_gpu
 
 CUDA, BF16, FP32 = torch.device("cuda", 0), torch.bfloat16, torch.float32
 
@@ -119,3 +120,24 @@ def test_a_cpu_gives_the_same_bytes_either_way(deterministic: bool) -> None:
 def test_on_a_cpu_dropout_has_a_generator_of_its_own() -> None:
     one, other = (dropout_generator(torch.device("cpu")) for _ in range(2))
     assert one is not other and one is not torch.default_generator
+
+
+@on_a_gpu
+def test_this_gpu_can_do_what_it_should() -> None:
+    """On a card since Ampere, with a driver of its time, nothing may be missing: else all below tests less."""
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("an older card")
+    machine = machine_of()
+    assert (machine.dtype, machine.kernel, machine.graph) == (torch.bfloat16, "auto", True)
+    assert machine_of(deterministic=True).kernel == "grouped"
+
+
+@on_a_gpu
+def test_a_broken_capture_raises_what_the_callers_expect() -> None:
+    device = torch.device("cuda", 0)
+    machine_of()
+    x = torch.ones(4, device=device)
+    with pytest.raises(FAULTS):
+        capture(lambda: x.sum().item(), device)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert torch.rand(4, device=device, generator=dropout_generator(device)).sum() > 0

@@ -78,6 +78,7 @@ def test_a_stopped_rank_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == 9
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_ranks_do_not_outlive_their_launcher(tmp_path: Path, number: signal.Signals, code: int) -> None:
     write = f"open(f'{tmp_path}/{{rank}}.new', 'w').write(str(os.getpid()))"

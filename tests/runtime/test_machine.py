@@ -10,9 +10,8 @@ from torch import Tensor
 
 from yourbert.config.schema import Runtime
 from yourbert.core.errors import UserError
-from yourbert.core.seeding import rng_for, seed_of
 from yourbert.runtime import machine
-from yourbert.runtime.machine import generator, prefers_bf16, prepare
+from yourbert.runtime.machine import prefers_bf16, prepare
 
 CPU = torch.device("cpu")
 
@@ -88,12 +87,3 @@ def test_a_missing_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="P17") as caught:
         prepare(Runtime(device="cuda", precision="auto", threads=0, deterministic=False))
     assert caught.value.exit_code == 2
-
-
-def test_generators_are_named() -> None:
-    draw = [torch.rand(3, generator=generator(1, *name)) for name in (("a",), ("a",), ("b",), ("a", 1))]
-    assert torch.equal(draw[0], draw[1])
-    assert not torch.equal(draw[0], draw[2])
-    assert not torch.equal(draw[0], draw[3])
-    assert seed_of(1, "a") != seed_of(2, "a")
-    assert rng_for(1, "a").integers(2**32) == rng_for(1, "a").integers(2**32)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from yourbert.core.cost import JOULES_A_KWH, Cost
 from yourbert.runtime.meter import SECONDS_BETWEEN_READINGS, WATTS_A_CORE, Meter, Rapl
 
 CPU = torch.device("cpu")
@@ -64,13 +63,3 @@ def test_a_long_run_reads_its_counters_on_the_way(tmp_path: Path, monkeypatch: p
         meter.tick()
     cost = meter.read()
     assert cost.measured and cost.joules == pytest.approx(2.1) and cost.seconds == 3 * SECONDS_BETWEEN_READINGS
-
-
-def test_the_name_of_the_energy_says_how_it_was_found() -> None:
-    guessed = Cost(seconds=10.0, cpu_seconds=20.0, joules=JOULES_A_KWH / 1000, measured=False)
-    assert guessed.to_json() == {"seconds": 10.0, "cpu_seconds": 20.0, "kwh_estimated": 0.001}
-    assert Cost.from_json(guessed.to_json()) == guessed
-    counted = Cost(seconds=1.0, cpu_seconds=1.0, joules=JOULES_A_KWH)
-    assert Cost.from_json(counted.to_json()) == counted and "kwh_measured" in counted.to_json()
-    assert not (counted + guessed).measured and (counted + guessed).seconds == 11.0
-    assert Cost() + counted == counted

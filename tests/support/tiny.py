@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from yourbert.config.schema import Mixture, Training
 from yourbert.core.seeding import rng_for
@@ -138,6 +139,14 @@ def mlm_learner(
     encoder.freeze_pooler()
     model = MlmModel(encoder, MlmHead(CONFIG, torch.Generator().manual_seed(2))).to(machine.device)
     return MlmLearner(model, *splits, masking, settings, machine, 1)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().cpu().clone() for name, p in model.named_parameters()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def restrict(learner: TaskLearner) -> None:

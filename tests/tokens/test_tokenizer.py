@@ -74,6 +74,7 @@ def test_equal_to_the_reference_on_a_small_vocabulary(tmp_path: Path, lower_case
         assert second == len(ids)
 
 
+@pytest.mark.integration
 def test_equal_to_the_reference_on_the_real_vocabulary() -> None:
     base = Path(os.environ.get("YOURBERT_MINILM", "build/base"))
     if not (base / "vocab.txt").is_file():

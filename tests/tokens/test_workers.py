@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.support.closure import ROOT
-from tests.tokens.test_packing import pairs
+from tests.tokens.conftest import pairs
 from tests.tokens.test_tokenizer import write_base
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import UserError
@@ -59,6 +59,7 @@ def outcome(data: TaskData, corpus: Path, base: Path, out: Path, threads: int) -
     return account, {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("encoding", ["cross", "bi"])
 def test_any_number_of_workers_gives_the_same_bytes(
     tmp_path: Path, base: Path, encoding: Any, small_chunks: None
@@ -137,6 +138,7 @@ def test_no_more_chunks_are_read_than_are_worked_on(base: Path, small_chunks: No
         assert read <= 7 * (number + 4)
 
 
+@pytest.mark.integration
 def test_a_worker_ends_when_its_parent_is_killed(base: Path) -> None:
     code = (
         "import itertools, json, pathlib, sys, time, psutil\n"
@@ -168,6 +170,7 @@ def is_running(process: int) -> bool:
         return False
 
 
+@pytest.mark.integration
 def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of this file has 260 characters and 130 tokens; what is kept of it in memory is less than 200 bytes."""
     monkeypatch.setattr(workers, "CHUNK_ROWS", 200)

@@ -16,12 +16,13 @@ from benchmarks.pages import BEGIN, END
 from benchmarks.quality.asked import QUESTIONS
 from benchmarks.quality.questions import section, table, ways_of
 from benchmarks.quality.trials import Setup, Way, trial
+from tests.support.closure import ROOT
 from yourbert.config.params import read_params
 from yourbert.config.schema import Chain, Mixture, Pretrain, TaskData, Training
 from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 
-ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

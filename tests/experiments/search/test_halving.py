@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 
-from tests.support.closure import ROOT
-from yourbert.config.params import read_params
+from tests.experiments.search.conftest import space
 from yourbert.core.errors import UserError
-from yourbert.experiments.search.halving import Space
-from yourbert.experiments.search.search import check_reach
-
-
-def space(**changes: object) -> Space:
-    facts: dict[str, object] = {"name": "s", "settings": ("lr=1e-5,1e-4", "epochs=1,2,3"), "targets": (), "cpus": 1}
-    return Space(**{**facts, **changes})  # type: ignore[arg-type]
 
 
 def test_a_grid_has_every_combination_once_in_order() -> None:
@@ -52,25 +42,3 @@ def test_the_best_share_goes_on_and_never_nobody() -> None:
     assert space().promoted(scores) == [("lr=1",), ("lr=3",)]
     assert space(keep=0.01).promoted(scores) == [("lr=1",)]
     assert space(keep=1.0).promoted(scores)[-1] == ("lr=0",)
-
-
-@pytest.mark.parametrize(
-    ("run", "keys", "says"),
-    [
-        ("sst", ("lr", "epochs"), r"P18.*tasks.sst.epochs in params.yaml holds for 'sst'.*vary tasks.sst.epochs"),
-        ("ssst", ("lr",), r"P05.*no model 'ssst'.*did you mean 'sst'"),
-        ("sst", ("lr", "tasks.sst.epochs", "model"), ""),
-        ("shared", ("epochs",), r"P18.*chains.1.epochs in params.yaml holds for 'shared'.*vary chains.1.epochs"),
-        ("shared", ("dropout",), ""),
-        ("", ("epochs",), ""),
-    ],
-)
-def test_a_key_that_does_not_reach_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
-    params = read_params(ROOT / "params.yaml")
-    with pytest.raises(UserError, match=says) if says else nullcontext():
-        check_reach(keys, run, params)
-
-
-def test_the_keys_of_a_search() -> None:
-    searched = space(settings=("lr=1,2", "+tasks.sst.dropout=0.1,0.2"), budget="tasks.sst.epochs=1,3")
-    assert searched.keys() == ["lr", "tasks.sst.dropout", "tasks.sst.epochs", "tasks.sst.epochs"]

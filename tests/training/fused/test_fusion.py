@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.support import tiny
+from tests.support.gpu import curve, machine_of, on_a_gpu
+from tests.training.fused.conftest import kept_by_hash, layer_of
 from yourbert.config.schema import Runtime, Training
 from yourbert.finetuning.learner import TaskLearner, choose_what_learns
-from yourbert.model.encoder import Embeddings, EncoderConfig, Layer, initialise
+from yourbert.model.encoder import Embeddings, Layer
 from yourbert.model.multitask import Model
 from yourbert.runtime.machine import Machine, prepare
 from yourbert.training.checkpoint import Resume
 from yourbert.training.fused import fusion, plain
 from yourbert.training.fused.embeddings import EmbeddingWeights
 from yourbert.training.fused.fusion import attach, check, fuse, weights_of
-from yourbert.training.fused.interface import Draw
 from yourbert.training.fused.layer import FusedLayer
 from yourbert.training.graph.graph_step import GraphStep, make_stepper
 from yourbert.training.loop import EagerStepper, Run
@@ -55,19 +55,6 @@ def learner_of(settings: Training, **mixture: object) -> TaskLearner:
     return learner
 
 
-def layer_of(width: int, wide: int, heads: int) -> Layer:
-    config = EncoderConfig(
-        vocab_size=10, hidden_size=width, num_hidden_layers=1, num_attention_heads=heads, intermediate_size=wide
-    )
-    layer, rng = Layer(config, 0.1), torch.Generator().manual_seed(1)
-    initialise(layer, rng)
-    with torch.no_grad():
-        for p in layer.parameters():
-            if p.ndim == 1:
-                p += 0.2 * torch.randn(p.shape, generator=rng)
-    return layer
-
-
 @pytest.mark.parametrize(("width", "heads", "longest"), [(32, 2, 16), (32, 1, 40), (96, 3, 100)])
 def test_its_pass_and_gradients_are_those_of_the_plain_layer(
     width: int, heads: int, longest: int, monkeypatch: pytest.MonkeyPatch
@@ -92,6 +79,7 @@ def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPa
         check(layer, weights_of([layer], plain, torch.float32)[0], 16)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("sampling", "pooling", "own"),
     [("joint", "cls", {}), ("proportional", "mean", {}), ("annealed", "cls", {"sim": 1}), ("masked words", "cls", {})],
@@ -130,6 +118,7 @@ def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int
     return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
 
 
+@pytest.mark.integration
 def test_it_learns_under_dropout_and_draws_the_same_again(tmp_path: Path) -> None:
     ended = []
     for _ in range(2):
@@ -141,6 +130,7 @@ def test_it_learns_under_dropout_and_draws_the_same_again(tmp_path: Path) -> Non
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
 
 
+@pytest.mark.integration
 def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
     ended, settings = [], tiny.training(epochs=2)
     for dies_at in (-1, 7):
@@ -183,16 +173,6 @@ def test_a_check_that_breaks_off_leaves_no_gradient(monkeypatch: pytest.MonkeyPa
     assert all(layer.fused is None for layer in learner.model.encoder.layers)
 
 
-def kept_by_hash(seed: int, places: int, dropped: int) -> npt.NDArray[np.bool_]:
-    """As `yourbert/training/fused/rows.py` draws them."""
-    bits = np.arange(places, dtype=np.uint32) + np.uint32(seed & 0xFFFFFFFF)
-    bits = (bits ^ (bits >> np.uint32(17))) * np.uint32(0xED5AD4BB)
-    bits = (bits ^ (bits >> np.uint32(11))) * np.uint32(0xAC4C1B51)
-    bits ^= np.uint32(seed >> 32)
-    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x31848BAB)
-    return ((bits ^ (bits >> np.uint32(14))) >> np.uint32(16)).astype(np.int64) >= dropped
-
-
 def test_the_hash_drops_at_its_rate_and_no_place_because_of_another() -> None:
     """Neighbours, rows apart and other seeds: related no more than independent draws are."""
     places, dropped, rng = 1 << 20, 6554, np.random.default_rng(1)
@@ -205,27 +185,7 @@ def test_the_hash_drops_at_its_rate_and_no_place_because_of_another() -> None:
     assert max(map(abs, apart)) * places**0.5 < 4.5, "in standard errors; of 80"
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("width", "heads", "longest"), [(32, 2, 16), (384, 12, 64), (768, 12, 64), (768, 12, 200)])
-def test_triton_computes_what_the_reference_says(width: int, heads: int, longest: int) -> None:
-    from yourbert.training.fused import kernels
-
-    layer = layer_of(width, 4 * width, heads).cuda()
-    check(layer, weights_of([layer], kernels, torch.bfloat16)[0], longest, dropped=0)
-    seeds = torch.randint(2**62, (3,), device="cuda")
-    zeros_TE, ones_E = torch.zeros(1000, width, device="cuda", dtype=torch.bfloat16), torch.ones(width, device="cuda")
-    draw = Draw(seeds, 1, 6554, 65536 / (65536 - 6554))
-    _, sum_TE, stats_T2 = kernels.add_norm(zeros_TE, zeros_TE, ones_E, ones_E, ones_E, 1e-12, draw)
-    keep = kept_by_hash(int(seeds[1]), sum_TE.numel(), 6554).reshape(sum_TE.shape)
-    np.testing.assert_array_equal((sum_TE != 0).cpu().numpy(), keep)
-    parts_P3E = ones_E.new_empty(500, 3 * width)
-    _, dy_TE = kernels.add_norm_back(torch.randn_like(zeros_TE), sum_TE, stats_T2, ones_E, draw, parts_P3E)
-    assert not dy_TE.float().cpu().numpy()[~keep].any(), "the backward drops what the forward dropped"
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@on_a_gpu
 def test_on_a_gpu_layers_are_fused() -> None:
     machine = prepare(Runtime(device="cuda", precision="auto", threads=0, deterministic=False))
     if machine.dtype != torch.bfloat16:
@@ -234,3 +194,17 @@ def test_on_a_gpu_layers_are_fused() -> None:
     learner = tiny.learner(opened, STILL, machine=machine)
     stepper = make_stepper(learner, tiny.run_of(learner, STILL))
     assert isinstance(stepper, GraphStep) and stepper.fusion and learner.model.encoder.embeddings.fused
+
+
+@on_a_gpu
+def test_on_a_gpu_masked_words_are_learnt_by_fused_layers_one_by_one() -> None:
+    """In bf16, so not to the last digit."""
+    settings, curves = tiny.training(epochs=4, dropout=0.0, head_dropout=0.0), []
+    for fused in (True, False):
+        machine = machine_of()
+        learner = tiny.mlm_learner(settings, 110, machine=machine)
+        run = tiny.run_of(learner, settings)
+        stepper = EagerStepper(run, fuse(learner.model, run.optimizer, machine, 32) if fused else None)
+        assert not fused or stepper.fusion or machine.dtype != torch.bfloat16
+        curves.append(curve(stepper))
+    assert curves[0] == pytest.approx(curves[1], rel=0.02)

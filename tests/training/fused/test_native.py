@@ -6,12 +6,9 @@ Skipped where no compiler makes them.
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.support import tiny
-from tests.training.fused.test_fusion import STILL, kept_by_hash, layer_of, learner_of
+from tests.training.fused.conftest import kept_by_hash, layer_of, without_what_was_made
+from tests.training.fused.test_fusion import STILL, learner_of
 from yourbert.core.errors import UserError
 from yourbert.training.fused import compiled, fusion, plain
 from yourbert.training.fused.fusion import check, facts, fuse, weights_of
@@ -32,7 +30,6 @@ from yourbert.training.fused.native import NativeKernels
 from yourbert.training.fused.weights import Piece
 from yourbert.training.graph.graph_step import make_stepper
 from yourbert.training.loop import EagerStepper
-from yourbert.training.optimizer import adamw
 
 pytestmark = pytest.mark.skipif(compiled.name(False) == "none", reason="no C compiler makes the kernels here")
 
@@ -40,11 +37,6 @@ E, T, H = 32, 50, 2
 LENGTHS = (5, 17, 1, 27)
 DROPPED = 6554
 BOUNDS = torch.tensor([0, *np.cumsum(LENGTHS)], dtype=torch.int32)
-
-
-@pytest.fixture
-def kernels() -> NativeKernels:
-    return NativeKernels(torch.bfloat16)
 
 
 @pytest.fixture
@@ -241,6 +233,7 @@ def test_threads_change_nothing(kernels: NativeKernels, rng: torch.Generator, th
     assert all(torch.equal(one, other) for more in found[1:] for one, other in zip(found[0], more, strict=True))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("micro_batches", "sampling"),
     [(1, "joint"), (3, "joint"), (1, "proportional"), (1, "masked words"), (2, "masked words")],
@@ -264,6 +257,7 @@ def test_step_for_step_a_training_is_that_of_plain_layers(micro_batches: int, sa
         torch.testing.assert_close(learners[0].model.get_parameter(name), p, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.integration
 def test_an_interruption_changes_nothing(tmp_path: Path) -> None:
     """Nor that the rows which have moments must be found anew."""
     ended, settings = [], tiny.training(epochs=2)
@@ -295,97 +289,13 @@ def test_what_has_gradients_of_its_own_inside_stays_plain() -> None:
         assert isinstance(stepper, EagerStepper) and stepper.fusion is None
 
 
-def script(folder: Path, text: str) -> Path:
-    path = folder / "cc"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("compiler", "told"),
-    [
-        ("", "no C compiler"),
-        ("echo 'x.c:1: error: no such thing'; exit 1", "cc: x.c:1: error: no such thing"),
-        ("exit 3", "cc: exit code 3"),
-    ],
-)
-def test_without_a_compiler_that_works_layers_stay_plain(
-    compiler: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    if compiler:
-        script(tmp_path, compiler)
-    without_what_was_made(monkeypatch)
-    learner = learner_of(STILL)
-    with caplog.at_level("INFO", "yourbert"):
-        assert fuse(learner.model, adamw(learner.model.parameters(), 0.0), learner.machine, 32) is None
-    assert f"no fused layers ({told}" in caplog.text
-    assert facts(learner.machine) == {"kernels": "none"}
-    assert all(layer.fused is None for layer in learner.model.encoder.layers)
-
-
-def test_a_compiler_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "COMPILERS", ("false",))
-    monkeypatch.delenv("CC", raising=False)
-    without_what_was_made(monkeypatch)
-    monkeypatch.setattr(compiled, "_built", cache(compiled._built))
-    tries = runs_of_the_compiler(monkeypatch)
-    for _ in range(2):
-        assert compiled.name(False) == "none"
-        with pytest.raises(RuntimeError, match="false: exit code 1"):
-            NativeKernels(torch.float32)
-    assert len(tries) == 1
-
-
-def without_what_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has not asked for kernels yet."""
-    monkeypatch.setattr(compiled, "library", compiled.library.__wrapped__)
-    monkeypatch.setattr("yourbert.training.fused.native.library", compiled.library)
-    monkeypatch.setattr(compiled, "_built", compiled._built.__wrapped__)
-
-
-def runs_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Its commands, from now on."""
-    ran: list[list[str]] = []
-    run = compiled._run
-    monkeypatch.setattr(compiled, "_run", lambda command: ran.append(command) or run(command))  # type: ignore[func-returns-value]
-    return ran
-
-
-def test_they_are_compiled_once_for_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
-    without_what_was_made(monkeypatch)
-    ran = runs_of_the_compiler(monkeypatch)
-    name = compiled.name(False)
-    assert name != "none" and sum("-c" in command for command in ran) > 1
-    ran.clear()
-    assert compiled.name(False) == name and not any("-c" in command for command in ran)
-    assert compiled.name(True) != name
-    sources = shutil.copytree(compiled.SOURCES, tmp_path / "native")
-    (sources / "rows.c").write_text((sources / "rows.c").read_text() + "\n/* changed */\n")
-    monkeypatch.setattr(compiled, "SOURCES", sources)
-    assert compiled.name(False) not in ("none", name)
-    assert [p.suffix for p in (tmp_path / "cache" / "kernels").iterdir()] == [".so"] * 3, "nothing else is left"
-
-
-def test_a_cache_that_cannot_be_made_leaves_layers_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").write_text("a file where a folder should be")
-    monkeypatch.setenv("YOURBERT_CACHE", str(tmp_path / "cache"))
-    without_what_was_made(monkeypatch)
-    learner = learner_of(STILL)
-    assert fuse(learner.model, adamw(learner.model.parameters(), 0.0), learner.machine, 32) is None
-
-
 def test_a_processor_on_which_nobody_tried_them_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     without_what_was_made(monkeypatch)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert facts(tiny.MACHINE) == {"kernels": "none"}
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_their_threads_are_those_of_pytorch() -> None:
     """Other libraries bring their own; a second one here would keep threads waiting in the way of the first's."""

@@ -7,22 +7,26 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from tests.support import tiny
+from tests.support.gpu import curve, machine_of, on_a_gpu
+from tests.support.tiny import same, weights
 from yourbert.config.schema import Training
 from yourbert.core.errors import UserError
 from yourbert.core.seeding import seed_of
 from yourbert.finetuning.learner import TaskLearner
 from yourbert.finetuning.losses import divergence
 from yourbert.model.attention import Kernel
+from yourbert.runtime.machine import Machine
 from yourbert.training.checkpoint import Resume
+from yourbert.training.fused.fusion import fuse
 from yourbert.training.graph import graph_step
-from yourbert.training.graph.graph_step import GraphStep, make_stepper
+from yourbert.training.graph.graph_step import GraphStep, Shape, make_stepper
 from yourbert.training.history import Outcome
-from yourbert.training.loop import EagerStepper, Run, mean_loss
+from yourbert.training.loop import EagerStepper, Run, Stepper, mean_loss
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
@@ -42,14 +46,6 @@ def run(folder: Path, learner: TaskLearner, whole: bool = True, seconds: float =
 
 def run_of(learner: TaskLearner) -> Run:
     return tiny.run_of(learner, learner.settings)
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("consistency", ["none", "dropout"])
@@ -80,6 +76,7 @@ def test_a_whole_run_has_the_curve_of_one_by_one(tmp_path: Path) -> None:
         assert got[4] == pytest.approx(expected[4], abs=1e-3)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("sampling", ["joint", "annealed"])
 def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     ended = []
@@ -90,6 +87,7 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
     assert same(*ended)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("consistency", ["none", "dropout"])
 def test_it_learns_under_dropout(tmp_path: Path, consistency: str) -> None:
     assert run(tmp_path, learner_of(tiny.training(epochs=12, consistency=consistency))).best > 0.9
@@ -144,6 +142,7 @@ class Interrupted(GraphStep):
         return super().step()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dies_at", [3, 24])
 def test_interrupted_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int) -> None:
     """Cut in the first epoch of 12 steps, and after two whole ones; with dropout."""
@@ -300,3 +299,130 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
     assert same(*ended)
     assert len(tries) == 1
     assert caplog.text.count("operation not permitted when stream is capturing") == 1
+
+
+def learner_on(settings: Training, machine: Machine, **mixture: object) -> TaskLearner:
+    described = [tiny.task(), tiny.task("sim", "similarity"), tiny.task("bi", "similarity", encoding="bi")]
+    opened = [tiny.tokens(task, 157 - 30 * number) for number, task in enumerate(described)]
+    learner = tiny.learner(opened, settings, machine=machine, **mixture)
+    tiny.restrict(learner)
+    return learner
+
+
+def graph_of(learner: TaskLearner, graphs: bool) -> GraphStep:
+    """Its steps over fused layers, where the machine has them; captured or not."""
+    run = tiny.run_of(learner, learner.settings)
+    return GraphStep(learner, run, graphs, fuse(learner.model, run.optimizer, learner.machine, 32))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("consistency", ["none", "dropout"])
+@pytest.mark.parametrize("sampling", ["joint", "proportional"])
+def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, consistency: str) -> None:
+    """With dropout, so also the draws of every step are those of its seed."""
+    found, settings = [], tiny.training(epochs=4, consistency=consistency)
+    for graphs in (True, False):
+        learner = learner_on(settings, machine_of(deterministic=True), sampling=sampling)
+        stepper = graph_of(learner, graphs)
+        found.append((curve(stepper), weights(learner.model)))
+        assert stepper.graphs == graphs, "the capture did not fail"
+    assert found[0][0] == found[1][0]
+    assert same(found[0][1], found[1][1])
+
+
+@on_a_gpu
+def test_a_replayed_graph_gives_the_losses_of_its_operations_with_flash_attention() -> None:
+    """Not the bytes: its backward adds up in no fixed order."""
+    curves = []
+    for graphs in (True, False):
+        learner = learner_on(tiny.training(epochs=4), machine_of())
+        curves.append(curve(graph_of(learner, graphs)))
+    assert curves[0][0] == pytest.approx(curves[1][0], rel=1e-3)
+    assert curves[0] == pytest.approx(curves[1], rel=0.02)
+
+
+@on_a_gpu
+def test_on_a_gpu_the_losses_are_those_of_one_by_one() -> None:
+    settings, curves = tiny.training(epochs=4, dropout=0.0, head_dropout=0.0), []
+    for whole in (True, False):
+        learner = learner_on(settings, machine_of(precision="fp32"))
+        curves.append(curve(graph_of(learner, True) if whole else EagerStepper(tiny.run_of(learner, settings))))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("graphs", [True, False])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("what", ["rows", "rows twice"])
+def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, what: str) -> None:
+    settings = tiny.training(epochs=2, consistency="dropout" if what == "rows twice" else "none")
+    learner = learner_on(settings, machine_of(deterministic))
+    stepper = graph_of(learner, graphs)
+    learner.model.train()
+    stepper.start_epoch(0, 0, {})
+    stepper.step()
+    torch.cuda.set_sync_debug_mode("error")
+    for _ in range(learner.steps(0) - 1):
+        stepper.step()
+    torch.cuda.set_sync_debug_mode("default")
+    assert all(np.isfinite(total) for total, _ in stepper.sums().values())
+
+
+def finished_on(folder: Path, settings: Training, machine: Machine, dies_at: int = -1) -> tuple[Outcome, TaskLearner]:
+    def stepper_of(learner: TaskLearner, run: Run) -> Stepper:
+        stepper = make_stepper(learner, run)
+        assert isinstance(stepper, GraphStep)
+        return stepper
+
+    made = lambda: learner_on(settings, machine, sampling="annealed")  # noqa: E731
+    return tiny.finished(folder, made, settings, stepper_of, dies_at)
+
+
+@on_a_gpu
+def test_deterministic_gives_the_same_bytes_twice_and_after_an_interruption(tmp_path: Path) -> None:
+    settings, machine = tiny.training(epochs=3), machine_of(deterministic=True)
+    steps = learner_on(settings, machine, sampling="annealed").steps(0)
+    whole, first = finished_on(tmp_path / "a", settings, machine)
+    again, second = finished_on(tmp_path / "b", settings, machine)
+    resumed, third = finished_on(tmp_path / "c", settings, machine, dies_at=steps + 3)
+    assert whole == again == resumed
+    assert same(weights(first.model), weights(second.model)) and same(weights(first.model), weights(third.model))
+
+
+@on_a_gpu
+def test_a_capture_that_breaks_off_leaves_a_process_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The step waits for the host where it must not; afterwards dropout and training work, to the same weights."""
+    ended = []
+    compute = GraphStep._compute
+
+    def waits(self: GraphStep, shape: Shape) -> None:
+        compute(self, shape)
+        if torch.cuda.is_current_stream_capturing():
+            self.at.item()
+
+    for breaks in (True, False):
+        learner = learner_on(tiny.training(epochs=2), machine_of(deterministic=True))
+        with monkeypatch.context() as patch:
+            if breaks:
+                patch.setattr(GraphStep, "_compute", waits)
+            stepper = graph_of(learner, breaks)
+            with caplog.at_level("INFO", "yourbert"):
+                curve(stepper, steps=20)
+        assert not stepper.graphs
+        ended.append(weights(learner.model))
+    assert same(*ended)
+    assert caplog.text.count("could not be captured") == 1
+
+
+@on_a_gpu
+def test_on_a_gpu_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    settings, machine = tiny.training(), machine_of()
+    learner = learner_on(settings, machine)
+    with torch.no_grad():
+        learner.model.encoder.layers[0].wide.bias[0] = torch.inf
+    before = weights(learner.model)
+    with pytest.raises(UserError, match="T01"), Resume(tmp_path / "resume") as resume:
+        tiny.trained(learner, settings, resume, partial(make_stepper, learner))
+    assert same(before, weights(learner.model))

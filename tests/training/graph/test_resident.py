@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.support import tiny
+from tests.support.gpu import machine_of, on_a_gpu
 from yourbert.finetuning.losses import loss_sum
 from yourbert.model.attention import Packed, attend
 from yourbert.model.multitask import Model
@@ -165,3 +166,19 @@ def test_a_row_that_is_missing_adds_nothing_to_the_loss(task: Any, weighted: boo
         scores[5] = 3.0
     (gradient,) = torch.autograd.grad(loss_sum(task, scores, labels, weights, real_B), scores)
     assert gradient[:4].any() and not gradient[4:].any()
+
+
+@on_a_gpu
+@pytest.mark.parametrize("rows", [[5, 17, 3, 0, 40, 41, 2, 9], [7, 30, -1, -1, -1, -1, -1, -1]])
+def test_flash_equals_grouped_in_a_bucket(rows: list[int]) -> None:
+    machine_of()
+    device, split = torch.device("cuda", 0), tiny.split(tiny.task(), 48, 1)
+    lengths = np.diff(gather(split, np.array([row for row in rows if row >= 0])).offsets)
+    bucket = fit(np.array([lengths.sum()]), np.array([len(lengths)]), np.array([lengths.max()]), 8)
+    layout = ResidentSplit(split, 0, device).gather(torch.tensor(rows, device=device), bucket).packed.layout
+    qkv = torch.randn(bucket.tokens, 3 * 64, generator=torch.Generator().manual_seed(1))
+    qkv = qkv.to(device, torch.bfloat16).requires_grad_()
+    flash, grouped = (attend(qkv, layout, 2, kernel=kernel) for kernel in ("flash", "grouped"))  # type: ignore[arg-type]
+    gradients = [torch.autograd.grad(x.float().square().sum(), qkv)[0] for x in (flash, grouped)]
+    torch.testing.assert_close(flash, grouped, atol=0.03, rtol=0.03)
+    torch.testing.assert_close(*gradients, atol=0.1, rtol=0.1)

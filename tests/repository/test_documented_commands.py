@@ -17,6 +17,8 @@ from tests.support.commands import Shown, shown
 from yourbert.cli import COMMANDS as COMMAND_NAMES
 from yourbert.cli import command_line
 
+pytestmark = pytest.mark.integration
+
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 # Tasks, and parts of a project, that a page makes up to show how.

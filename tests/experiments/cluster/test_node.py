@@ -1,26 +1,19 @@
-"""Experiments, their way from one repository through another machine's folder and back, and their failures.
-
-DVC itself is replaced by small programs here; tests/pipeline/test_sweep.py has the whole with DVC, Ray and two nodes.
-"""
+"""An experiment on another machine: its way there and back, and its failures."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from yourbert.core.errors import UserError
-from yourbert.experiments.cluster import guard, node
+from yourbert.experiments.cluster import node
 from yourbert.experiments.cluster.node import Job, Outcome, TryAgain
-from yourbert.experiments.cluster.repository import check_remote, finished, scores, starting_commit, take_in
+from yourbert.experiments.cluster.repository import finished, scores, starting_commit, take_in
 from yourbert.experiments.cluster.repository import whole as whole_repository
-from yourbert.experiments.cluster.sweep import sweep
 from yourbert.experiments.git import experiment_ref, git
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -57,38 +50,6 @@ if sys.argv[1:3] == ["exp", "run"]:
     git("commit", "--quiet", "--all", "--message", "experiment")
     git("update-ref", f"refs/exps/{start[:2]}/{start[2:]}/{name}", "HEAD")
 """
-
-
-def test_a_sweep_starts_from_what_is_committed(project: Path, tmp_path: Path) -> None:
-    (project / "params.yaml").write_text("")
-    with pytest.raises(UserError, match="YB-X21"):
-        starting_commit()
-    git("commit", "--quiet", "--all", "--message", "more")
-    assert len(starting_commit()) == 40
-    git("clone", "--quiet", "--depth", "1", f"file://{project}", str(tmp_path / "shallow"))
-    with pytest.raises(UserError, match="--unshallow"), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path / "shallow")
-        starting_commit()
-
-
-def test_no_repository_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(UserError, match=r"YB-X20 .*not a git repository"):
-        starting_commit()
-
-
-@pytest.mark.parametrize(
-    ("name", "says"), [("folder", ""), ("s3", ""), ("folds", "did you mean 'folder'"), ("inside", "repository itself")]
-)
-def test_models_go_where_other_machines_reach(project: Path, tmp_path: Path, name: str, says: str) -> None:
-    urls = {"folder": tmp_path / "models", "s3": "s3://bucket/models", "inside": "../models"}
-    (project / ".dvc/config").write_text("".join(f"['remote \"{n}\"']\n    url = {url}\n" for n, url in urls.items()))
-    if not says:
-        check_remote(name)
-    else:
-        with pytest.raises(UserError, match=says):
-            check_remote(name)
 
 
 def test_an_experiment_comes_back_as_a_commit(project: Path, machine: Path) -> None:
@@ -149,38 +110,3 @@ def test_only_what_may_go_well_is_tried_again(project: Path, machine: Path, prin
         assert not mistake
         _, problem, _ = again.args
     assert problem == printed.removeprefix("ERROR: ")
-
-
-@pytest.mark.parametrize("guard_first", [False, True])
-def test_a_command_ends_with_who_started_it(guard_first: bool) -> None:
-    """Of four processes, each started by the one before, the first is killed; the last has our pipe while it lives."""
-    sleeps = "import subprocess; subprocess.run(['sh', '-c', 'echo 1; exec sleep 600'])"
-    starts = (
-        "import subprocess, sys; run = subprocess.Popen([sys.executable, '-I', *sys.argv[1:]], "
-        "stdin=subprocess.PIPE, start_new_session=True); print(run.pid, flush=True); run.wait(); input()"
-    )
-    words = [sys.executable, "-c", starts, guard.__file__, sys.executable, "-c", sleeps]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        guarding = int(process.stdout.readline())
-        assert process.stdout.readline() == b"1\n"
-        if guard_first:  # as Ray does
-            os.kill(guarding, signal.SIGKILL)
-        process.kill()
-        assert process.communicate(timeout=60)[0] == b""
-
-
-@pytest.mark.parametrize(("ends", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137), ("", 0)])
-def test_the_guard_ends_as_its_command(ends: str, code: int) -> None:
-    words = [sys.executable, "-I", guard.__file__, sys.executable, "-c", f"import os, sys; {ends}"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as process:
-        assert process.wait(timeout=60) == code
-
-
-def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray.exceptions", reason="needs the extra cluster")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    for given in (address, "127.0.0.1:port", "no.such.host.invalid:6379"):
-        with pytest.raises(UserError, match="YB-X23"):
-            next(sweep([], b"", address=given, cpus=1, gpus=0, tries=1))

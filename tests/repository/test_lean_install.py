@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.export.test_export import made
+from tests.deploy.export.conftest import made
 from tests.support.closure import ROOT
 from tests.support.commands import YOURBERT
 from yourbert.core.errors import EXTRAS
+
+pytestmark = pytest.mark.integration
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Distributions that do not bear the name of the module they hold.

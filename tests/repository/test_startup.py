@@ -12,6 +12,8 @@ import yaml
 from tests.support.closure import ROOT
 from tests.support.commands import YOURBERT
 
+pytestmark = pytest.mark.integration
+
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("*.py") if p.stem != "__init__")
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "transformers", "tokenizers", "pydantic", "yaml", "requests", "tqdm")
 TASKS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["tasks"])

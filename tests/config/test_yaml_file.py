@@ -1,0 +1,28 @@
+"""YAML as it is read here: numbers of YAML 1.2, and the place of each key."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from yourbert.config.yaml_file import read_yaml, resolve
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("no", "no"), ("12:30:45", "12:30:45"), ("017", 17), ("true", True), ("~", None), ("1_0", "1_0"), ("-3", -3)],
+)
+def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
+    assert resolve(text) == value
+    assert type(resolve(text)) is type(value)
+
+
+def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(io.StringIO("a: 1\nb:\n  c:\n  - x\n  - y\n").read())
+    values, places = read_yaml(path)
+    assert values == {"a": 1, "b": {"c": ["x", "y"]}}
+    assert places["b.c"] == (3, 3)
+    assert places["b.c.1"] == (5, 5)

@@ -1,0 +1,20 @@
+"""A cluster that is not there."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from yourbert.core.errors import UserError
+from yourbert.experiments.cluster.sweep import sweep
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.exceptions", reason="needs the extra cluster")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    for given in (address, "127.0.0.1:port", "no.such.host.invalid:6379"):
+        with pytest.raises(UserError, match="YB-X23"):
+            next(sweep([], b"", address=given, cpus=1, gpus=0, tries=1))

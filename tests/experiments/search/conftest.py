@@ -1,0 +1,10 @@
+"""A search of six combinations."""
+
+from __future__ import annotations
+
+from yourbert.experiments.search.halving import Space
+
+
+def space(**changes: object) -> Space:
+    facts: dict[str, object] = {"name": "s", "settings": ("lr=1e-5,1e-4", "epochs=1,2,3"), "targets": (), "cpus": 1}
+    return Space(**{**facts, **changes})  # type: ignore[arg-type]

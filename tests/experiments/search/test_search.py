@@ -1,0 +1,35 @@
+"""The settings that a search varies, and whether they reach the run."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from tests.experiments.search.conftest import space
+from tests.support.closure import ROOT
+from yourbert.config.params import read_params
+from yourbert.core.errors import UserError
+from yourbert.experiments.search.search import check_reach
+
+
+@pytest.mark.parametrize(
+    ("run", "keys", "says"),
+    [
+        ("sst", ("lr", "epochs"), r"P18.*tasks.sst.epochs in params.yaml holds for 'sst'.*vary tasks.sst.epochs"),
+        ("ssst", ("lr",), r"P05.*no model 'ssst'.*did you mean 'sst'"),
+        ("sst", ("lr", "tasks.sst.epochs", "model"), ""),
+        ("shared", ("epochs",), r"P18.*chains.1.epochs in params.yaml holds for 'shared'.*vary chains.1.epochs"),
+        ("shared", ("dropout",), ""),
+        ("", ("epochs",), ""),
+    ],
+)
+def test_a_key_that_does_not_reach_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
+    params = read_params(ROOT / "params.yaml")
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        check_reach(keys, run, params)
+
+
+def test_the_keys_of_a_search() -> None:
+    searched = space(settings=("lr=1,2", "+tasks.sst.dropout=0.1,0.2"), budget="tasks.sst.epochs=1,3")
+    assert searched.keys() == ["lr", "tasks.sst.dropout", "tasks.sst.epochs", "tasks.sst.epochs"]

@@ -1,0 +1,118 @@
+"""Rows of a task become word pieces; every row is used or accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.closure import ROOT
+from tests.tokens.conftest import DEV, TRAIN, corpus, pairs
+from yourbert.config.params import read_params
+from yourbert.core.errors import UserError
+from yourbert.corpus.overlap import overlaps
+from yourbert.tokens.packing import open_tokens, pack
+from yourbert.tokens.tokenize_task import tokenize_task
+from yourbert.tokens.tokenizer import Tokenizer
+
+
+def test_in_memory_and_on_disk_agree(tmp_path: Path, base: Path) -> None:
+    tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
+    tokens = open_tokens(tmp_path / "out")
+    here, there = pack(Tokenizer.load(base), tokens.task, [row[1:3] for row in TRAIN]), tokens.splits["train"]
+    for name in ("tokens", "offsets", "second"):
+        assert np.array_equal(getattr(here, name), getattr(there, name))
+    assert here.labels is None and len(here) == 3 and here.ids() == ["0", "1", "2"]
+
+
+def test_the_account(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "yourbert")
+    train = [*TRAIN, ("r3", "i", "O", "0"), ("r4", "good " * 20, "bad " * 20, "9"), ("r5", "good " * 20, "bad", "0")]
+    train.append(("r6", "a " * 7, "a " * 6, "0"))  # 16 tokens: as many as fit
+    test = [("t0", "bad film", "good film", "1"), ("t1", "a\u200b", "b", "0")]
+    folder = corpus(tmp_path / "corpus", train=train, test=test)
+    data = pairs(on_bad_row="drop", test="test.tsv", labels=["0", "1", "2"])
+    account = tokenize_task("pairs", data, folder, base, tmp_path / "out")
+    split = account["splits"]["train"]
+    assert (split["rows_read"], split["rows_used"], split["rows_rejected"]) == (7, 6, 1)
+    assert split["rejected"] == {"D16": 1} and split["rejected_lines"][0][:2] == [6, "D16"]
+    assert split["labels"] == {"0": 4, "1": 2, "2": 0} and split["truncated"] == 1 and split["length"]["max"] == 24
+    assert split["same_text_two_labels"] == 1 and split["distinct_rows"] == 5
+    assert split["tokens"] == len(open_tokens(tmp_path / "out").splits["train"].tokens)
+    assert account["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
+    codes = [warning[:3] for warning in account["warnings"]]
+    assert codes == ["D24", "tra", "D22", "D27", "D21", "D21"], account["warnings"]
+    assert caplog.messages == [f"pairs: {warning}" for warning in account["warnings"]], "the user reads each of them"
+    assert "1 of 7 rows dropped (line 6: D16 column '" in account["warnings"][1]
+    assert "no row with label 2" in account["warnings"][0] and "(lines 4)" in account["warnings"][2]
+    assert "(lines 2=3)" in account["warnings"][4] and "(lines 2=2)" in account["warnings"][5]
+    assert json.loads(json.dumps(account, allow_nan=False)) == account
+
+
+def test_a_test_file_that_is_not_there_is_a_warning_any_other_an_error(tmp_path: Path, base: Path) -> None:
+    folder = corpus(tmp_path / "corpus")
+    account = tokenize_task("pairs", pairs(test="tests.tsv"), folder, base, tmp_path / "out")
+    assert account["warnings"][0].startswith("D29 no test file tests.tsv")
+    (folder / "dev.tsv").unlink()
+    with pytest.raises(UserError, match="D29"):
+        tokenize_task("pairs", pairs(), folder, base, tmp_path / "out")
+
+
+def test_other_columns_in_the_test_file_are_read_by_name_and_noted(
+    tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = corpus(tmp_path / "corpus")
+    (folder / "test.tsv").write_text("0\tsecond\tid\tfirst\n1\tbad film\tt0\tgood film\n")
+    with caplog.at_level("INFO", "yourbert"):
+        account = tokenize_task("pairs", pairs(test="test.tsv"), folder, base, tmp_path / "out")
+    assert "D25" in caplog.text and account["overlap"]["test_in_train"] == 1
+    assert open_tokens(tmp_path / "out").splits["test"].ids() == ["t0"]
+
+
+def test_the_problems_of_all_files_are_one_error(tmp_path: Path, base: Path) -> None:
+    folder = corpus(tmp_path / "corpus", train=[*TRAIN, ("r9", "x", "y", "7")], dev=[*DEV, ("d9", "", "y", "1")])
+    with pytest.raises(UserError) as caught:
+        tokenize_task("pairs", pairs(), folder, base, tmp_path / "out")
+    assert [(p.code, Path(p.where).name) for p in caught.value.problems] == [
+        ("D16", "train.tsv:5:4"), ("D20", "dev.tsv:4:2"),
+    ]  # fmt: skip
+    assert not (tmp_path / "out" / "task.json").exists()
+
+
+def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(UserError, match=r"P08.*max_length is 65; .* reads 64 tokens"):
+        tokenize_task("pairs", pairs(max_length=65), corpus(tmp_path / "corpus"), base, tmp_path / "out")
+
+
+def test_a_second_run_leaves_nothing_of_the_first(tmp_path: Path, base: Path) -> None:
+    folder = corpus(tmp_path / "corpus", test=DEV)
+    tokenize_task("pairs", pairs(test="test.tsv"), folder, base, tmp_path / "out")
+    before = {p.relative_to(tmp_path): p.read_bytes() for p in (tmp_path / "out" / "train").iterdir()}
+    tokenize_task("pairs", pairs(), folder, base, tmp_path / "out")
+    assert before == {p.relative_to(tmp_path): p.read_bytes() for p in (tmp_path / "out" / "train").iterdir()}
+    assert "test" not in open_tokens(tmp_path / "out").splits
+
+
+def test_overlap_between_tasks(tmp_path: Path, base: Path) -> None:
+    tokenize_task("one", pairs(), corpus(tmp_path / "c1"), base, tmp_path / "one")
+    other = corpus(
+        tmp_path / "c2",
+        train=[("x", "NEW", "film", "0"), ("y", "a", "b", "1")],
+        dev=[("p", "o", "good film", "0"), ("q", "z", "w", "1")],
+    )
+    tokenize_task("two", pairs(), other, base, tmp_path / "two")
+    assert overlaps([tmp_path / "one", tmp_path / "two"]) == {"one/dev": {"two/train": 1}, "two/dev": {"one/train": 2}}
+
+
+def test_real_data(tmp_path: Path, base: Path) -> None:
+    folder = os.environ.get("YOURBERT_REAL_DATA")
+    if not folder:
+        pytest.skip("YOURBERT_REAL_DATA does not name the folder of the real data")
+    data = read_params(ROOT / "params.yaml").tasks["sts"].data.model_copy(update={"max_length": 64})
+    account = tokenize_task("sts", data, Path(folder) / "cs224n", base, tmp_path / "out")
+    assert account["overlap"]["dev_in_train"] == 16 and account["splits"]["dev"]["rows_used"] == 863
+    assert account["splits"]["train"]["same_text_two_labels"] == 13
+    assert open_tokens(tmp_path / "out").splits["test"].labels is None
