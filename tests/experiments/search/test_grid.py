@@ -42,7 +42,6 @@ def test_threads_left_open_follow_the_processors(project: Path) -> None:
         ("epoch=1", "YB-P01 --set epoch=1: unknown key 'epoch'; did you mean 'epochs'?"),
         ("tasks.sst.epoch=1", "unknown key 'tasks.sst.epoch'; did you mean 'epochs'?"),
         ("tasks.ssst.epochs=1", "params.yaml has no 'tasks.ssst'; did you mean 'sst'?"),
-        ("mixtures.pair.epochs=1", "params.yaml has no 'mixtures.pair'; did you mean 'pairs'?"),
         ("lr", "YB-P18 --set lr: expected key=value"),
         ("lr=[", "YB-P18 --set lr=["),
         ("~lr=1", "YB-P18"),
