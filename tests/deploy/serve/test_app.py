@@ -79,31 +79,37 @@ REQUESTS = st.tuples(
 )
 
 
+async def status(app: Any, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
+    """What the service answers to a request that no client library would send."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Any:
+        return next(parts, {"type": "http.disconnect"})
+
+    facts = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
+    await app({**facts, "raw_path": path.encode(errors="replace"), "root_path": "", "scheme": "http"}, receive, send)
+    return int(sent[0]["status"])
+
+
+@pytest.mark.parametrize(("length", "code"), [(b"\xb2", 400), (b"9" * 5000, 413), (b"-1", 400), (b"", 400)])
+def test_s02_a_length_that_is_no_number(length: bytes, code: int) -> None:
+    app = build(Echo(), Limits(), None)  # type: ignore[arg-type]
+    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+    assert asyncio.run(status(app, "POST", "/predict", headers, b"{")) == code
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_s02_any_request(count: int) -> None:
     """It is answered, or refused as a client's mistake, and nothing else happens."""
     app = build(Echo(), Limits(), None)  # type: ignore[arg-type]
-
-    async def status(method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> int:
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        parts = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def receive() -> Any:
-            return next(parts, {"type": "http.disconnect"})
-
-        facts = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
-        await app(
-            {**facts, "raw_path": path.encode(errors="replace"), "root_path": "", "scheme": "http"}, receive, send
-        )
-        return int(sent[0]["status"])
-
     with asyncio.Runner() as runner:
         seen: set[int] = set()
-        holds(count, REQUESTS, lambda one: seen.add(runner.run(status(*one))))
+        holds(count, REQUESTS, lambda one: seen.add(runner.run(status(app, *one))))
     assert all(200 <= status < 500 for status in seen) and {200, 400, 404, 405, 415} <= seen
 
 
