@@ -1,4 +1,4 @@
-"""What a GPU is used for follows from what it was seen to do; the GPU itself is tried in `test_cuda.py`."""
+"""What a GPU is used for follows from what it was seen to do; tests marked `cuda` try the GPU itself."""
 
 from __future__ import annotations
 
