@@ -140,7 +140,10 @@ MUTANTS = {
         "tests/finetuning/test_sampling.py",
     ),
     "mended while used": Mutant(
-        "doctor/run.py", "    if busy and fix:\n", "    if False:\n", "tests/doctor/test_run.py"
+        "doctor/run.py",
+        "    if busy and fix:\n",
+        "    if False:\n",
+        "tests/doctor/test_run.py tests/doctor/test_owner.py",
     ),
     "pins not compared": Mutant(
         "download/mirrors.py",
