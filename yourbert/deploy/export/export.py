@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from yourbert.core.errors import fail
@@ -37,43 +38,39 @@ def export(
     say it, and for an `out` that holds something already.
     """
     model, tasks = load_model(folder, machine)
+    with _new_folder(out):
+        about = read_json(folder / "model.json")
+        notes = ""
+        if form == "onnx":
+            write_onnx(out, model, tasks)
+            told = dict(tasks)
+            notes = _in_eight_bits(out, told, tokens) if int8 else ""
+        else:
+            task = chosen(tasks, task_name, folder)
+            told = {task.name: task}
+            (write_transformers if form == "transformers" else write_sentence_transformers)(out, model, task)
+        link_or_copy(folder / "vocab.txt", out / "vocab.txt")
+        longest = max(task.max_length for task in told.values())
+        write_json(out / "tokenizer_config.json", _tokenizer(folder, longest))
+        scores = metrics / "runs" / str(about["run"]) / f"{about['seed']}.json"
+        write_card(out, about, told, scores, _use(form, told) + _scale(model, told, form) + notes)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Makes a folder for what the block writes; it goes again where the block fails before it wrote anything.
+
+    Raises UserError (P05) where something is there already: it may be the model itself.
+    """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         fail("P05", "this is there already, and would be overwritten", where=str(out), fix="name a new folder")
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(folder, out, form, model, tasks, task_name, int8, metrics, tokens)
+        yield
     except BaseException:
         with suppress(OSError):
-            out.rmdir()  # where nothing was written
+            out.rmdir()
         raise
-
-
-def _write(
-    folder: Path,
-    out: Path,
-    form: str,
-    model: Model,
-    tasks: dict[str, Task],
-    task_name: str | None,
-    int8: bool,
-    metrics: Path,
-    tokens: Path,
-) -> None:
-    about = read_json(folder / "model.json")
-    notes = ""
-    if form == "onnx":
-        write_onnx(out, model, tasks)
-        told = dict(tasks)
-        notes = _in_eight_bits(out, told, tokens) if int8 else ""
-    else:
-        task = chosen(tasks, task_name, folder)
-        told = {task.name: task}
-        (write_transformers if form == "transformers" else write_sentence_transformers)(out, model, task)
-    link_or_copy(folder / "vocab.txt", out / "vocab.txt")
-    longest = max(task.max_length for task in told.values())
-    write_json(out / "tokenizer_config.json", _tokenizer(folder, longest))
-    scores = metrics / "runs" / str(about["run"]) / f"{about['seed']}.json"
-    write_card(out, about, told, scores, _use(form, told) + _scale(model, told, form) + notes)
 
 
 def _in_eight_bits(out: Path, tasks: dict[str, Task], tokens: Path) -> str:
