@@ -23,8 +23,8 @@ repro: $(VENV)/ready data
 ifdef JOBS
 	$(BIN)/dvc repro pretrain
 	$(call each,^finetune@\|^multitask@)
-	for chain in $$($(BIN)/dvc stage list --name-only | sed -n 's/^chain@\(chain[0-9]*\)-.*/\1/p' | sort -uV); do \
-	    $(call each,^chain@$$chain-) || exit 1; done
+	for model in $$($(BIN)/dvc stage list --name-only | sed -n 's/^sequential@\(model[0-9]*\)-.*/\1/p' | sort -uV); do \
+	    $(call each,^sequential@$$model-) || exit 1; done
 	$(call each,^evaluate)
 endif
 	$(BIN)/dvc repro

@@ -41,7 +41,8 @@ WAYS = ("graph", "plain graph", "operations", "one by one")
 
 def main() -> None:
     options = _options()
-    machine = prepare(Runtime(device=options.device, precision="auto", threads=0, deterministic=options.deterministic))
+    runtime = Runtime(device=options.device, precision="auto", num_threads=0, deterministic=options.deterministic)
+    machine = prepare(runtime)
     print(f"{'texts':>11} {'way':>11} {'tokens':>7} {'filler':>7} {'ms a step':>10} {'of peak':>8} {'capture s':>10}")
     for name in options.texts or TEXTS:
         _report(name, machine, options)
@@ -110,7 +111,7 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
         encoding="cross",
         metric="accuracy",
         max_length=512,
-        truncate="head",
+        truncation_side="right",
     )
     config = EncoderConfig(
         vocab_size=VOCABULARY,
@@ -124,7 +125,7 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
     split = _split(batch * (options.steps + BLOCK), *lengths)
     model.encoder.embeddings.restricted(pieces_in([split])).__enter__()  # for good
     settings = Training(
-        tuning="full",
+        freeze_encoder=False,
         pooling="cls",
         lr=1e-5,
         batch_size=batch,
@@ -132,14 +133,14 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
         dropout=0.1,
         head_dropout=0.1,
         schedule="linear",
-        warmup=0.1,
+        warmup_ratio=0.1,
         weight_decay=0.01,
-        clip=1.0,
+        max_grad_norm=1.0,
         class_weights="none",
-        patience=0,
-        order="shuffled",
-        consistency="none",
-        consistency_weight=0.0,
+        early_stopping_patience=0,
+        curriculum="none",
+        regularizer="none",
+        regularizer_weight=0.0,
     )
     tokens = {"texts": TaskTokens(task, {"train": split, "dev": split}, "", True)}
     return TaskLearner(model, tokens, Mixture(tasks=["texts"], sampling="proportional"), settings, machine, SEED)

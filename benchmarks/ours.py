@@ -74,7 +74,7 @@ def answer(job: Job, precision: Precision) -> Block:
 
 
 def runtime_of(job: Job, precision: Precision) -> Runtime:
-    return Runtime(device=job.device, precision=precision, threads=job.threads, deterministic=False)
+    return Runtime(device=job.device, precision=precision, num_threads=job.threads, deterministic=False)
 
 
 def _run(

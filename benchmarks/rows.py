@@ -74,12 +74,12 @@ def as_peers_read(params: Params) -> Params:
         name: task.model_copy(
             update={
                 "data": task.data.model_copy(update={"encoding": "cross"}),
-                **dict.fromkeys(("pooling", "consistency", "consistency_weight", "min_steps")),
+                **dict.fromkeys(("pooling", "regularizer", "regularizer_weight", "min_steps")),
             }
         )
         for name, task in params.tasks.items()
     }
-    return params.model_copy(update={"tasks": tasks, "pooling": "cls", "consistency": "none"})
+    return params.model_copy(update={"tasks": tasks, "pooling": "cls", "regularizer": "none"})
 
 
 def tokens_of_corpus(corpus: Path, own: Path, params: Params, scratch: Path) -> Path:

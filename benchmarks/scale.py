@@ -111,7 +111,7 @@ def _predict(work: Path, base: Path, threads: int) -> int:
     from yourbert.deploy.batch import batch_predict
 
     model = _untrained(work / "model", base)
-    runtime = Runtime(device="auto", precision="auto", threads=threads, deterministic=False)
+    runtime = Runtime(device="auto", precision="auto", num_threads=threads, deterministic=False)
     out = work / "answers.csv"
     batch_predict(model, str(work / DATA.train), task_name=NAME, columns=(), id_column=None, out=out, runtime=runtime)
     with out.open(encoding="utf-8") as file:

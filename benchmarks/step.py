@@ -52,7 +52,7 @@ VARIANTS = tuple(
 
 def main() -> None:
     options = _options()
-    prepare(Runtime(device="cpu", precision="auto", threads=options.threads, deterministic=False))
+    prepare(Runtime(device="cpu", precision="auto", num_threads=options.threads, deterministic=False))
     clock = time.process_time if options.cpu_time else time.perf_counter
     config = EncoderConfig(
         vocab_size=VOCABULARY,

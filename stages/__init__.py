@@ -18,7 +18,7 @@ PLOTS = Path("plots")
 SEEDS = 2**32
 WORDS = {
     "task": "a task of params.yaml",
-    "name": "a task, mixture or chain of params.yaml",
+    "name": "a task, mixture or sequential model of params.yaml",
     "seed": f"a whole number from 0 to {SEEDS - 1}",
 }
 
@@ -54,7 +54,7 @@ def check_words(words: Mapping[str, str]) -> None:
     params = read_params()
     known = {
         "task": [*params.tasks],
-        "name": [*params.tasks, *params.shared],
+        "name": [*params.tasks, *params.multitask],
     }
     for kind, word in words.items():
         if kind == "seed" and not (word.isascii() and word.isdigit() and int(word) < SEEDS):

@@ -15,7 +15,7 @@ def main() -> None:
         # Loads torch; only where somebody counts on a GPU.
         from yourbert.runtime.machine import find_device
 
-        find_device(params.device, params.ranks)
+        find_device(params.device, params.num_processes)
     write_json(BUILD / "plan.json", check(params, bundled=Path("data")))
 
 

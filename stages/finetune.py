@@ -1,4 +1,4 @@
-"""Fine-tune one model: `python -m stages.finetune <task, mixture or chain> <seed>`."""
+"""Fine-tune one model: `python -m stages.finetune <model> <seed>`."""
 
 from stages import BUILD, METRICS, PLOTS, run
 
@@ -6,7 +6,7 @@ from stages import BUILD, METRICS, PLOTS, run
 def main(name: str, seed: str) -> None:
     from yourbert.runtime.launch import in_ranks
 
-    in_ranks(train, lambda params: params.ranks)(name, seed)
+    in_ranks(train, lambda params: params.num_processes)(name, seed)
 
 
 def train(name: str, seed: str) -> None:
@@ -19,7 +19,7 @@ def train(name: str, seed: str) -> None:
         name=name,
         mixture=params.mixture(name),
         settings=params.training(name),
-        runtime=params.runtime(params.ranks),
+        runtime=params.runtime(params.num_processes),
         seed=int(seed),
         encoder=BUILD / "models" / init / seed if init else BUILD / "encoder",
         pretrained=BUILD / "encoder",

@@ -6,7 +6,7 @@ from stages import BUILD, METRICS, run
 def main() -> None:
     from yourbert.runtime.launch import in_ranks
 
-    in_ranks(train, lambda params: params.ranks if params.pretrain.enabled else 1)()
+    in_ranks(train, lambda params: params.num_processes if params.pretrain.enabled else 1)()
 
 
 def train() -> None:
@@ -17,7 +17,7 @@ def train() -> None:
     pretrain(
         settings=params.pretrain,
         schedule=params.pretraining(),
-        runtime=params.runtime(params.ranks),
+        runtime=params.runtime(params.num_processes),
         seed=params.pretrain.seed,
         base=BUILD / "base",
         tokens=BUILD / "tokens",

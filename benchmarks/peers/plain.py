@@ -78,7 +78,7 @@ def _parity(job: Job) -> Block:
     from yourbert.runtime.machine import prepare
     from yourbert.tokens.batching import gather
 
-    machine = prepare(Runtime(device=job.device, precision="fp32", threads=job.threads, deterministic=False))
+    machine = prepare(Runtime(device=job.device, precision="fp32", num_threads=job.threads, deterministic=False))
     settings = Training.model_validate(job.training | {"dropout": 0.0, "head_dropout": 0.0, "pooling": "cls"})
     learner = task_learner(job, machine, settings)
     ours = learner.model

@@ -134,7 +134,7 @@ def _masked(job: Job, tokenizer: Any) -> tuple[Any, Any, Any]:
     from yourbert.config.params import read_params
 
     pretrain = read_params(Path(job.params)).pretrain
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=pretrain.mask_rate)
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=pretrain.mlm_probability)
     return all_sequences(job, pretrain.max_length), AutoModelForMaskedLM.from_pretrained(job.weights), collator
 
 

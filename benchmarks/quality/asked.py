@@ -14,26 +14,29 @@ class Question:
 
 
 # The weight counts only where something is weighed, but names a trial; so it is told, too.
-PLAIN = Way("plain", {"consistency": "none", "consistency_weight": 1.0})
+PLAIN = Way("plain", {"regularizer": "none", "regularizer_weight": 1.0})
 
 
 def r_drop(weight: float) -> Way:
-    return Way(f"R-Drop, {weight:g} times", {"consistency": "dropout", "consistency_weight": weight})
+    return Way(f"R-Drop, {weight:g} times", {"regularizer": "r_drop", "regularizer_weight": weight})
 
 
 # All tasks at once from the start, every row once an epoch; and with all pairs as two inputs.
-FLAT = {"lr": 1e-4, "batch_size": 32, "sampling": "proportional", "poolings": {}, "own_layers": {}, "min_steps": 0}
+FLAT = {
+    "lr": 1e-4, "batch_size": 32, "sampling": "proportional", "task_pooling": {}, "task_specific_layers": {},
+    "min_steps": 0,
+}  # fmt: skip
 APART = {"encoding": "bi", **FLAT}
-STEADY = {"consistency": "dropout", "consistency_weight": 4.0}
-LIGHT = {"consistency": "dropout", "consistency_weight": 2.0}
+STEADY = {"regularizer": "r_drop", "regularizer_weight": 4.0}
+LIGHT = {"regularizer": "r_drop", "regularizer_weight": 2.0}
 # Every row of all tasks, three times.
-ALL = {**APART, **STEADY, "epochs": 3, "row_limit": 0, "weights": {"sts": 20.0}}
+ALL = {**APART, **STEADY, "epochs": 3, "max_examples_per_task": 0, "loss_weights": {"sts": 20.0}}
 # How quora was first read in every way that is asked about.
 ALIKE = {"encoding": "cross", "pooling": "mean", "batch_size": 32, "min_steps": 0}
 # Few rows of each task, of quora as many as sts has.
-SMALL = {**PLAIN.changes, "epochs": 2, "row_limit": 6040, "weights": {"sts": 20.0}}
+SMALL = {**PLAIN.changes, "epochs": 2, "max_examples_per_task": 6040, "loss_weights": {"sts": 20.0}}
 # Not more than what a way that takes six times as long can do, too.
-BRIEF = {**PLAIN.changes, "epochs": 1, "min_steps": 0, "row_limit": 4000}
+BRIEF = {**PLAIN.changes, "epochs": 1, "min_steps": 0, "max_examples_per_task": 4000}
 
 QUESTIONS = {
     "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
@@ -57,24 +60,24 @@ QUESTIONS = {
             Way("two inputs, compared", {"encoding": "bi", "lr": 5e-5}),
         ),
     ),
-    "consistency": Question(
+    "r_drop": Question(
         "Does it help when two draws of dropout must agree (R-Drop)?",
         (PLAIN, r_drop(4.0)),
     ),
-    "consistency_weight": Question(
+    "r_drop_weight": Question(
         "How heavily should their disagreement weigh?",
         (r_drop(1.5), r_drop(4.0), r_drop(8.0)),
     ),
-    "adversarial": Question(
+    "smart": Question(
         "Does adversarial regularisation (SMART) help?",
-        (PLAIN, Way("SMART", {"consistency": "adversarial", "consistency_weight": 1.0})),
+        (PLAIN, Way("SMART", {"regularizer": "smart", "regularizer_weight": 1.0})),
     ),
-    "order": Question(
+    "curriculum": Question(
         "Does a curriculum help?",
         (
-            Way("shuffled", {"order": "shuffled"}),
-            Way("short rows first", {"order": "short_first"}),
-            Way("easy rows first", {"order": "easy_first"}),
+            Way("shuffled", {"curriculum": "none"}),
+            Way("short rows first", {"curriculum": "length"}),
+            Way("easy rows first", {"curriculum": "difficulty"}),
         ),
     ),
     "sampling": Question(
@@ -107,7 +110,7 @@ QUESTIONS = {
     "balance": Question(
         "Must a task with a small loss weigh more in a shared model?",
         tuple(
-            Way(f"sts {weight:g} times", {**APART, **SMALL, "weights": {"sts": weight}}, fresh=True)
+            Way(f"sts {weight:g} times", {**APART, **SMALL, "loss_weights": {"sts": weight}}, fresh=True)
             for weight in (1.0, 20.0)
         ),
     ),
@@ -120,14 +123,14 @@ QUESTIONS = {
     ),
     "together": Question(
         "The same with all rows, three epochs and R-Drop?",
-        (Way("sts once", {**ALL, "weights": {}}, fresh=True), Way("sts 20 times", ALL, fresh=True)),
+        (Way("sts once", {**ALL, "loss_weights": {}}, fresh=True), Way("sts 20 times", ALL, fresh=True)),
     ),
     "steps": Question(
         "Should one model learn all tasks at once in the same layers, or one after the other in layers of their own?",
         (Way("at once, every layer shared", ALL, fresh=True), Way("one after the other, the word table shared", {})),
     ),
-    "tuning": Question(
+    "freeze_encoder": Question(
         "Whole model or last layer?",
-        (Way("whole model", {"tuning": "full"}), Way("last layer", {"tuning": "head", "lr": 1e-3})),
+        (Way("whole model", {"freeze_encoder": False}), Way("last layer", {"freeze_encoder": True, "lr": 1e-3})),
     ),
 }

@@ -3,7 +3,7 @@
     python -m benchmarks.quality.questions pooling tuning --runs sst sts --seeds 1 2 3 4 5 --jobs 2
 
 Each question is a few ways to train (benchmarks/quality/asked.py), the first of which the others are set against. A run
-is a task, mixture or chain of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of
+is a model of params.yaml, trained from build/base on build/corpus (--base, --corpus) in a process of
 one thread; what has a record in results/trials beside this file is not trained again, whatever question asks for it.
 Prints a table, keeps the answers in results/questions.json and puts all of them into docs/findings.md (--page).
 """
@@ -93,7 +93,7 @@ def _waves(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 def _trials(run: str, way: Way, seeds: Sequence[int], params: Params, setup: Setup) -> dict[str, list[Trial]]:
     """For each task of a run, who answers it: one trial a seed."""
-    tasks = params.shared[run].tasks if run in params.shared else [run]
+    tasks = params.multitask[run].tasks if run in params.multitask else [run]
     together = {} if way.alone else {seed: trial(run, seed, way, params, setup) for seed in seeds}
     return {task: [together.get(s) or trial(task, s, way, params, setup) for s in seeds] for task in tasks}
 
@@ -123,7 +123,7 @@ def section(name: str, answered: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="+", choices=QUESTIONS, metavar="QUESTION", help=", ".join(QUESTIONS))
-    parser.add_argument("--runs", nargs="+", default=["sst", "sts"], help="tasks, mixtures and chains of params.yaml")
+    parser.add_argument("--runs", nargs="+", default=["sst", "sts"], help="models of params.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--ways", nargs="+", default=[], metavar="WAY", help="beside the first, instead of all others")
     parser.add_argument("--epochs", type=int, help="instead of those of params.yaml")
@@ -195,7 +195,7 @@ class Answered:
         """With p-values corrected over the ways."""
         from yourbert.evaluation.significance import compare, holm, verdict
 
-        found = {way: compare(draws, params.evaluate.confidence) for way, draws in self.draws.items()}
+        found = {way: compare(draws, params.evaluate.confidence_level) for way, draws in self.draws.items()}
         adjusted = holm([one.p for one in found.values()])
         return {
             "metric": self.metric,
@@ -228,7 +228,7 @@ def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Seq
     for way in others:
         draws = paired(
             facts.metric, answers[way], answers[first], labels_R, classes=len(facts.labels),
-            permutations=params.report.permutations, resamples=params.evaluate.bootstrap,
+            permutations=params.report.permutations, resamples=params.evaluate.bootstrap_samples,
             generator=rng_for(0, PURPOSE, name, task, way),
         )  # fmt: skip
         assert draws is not None, "every score is defined"

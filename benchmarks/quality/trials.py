@@ -1,6 +1,6 @@
 """One training of a question: what it is told, what must be there before it, where it is kept.
 
-A trial is a task, mixture or chain of params.yaml, one seed and a way to train it. Its name follows from what decides
+A trial is a model of params.yaml, one seed and a way to train it. Its name follows from what decides
 its result, so that questions share what they have in common and nothing is trained twice. What it goes on from, an
 encoder trained on text or another run's model of the same seed, is a trial of its own. What a trial answered on dev is
 kept as a small record in the repository, so that a question can be answered over several days and machines.
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import machine
-from yourbert.config.schema import Chain, Mixture, Params, Pretrain, Runtime, TaskData, Training
+from yourbert.config.schema import Mixture, Params, Pretrain, Runtime, SequentialModel, TaskData, Training
 from yourbert.core.errors import fail, nearest
 from yourbert.core.storage import read_json, sha256_of, write_json
 
@@ -31,9 +31,9 @@ class Way:
     """What differs from params.yaml: keys of `Training`, of `Mixture`, and of `TaskData` for every pair of texts.
 
     plain: in fp32 without any speed trick. pretrain: keys of `Pretrain` for a pretraining on the run's own text before.
-    further_text: and on the text of --text. alone: for a mixture or chain, each task's own model instead.
-    fresh: a chain's tasks from the weights that a mixture starts from. What it goes on from is else trained as
-    params.yaml has it.
+    further_text: and on the text of --text. alone: for a multi-task model, each task's single-task model
+    instead. fresh: a sequential model's tasks, trained from the weights that a mixture starts from; otherwise its
+    `init_from` is trained as params.yaml has it.
     """
 
     name: str
@@ -102,19 +102,19 @@ class Trial:
 
 def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     """A trial and those before it. Raises UserError (P05, P07): a run unknown or impossible, a missing text."""
-    known = [*params.tasks, *params.shared]
+    known = [*params.tasks, *params.multitask]
     if run not in known:
-        fail("P05", f"no task, mixture or chain '{run}' ({', '.join(known)}){nearest(run, known)}", where="--runs")
+        fail("P05", f"no model '{run}' (there are {', '.join(known)}){nearest(run, known)}", where="--runs")
     if way.further_text and setup.text is None:
         fail("P07", f"the way '{way.name}' needs further text", where="--text", fix="name a .txt or .txt.gz file")
     mixture, settings, data = _told(run, way, params, setup.epochs)
-    runtime = params.runtime().model_copy(update={"threads": 1} | ({"precision": "fp32"} if way.plain else {}))
+    runtime = params.runtime().model_copy(update={"num_threads": 1} | ({"precision": "fp32"} if way.plain else {}))
     after = None
-    if isinstance(mixture, Chain) and not way.fresh:
+    if isinstance(mixture, SequentialModel) and not way.fresh:
         if way.pretrain is not None:
-            what = f"'{run}' goes on from '{mixture.init}', so the way '{way.name}' has no base to pretrain"
+            what = f"'{run}' goes on from '{mixture.init_from}', so the way '{way.name}' has no base to pretrain"
             fail("P05", what, where="--runs", fix="ask it of a task or a mixture")
-        after = trial(mixture.init, seed, Way(mixture.init, {}), params, setup)
+        after = trial(mixture.init_from, seed, Way(mixture.init_from, {}), params, setup)
     elif way.pretrain is not None:
         after = _pretraining(run, way, params, setup, data)
     facts = {
@@ -141,23 +141,23 @@ def _told(run: str, way: Way, params: Params, epochs: int | None) -> tuple[Mixtu
 def _pretraining(run: str, way: Way, params: Params, setup: Setup, data: dict[str, TaskData]) -> Trial:
     assert way.pretrain is not None, "asked for by the way"
     text = str(setup.text.resolve()) if way.further_text and setup.text else ""
-    block = params.pretrain.model_copy(update={"enabled": True, "text": text, **way.pretrain})
+    block = params.pretrain.model_copy(update={"enabled": True, "extra_text": text, **way.pretrain})
     changed = params.model_copy(update={"pretrain": block})
     facts = {
-        "pretrain": block.model_dump(exclude={"text"}),
+        "pretrain": block.model_dump(exclude={"extra_text"}),
         "settings": changed.pretraining().model_dump(exclude_defaults=True),
         "text": sha256_of(Path(text)) if text else "",
         "tasks": {task: _facts(facts) for task, facts in data.items()},
     }  # fmt: skip
     places = _places(setup, run, MLM, facts)
-    runtime = params.runtime().model_copy(update={"threads": 1})
+    runtime = params.runtime().model_copy(update={"num_threads": 1})
     mixture = Mixture(tasks=[*data], sampling="proportional")
     return Trial(run, block.seed, way, *places, mixture, changed.pretraining(), data, runtime, block, None, facts)
 
 
 def _facts(block: Mixture | TaskData) -> dict[str, Any]:
     """What stands in no other facts, without defaults, so that a key that is added later changes no name."""
-    return block.model_dump(exclude_defaults=True, exclude={"name", "init", *Training.model_fields})
+    return block.model_dump(exclude_defaults=True, exclude={"name", "init_from", *Training.model_fields})
 
 
 def _places(setup: Setup, run: str, seed: int | str, facts: dict[str, Any]) -> tuple[Path, Path]:

@@ -56,4 +56,4 @@ def _peak(slow: float) -> dict[str, float]:
 def block(number: int, case: str, variant: str, seconds: float, **more: Any) -> dict[str, Any]:
     """Five steps of 400 tokens."""
     usual = {"steps": 5, "rows": 80, "tokens": 2000, "flops": 5 * FLOPS, "dtype": "bfloat16", "note": "", "values": {}}
-    return {"round": number, "case": case, "variant": variant, "seconds": seconds, "threads": 2, **usual, **more}
+    return {"round": number, "case": case, "variant": variant, "seconds": seconds, "num_threads": 2, **usual, **more}

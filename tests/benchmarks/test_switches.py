@@ -49,10 +49,10 @@ def answers_after(name: str, options: Options, out: Path, *switches: str, lr: fl
     """Dev probabilities after an epoch on one thread, in fp32 and without dropout."""
     params = read_params(options.params)
     settings = params.training("sst").model_copy(
-        update={"dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 8, "lr": lr, "warmup": 0.0}
+        update={"dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 8, "lr": lr, "warmup_ratio": 0.0}
     )
     mixture = Mixture(tasks=["sst"], sampling="proportional")
-    fp32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
+    fp32 = Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False)
     with off(*switches):
         finetune(
             name, mixture, settings, fp32, 1, options.own, options.tokens, out / "model", out / "curve.csv",

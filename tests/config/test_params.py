@@ -33,7 +33,7 @@ def refusal(path: Path) -> UserError:
 def test_shipped_file_is_valid() -> None:
     params = read_params(SHIPPED)
     assert set(params.tasks) >= {"sst", "cfimdb", "quora", "sts"}
-    for run in [*params.tasks, *params.shared]:
+    for run in [*params.tasks, *params.multitask]:
         assert isinstance(params.training(run), Training)
 
 
@@ -59,7 +59,7 @@ def test_numbers_are_yaml_1_2(tmp_path: Path, spelling: str) -> None:
         ("\nlr:", "\nlerning_rate: 1\nlr:", "P01", "unknown key 'lerning_rate'"),
         ("\nepochs:", "\nepoch: 3\nepochs:", "P01", "did you mean 'epochs'"),
         ("\nepochs:", "\nsoup: 5\nepochs:", "P01", "'soup' was removed in 0.2.0: averaging the weights"),
-        ("  mask_rate:", "  whole_words: true\n  mask_rate:", "P01", "'pretrain.whole_words' was removed in 0.2.0"),
+        ("  mlm_probability:", "  whole_words: true\n  mlm_probability:", "P01", "'pretrain.whole_words' was removed"),
         ("      id: id\n", "      ids: id\n", "P01", "unknown key 'tasks.sst.data.ids'; did you mean 'id'"),
         ("  alpha: ", "  alfa: ", "P01", "did you mean 'alpha'"),
         ("\nlr: 0.0001", '\nlr: "1e-5"', "P03", "remove the quotes"),
@@ -68,18 +68,18 @@ def test_numbers_are_yaml_1_2(tmp_path: Path, spelling: str) -> None:
         ("\nlr: 0.0001", "\nlr: true", "P04", "lr"),
         ("\nlr: 0.0001\n", "\n", "P13", "'lr' is missing"),
         ("\ndeterministic: false", "\ndeterministic: yes", "P04", "'deterministic' is 'yes'"),
-        ("\ntuning: full", "\ntuning: ful", "P05", "did you mean 'full'"),
+        ("\nregularizer: none", "\nregularizer: r_dorp", "P05", "did you mean 'r_drop'"),
         ("\ndropout: 0.1", "\ndropout: 1.0", "P04", "dropout"),
         ("\nbatch_size: 16", "\nbatch_size: 2.5", "P04", "batch_size"),
         ("\nepochs: 3", "\nepochs: 0", "P04", "epochs"),
         ("\nepochs: 3", "\nepochs: 3\nepochs: 4", "P10", "stands already in line"),
         ("\nlr: 0.0001", "\n\tlr: 0.0001", "P11", "not valid YAML"),
         ("\nlr: 0.0001", "\nlr: !!python/object/apply:os.system ['true']", "P14", "not allowed"),
-        ("\nlr: 0.0001", "\nlr: &a 0.0001\nwarmup: *a", "P14", "aliases"),
+        ("\nlr: 0.0001", "\nlr: &a 0.0001\nwarmup_ratio: *a", "P14", "aliases"),
         ("    - sts\n", "    - stss\n", "P05", "did you mean 'sts'"),
         (
             "    sampling: proportional\n",
-            "    sampling: proportional\n    select: quor\n",
+            "    sampling: proportional\n    model_selection_metric: quor\n",
             "P05",
             "did you mean 'quora'",
         ),
@@ -98,13 +98,14 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, code: str, says:
 
 def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     path = changed(tmp_path, "\nlr: 0.0001", "\nlr: 7")
-    path.write_text(path.read_text().replace("\nepochs: 3", "\nepochs: none").replace("\nwarmup: 0.1", "\nwarmup: 2"))
-    assert {p.what.split("'")[1] for p in refusal(path).problems} == {"lr", "epochs", "warmup"}
+    text = path.read_text().replace("\nepochs: 3", "\nepochs: none")
+    path.write_text(text.replace("\nwarmup_ratio: 0.1", "\nwarmup_ratio: 2"))
+    assert {p.what.split("'")[1] for p in refusal(path).problems} == {"lr", "epochs", "warmup_ratio"}
 
 
 def test_the_place_is_the_line_of_the_key(tmp_path: Path) -> None:
-    path = changed(tmp_path, "\nclip: 1.0", "\nclip: -1.0")
-    line = path.read_text().splitlines().index("clip: -1.0") + 1
+    path = changed(tmp_path, "\nmax_grad_norm: 1.0", "\nmax_grad_norm: -1.0")
+    line = path.read_text().splitlines().index("max_grad_norm: -1.0") + 1
     assert refusal(path).problems[0].where == f"{path}:{line}:1"
 
 
@@ -119,11 +120,11 @@ def test_an_override_reaches_one_run_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        ("clip: -7", "P04", "tasks.sst.clip"),
+        ("max_grad_norm: -7", "P04", "tasks.sst.max_grad_norm"),
         ("epoch: 7", "P01", "did you mean 'epochs'"),
         ("average: 0.9", "P01", "'tasks.sst.average' was removed"),
-        ('clip: "1"', "P03", "tasks.sst.clip"),
-        ("tuning: heads", "P05", "'head'"),
+        ('max_grad_norm: "1"', "P03", "tasks.sst.max_grad_norm"),
+        ("curriculum: lengths", "P05", "'length'"),
     ],
 )
 def test_a_wrong_override_is_one_problem_with_its_place(tmp_path: Path, line: str, code: str, says: str) -> None:
@@ -134,35 +135,37 @@ def test_a_wrong_override_is_one_problem_with_its_place(tmp_path: Path, line: st
     assert problem.where.endswith(f":{place}:5")
 
 
-CHAIN = "chains:\n- name: next\n  init: pairs\n  tasks:\n  - sts\n  sampling: proportional\n"
+SEQUENTIAL = "sequential:\n- name: next\n  init_from: pairs\n  tasks:\n  - sts\n  sampling: proportional\n"
 
 
-def test_a_chain_is_trained_like_any_other_model(tmp_path: Path) -> None:
-    params = read_params(changed(tmp_path, "chains:\n", CHAIN + "  lr: 0.00003\n"))
-    assert [*params.shared] == [*params.mixtures, "next", "quora-sts", "shared"]
+def test_a_sequential_model_is_trained_like_any_other_model(tmp_path: Path) -> None:
+    params = read_params(changed(tmp_path, "sequential:\n", SEQUENTIAL + "  lr: 0.00003\n"))
+    assert [*params.multitask] == [*params.mixtures, "next", "quora-sts", "shared"]
     assert params.training("next").lr == 3e-5 and params.training("next").epochs == params.epochs
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("init: pairs", "init: pair", "no model 'pair'.*pairs"),
-        ("init: pairs", "init: next", "'next' is not above 'next'"),
+        ("init_from: pairs", "init_from: pair", "no model 'pair'.*pairs"),
+        ("init_from: pairs", "init_from: next", "must name a model defined before 'next'"),
         ("name: next", "name: sts", "'sts' is also the name of a task"),
         ("name: next", "name: shared", "'shared' is also the name of another"),
-        ("name: next", "name: overall", "a meaning of its own"),
+        ("name: next", "name: overall", "reserved name"),
         ("- sts", "- stss", "no task 'stss'"),
-        ("sampling: proportional", "sampling: proportional\n  epoch: 3", "unknown key 'chains.0.epoch'.*epochs"),
+        ("sampling: proportional", "sampling: proportional\n  epoch: 3", "unknown key 'sequential.0.epoch'.*epochs"),
     ],
 )
-def test_a_chain_that_cannot_be_is_refused_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
-    assert old in CHAIN
-    error = refusal(changed(tmp_path, "chains:\n", CHAIN.replace(old, new)))
+def test_an_impossible_sequential_model_is_refused_with_its_place(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in SEQUENTIAL
+    error = refusal(changed(tmp_path, "sequential:\n", SEQUENTIAL.replace(old, new)))
     assert re.search(said, str(error)) and re.search(r"params.yaml:\d+:\d+", str(error))
 
 
-def test_a_chain_goes_on_from_what_stands_above_it(tmp_path: Path) -> None:
-    second = CHAIN.replace("chains:\n", "").replace("next", "last").replace("init: pairs", "init: next")
-    assert "last" in read_params(changed(tmp_path, "chains:\n", CHAIN + second)).shared
-    error = refusal(changed(tmp_path, "chains:\n", CHAIN.replace("init: pairs", "init: last") + second))
-    assert "'last' is not above 'next'" in str(error)
+def test_a_sequential_model_may_start_from_another(tmp_path: Path) -> None:
+    second = SEQUENTIAL.replace("sequential:\n", "").replace("next", "last").replace("init_from: pairs", "init_from: next")
+    assert "last" in read_params(changed(tmp_path, "sequential:\n", SEQUENTIAL + second)).multitask
+    error = refusal(changed(tmp_path, "sequential:\n", SEQUENTIAL.replace("init_from: pairs", "init_from: last") + second))
+    assert "must name a model defined before 'next'" in str(error)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.closure import ROOT
 from yourbert.config.reference import PAGE, SCHEMA, page, schema
-from yourbert.config.schema import Block, Chain, Mixture, Params, TaskBlock, Training
+from yourbert.config.schema import Block, Mixture, Params, SequentialModel, TaskBlock, Training
 from yourbert.config.yaml_file import read_yaml
 
 
@@ -38,16 +38,16 @@ def test_the_page_and_the_schema_are_up_to_date() -> None:
     assert json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")) == schema()
 
 
-def test_the_page_needs_no_mixture_and_no_chain() -> None:
+def test_the_page_needs_no_mixture_and_no_sequential_model() -> None:
     values, _ = read_yaml(ROOT / "params.yaml")
-    assert page(values | {"mixtures": {}, "chains": []}) == page(values)
+    assert page(values | {"mixtures": {}, "sequential": []}) == page(values)
 
 
 def test_the_json_schema_names_every_key_of_the_file() -> None:
     values, _ = read_yaml(ROOT / "params.yaml")
     blocks: Any = schema()["$defs"]
     assert set(values) == set(schema()["properties"])
-    for model in (TaskBlock, Mixture, Chain):
+    for model in (TaskBlock, Mixture, SequentialModel):
         block = blocks[model.__name__]
         assert block["additionalProperties"] is False
         assert set(block["properties"]) == set(model.model_fields) > set(Training.model_fields)

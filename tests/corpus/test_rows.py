@@ -71,7 +71,7 @@ def test_a_bad_row_is_rejected(tmp_path: Path, row: str, code: str, column: int,
     (problem,) = check_file(path, "movies", task(), "train")
     assert problem.code == code and problem.where == f"{path}:3:{column}" and problem.fix
     assert says in problem.what and "task 'movies', column '" in problem.what
-    rows = SplitRows(path, "movies", task(on_bad_row="drop"), "train")
+    rows = SplitRows(path, "movies", task(on_invalid_row="drop"), "train")
     assert [kept.id for kept in rows] == ["x", "w"]
     ((line, listed_code, reason),) = rows.tally.to_json()["rejected_lines"]
     assert (line, listed_code) == (3, code) and says in reason and reason.startswith("column '")
@@ -115,7 +115,7 @@ def test_label_texts_have_a_nearest_one(tmp_path: Path) -> None:
 def test_all_that_is_wrong_with_a_row_is_said_and_the_label_first(tmp_path: Path) -> None:
     path = file(tmp_path, "0\tx\tfine\t1", "0\tx\t\t")
     assert [p.code for p in check_file(path, "t", task(), "train")] == ["D15", "D20", "D09"]
-    rows = SplitRows(path, "t", task(on_bad_row="drop"), "train")
+    rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
     assert len(list(rows)) == 1 and rows.tally.rejected == {"D15": 1}
 
 
@@ -126,7 +126,7 @@ def test_many_problems_are_cut_and_counted(tmp_path: Path) -> None:
     assert caught.value.total == 250 and len(caught.value.problems) == 20
     assert caught.value.lines()[-1] == "250 problems in all; 20 shown."
     assert "250 problems in" in check_file(path, "t", task(), "train")[-1].what
-    rows = SplitRows(path, "t", task(on_bad_row="drop"), "train")
+    rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
     with pytest.raises(UserError, match="D11"):
         list(rows)
     assert rows.tally.rejected == {"D16": 250} and len(rows.tally.listed) == 100
@@ -199,7 +199,7 @@ def test_exactly_the_injected_defects_are_reported(tmp_path: Path, kinds: list[s
     lines = [DEFECTS.get(kind, GOOD).format(i=i) for i, kind in enumerate(kinds)]
     path = file(tmp_path, "0\tfirst\tfine\t0", *lines)
     expected = [(line, kind) for line, kind in enumerate(kinds, start=3) if kind in DEFECTS]
-    rows = SplitRows(path, "t", task(on_bad_row="drop"), "train")
+    rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
     used = list(rows)
     assert [entry[:2] for entry in rows.tally.listed] == expected
     assert rows.tally.rejected == Counter(kind for _, kind in expected)
@@ -218,14 +218,14 @@ def real() -> Path:
 
 def test_the_real_quora_rows_without_a_label(real: Path) -> None:
     data = read_params(ROOT / "params.yaml").tasks["quora"].data
-    strict = data.model_copy(update={"on_bad_row": "error"})
+    strict = data.model_copy(update={"on_invalid_row": "error"})
     found = check_file(real / "quora-dev.csv", "quora", strict, "dev")
     assert [(p.where.split(":")[1:], p.code) for p in found] == [
         (["2577", "5"], "D15"),
         (["14222", "5"], "D15"),
         (["14222", "4"], "D20"),
     ]
-    rows = SplitRows(real / "quora-dev.csv", "quora", data.model_copy(update={"on_bad_row": "drop"}), "dev")
+    rows = SplitRows(real / "quora-dev.csv", "quora", data.model_copy(update={"on_invalid_row": "drop"}), "dev")
     assert len(list(rows)) == 20212
     assert [entry[:2] for entry in rows.tally.listed] == [(2577, "D15"), (14222, "D15")]
 

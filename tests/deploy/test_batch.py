@@ -36,7 +36,7 @@ from yourbert.tokens.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.integration
 
-FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
+FP32 = Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False)
 
 
 Command = Callable[..., tuple[int, str, str]]

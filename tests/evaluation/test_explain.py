@@ -18,7 +18,7 @@ from yourbert.evaluation.explain import shown
 from yourbert.model.multitask import Model
 from yourbert.runtime.machine import prepare
 
-MACHINE = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+MACHINE = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
 ROWS = {"mood": ["good film was very bad"], "sim": ["good film", "very bad film"], "same": ["good film", "bad"]}
 
 

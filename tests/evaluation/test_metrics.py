@@ -28,7 +28,7 @@ def classification(classes: int) -> Task:
         encoding="cross",
         metric="accuracy",
         max_length=8,
-        truncate="head",
+        truncation_side="right",
     )
 
 
@@ -43,7 +43,7 @@ def similarity(name: str = "s") -> Task:
         encoding="cross",
         metric="pearson",
         max_length=8,
-        truncate="head",
+        truncation_side="right",
     )
 
 

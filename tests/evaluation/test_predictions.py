@@ -29,7 +29,7 @@ def task(name: str, labels: tuple[str, ...] = ()) -> Task:
         encoding="cross",
         metric="accuracy" if labels else "pearson",
         max_length=128,
-        truncate="head",
+        truncation_side="right",
     )
 
 

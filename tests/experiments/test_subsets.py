@@ -25,12 +25,12 @@ def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) 
     assert new == ["sst-quora", "sst-sts", "sst-quora-sts"] and there == ["pairs"]
     after = read_params(path)
     assert set(after.mixtures) == {"pairs", *new}
-    others = {"tasks", "weights", "poolings"}
+    others = {"tasks", "loss_weights", "task_pooling"}
     for name in new:
         assert after.mixtures[name].tasks == name.split("-")
         assert after.mixtures[name].model_dump(exclude=others) == after.mixtures["pairs"].model_dump(exclude=others)
-        assert after.mixtures[name].weights == ({"sts": 20.0} if "sts" in name.split("-") else {})
-        assert after.mixtures[name].poolings == ({"quora": "cls"} if "quora" in name.split("-") else {})
+        assert after.mixtures[name].loss_weights == ({"sts": 20.0} if "sts" in name.split("-") else {})
+        assert after.mixtures[name].task_pooling == ({"quora": "cls"} if "quora" in name.split("-") else {})
         assert after.training(name) == before.training("pairs")
     comments = [line for line in WITH_MIXTURE.splitlines() if line.lstrip().startswith("#")]
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
@@ -48,11 +48,11 @@ def test_without_a_mixture_there_is_a_plain_pattern(path: Path) -> None:
     assert read_params(path).mixtures["sst-sts"].sampling == "annealed"
 
 
-def test_weights_follow_their_tasks(path: Path) -> None:
+def test_loss_weights_follow_their_tasks(path: Path) -> None:
     text = path.read_text().replace("      sts: 20.0\n", "      quora: 2.0\n      sts: 0.5\n", 1)
     path.write_text(text)
     add_subsets(["sst", "quora"], "pairs", path)
-    assert read_params(path).mixtures["sst-quora"].weights == {"quora": 2.0}
+    assert read_params(path).mixtures["sst-quora"].loss_weights == {"quora": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,12 @@ def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str
     assert path.read_text() == WITH_MIXTURE
 
 
-def test_a_name_that_a_chain_or_task_has_is_not_taken_twice(path: Path) -> None:
-    """The shipped chain quora-sts has the name of a subset; a task may be called like one, too."""
+def test_a_name_of_a_sequential_model_or_task_is_not_taken_twice(path: Path) -> None:
+    """The shipped sequential model quora-sts has the name of a subset; a task may be called like one, too."""
     text = path.read_text().replace("\n  sts:\n", "\n  sst-quora:\n", 1).replace("- sts\n", "- sst-quora\n")
     text = text.replace("    sts: 20.0\n", "    sst-quora: 20.0\n").replace("    sts: all\n", "    sst-quora: all\n")
-    text = text.replace("name: quora-sts\n", "name: cfimdb-quora\n").replace("init: quora-sts", "init: cfimdb-quora")
+    text = text.replace("name: quora-sts\n", "name: cfimdb-quora\n")
+    text = text.replace("init_from: quora-sts", "init_from: cfimdb-quora")
     path.write_text(text)
     new, _ = add_subsets(["sst", "cfimdb", "quora"], None, path)
     assert {"sst-quora-mixture", "cfimdb-quora-mixture"} <= {*new} and new == list(dict.fromkeys(new))

@@ -54,7 +54,7 @@ class Project:
         self.folder, self.corpus, self.params = folder, folder / "mine", folder / "params.yaml"
         self.corpus.mkdir(parents=True)
         text = WITH_MIXTURE.replace("corpus: bundled", "corpus: mine")
-        self.params.write_text(text.replace("threads: 0", "threads: 1"))
+        self.params.write_text(text.replace("num_threads: 0", "num_threads: 1"))
         for task, header in HEADERS.items():
             for split in ("train", "dev"):
                 self._table(task, split, header)

@@ -244,7 +244,7 @@ def test_d15_dropped_rows_are_counted_and_listed(ready: Project) -> None:
 
 
 def test_d21_can_be_an_error(ready: Project) -> None:
-    ready.edit("id: id", "id: id\n      on_overlap: error")
+    ready.edit("id: id", "id: id\n      on_leakage: error")
     row("ids-sst-dev.csv", 4, "2\tx\ttrain ids-sst text 3 0\t1")(ready)
     outcome = ready.attempt("tokenize", "sst")
     fault = Fault("D21", lambda p: None, "D21", r"task 'sst': ids-sst-dev.csv: 1 rows stand in .* \(lines 4=5\)")

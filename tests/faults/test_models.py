@@ -167,7 +167,7 @@ def test_c12_another_format(saved: tuple[Model, Path], number: object) -> None: 
 
 def test_c12_a_folder_without_its_facts(saved: tuple[Model, Path]) -> None:  # noqa: F811
     folder = saved[1]
-    for key in ("format", "tasks", "poolings", "own_layers"):
+    for key in ("format", "tasks", "task_pooling", "task_specific_layers"):
         about = read_json(folder / "model.json")
         shutil.copytree(folder, folder.parent / key)
         write_json(folder.parent / key / "model.json", {k: v for k, v in about.items() if k != key})
@@ -176,7 +176,7 @@ def test_c12_a_folder_without_its_facts(saved: tuple[Model, Path]) -> None:  # n
             load_model(folder.parent / key, tiny.MACHINE)
 
 
-def test_c01_a_chain_without_what_it_goes_on_from(project: Project) -> None:
+def test_c01_a_sequential_model_without_its_init(project: Project) -> None:
     project.download()
     for task in ("sst", "quora", "sts"):
         assert project.attempt("tokenize", task).code == 0
@@ -192,7 +192,7 @@ def test_p05_more_own_layers_than_the_model_has(project: Project) -> None:
     shutil.copytree(build / "base", build / "models" / "quora-sts" / "11711")
     project.edit("    sst: all\n", "    sst: 2\n")
     found = project.attempt("finetune", "shared", "11711")
-    assert found.code == 2 and "P05 params.yaml: own_layers of 'shared' asks for more than the 1 of" in found.said
+    assert found.code == 2 and "P05 params.yaml: task_specific_layers of 'shared' asks for more than" in found.said
 
 
 def test_tokens_cut_short_are_refused(project: Project) -> None:

@@ -48,7 +48,7 @@ REFUSED = (
     Fault("P07", edit(BATCH, '\nbatch_size: "8"'), "P03", "'batch_size'.*remove the quotes"),
     Fault("P08", edit("max_length: 128", "max_length: 2"), "P04", "max_length"),
     Fault("P09", edit(EPOCHS, "\nepochs: 0"), "P04", "'epochs' is"),
-    Fault("P09", edit("\nwarmup: 0.1", "\nwarmup: 1.5"), "P04", "'warmup' is"),
+    Fault("P09", edit("\nwarmup_ratio: 0.1", "\nwarmup_ratio: 1.5"), "P04", "'warmup_ratio' is"),
     Fault("P10", edit(EPOCHS, "\nepochs: 3\nepochs: 4"), "P10", r"stands already in line \d+", r"params.yaml:\d+:1:"),
     Fault("P11", edit(LR, "\n\tlr: 0.0001"), "P11", "not valid YAML", r"params.yaml:\d+:\d+:"),
     Fault("P11", edit("\n  sst:", "\n sst:"), "P11", "not valid YAML", r"params.yaml:\d+:\d+:"),
@@ -79,34 +79,35 @@ REFUSED = (
         "P16",
         edit("    sst: all\n", "    sts: all\n"),
         "P05",
-        "'sst' does not learn here, and 'quora-sts' has not learnt it",
+        "'sst' is frozen here, but 'quora-sts' has no trained head",
     ),
-    Fault(
-        "P16", edit("    sst: all\n", "    sst: 0\n"), "P04", "'chains.1.own_layers.sst' is 0: .*greater than or equal"
-    ),
-    Fault("P16", edit("    sst: all\n", "    '[x]': 0\n"), "P04", r"'chains.1.own_layers.\[x\]' is 0: "),
-    Fault("P16", edit("    sst: all\n", "    sst: al\n"), "P05", "'chains.1.own_layers.sst' is 'al', expected .* all"),
+    Fault("P16", edit("    sst: all\n", "    sst: 0\n"), "P04", "'sequential.1.task_specific_layers.sst' is 0: "),
+    Fault("P16", edit("    sst: all\n", "    '[x]': 0\n"), "P04", r"'sequential.1.task_specific_layers.\[x\]' is 0: "),
+    Fault("P16", edit("    sst: all\n", "    sst: al\n"), "P05", "task_specific_layers.sst' is 'al', expected .* all"),
     Fault(
         "P16",
         edit(
             "\npretrain:\n",
-            "\n- {name: next, init: shared, tasks: [sst], sampling: proportional, own_layers: {sst: 1}}\n\npretrain:\n",
+            "\n- {name: next, init_from: shared, tasks: [sst], sampling: proportional, "
+            "task_specific_layers: {sst: 1}}\n\npretrain:\n",
         ),
         "P05",
-        "'sst' has all layers of its own in 'shared'",
+        "must be all for 'sst', as in 'shared'",
     ),
     Fault(
         "P16",
-        edit("    sst: all\n  poolings:\n    quora: cls\n", "    sst: all\n"),
+        edit("    sst: all\n  task_pooling:\n    quora: cls\n", "    sst: all\n"),
         "P05",
-        "it must read 'cls' as in 'quora-sts'",
+        "its pooling must be 'cls' as in 'quora-sts'",
     ),
-    Fault("P16", edit("    sst: all\n", "    sst: all\n  tuning: head\n"), "P05", "`tuning: head` moves no layer"),
+    Fault(
+        "P16", edit("    sst: all\n", "    sst: all\n  freeze_encoder: true\n"), "P05", "no effect with `freeze_encoder"
+    ),
     Fault(
         "P16",
-        edit("    poolings:\n      quora: cls\n", "    own_layers:\n      sts: 1\n"),
+        edit("    task_pooling:\n      quora: cls\n", "    task_specific_layers:\n      sts: 1\n"),
         "P05",
-        "only a chain has such",
+        "only valid in a sequential model",
     ),
     Fault("P16", edit("quora: cls", "qora: cls"), "P05", "'qora' is not one of .* 'quora'"),
     Fault("P16", edit("quora: cls", "quora: max"), "P05", "'max', expected one of cls, mean"),

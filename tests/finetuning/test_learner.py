@@ -35,7 +35,7 @@ def test_a_restricted_table_loses_nothing_when_training_raises() -> None:
 
 
 def test_a_limited_task_reads_other_rows_in_each_epoch() -> None:
-    learner = pair_of_tasks(tiny.training(epochs=3), row_limit=32)
+    learner = pair_of_tasks(tiny.training(epochs=3), max_examples_per_task=32)
     numbers = [
         batch for epoch in range(3) for step in learner.schedule(epoch) for name, batch in step if name == "mood"
     ]
@@ -151,7 +151,7 @@ def test_restricted_to_the_word_pieces_in_use_a_model_learns_the_same(tmp_path: 
 
 
 def test_a_frozen_encoder_stays_as_it_was(tmp_path: Path) -> None:
-    settings = tiny.training(tuning="head", lr=1e-2, epochs=10)
+    settings = tiny.training(freeze_encoder=True, lr=1e-2, epochs=10)
     learner = tiny.learner([tiny.tokens(tiny.task())], settings)
     learner.model.eval()
     before, untrained = weights(learner.model.encoder), learner.evaluate()
@@ -162,7 +162,7 @@ def test_a_frozen_encoder_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_frozen_features_give_the_scores_of_the_whole_model(tmp_path: Path) -> None:
-    settings = tiny.training(tuning="head", lr=1e-2)
+    settings = tiny.training(freeze_encoder=True, lr=1e-2)
     learner = tiny.learner([tiny.tokens(tiny.task("sim", "similarity", encoding="bi"))], settings)
     run(tmp_path, learner, settings)
     learner.model.eval()
@@ -178,7 +178,7 @@ def test_the_loss_is_divided_once_by_the_labels_of_the_step() -> None:
     """Two tasks in one step: each loss is a mean over its own labels, and weights multiply it."""
     settings = tiny.training(dropout=0.0, head_dropout=0.0)
     plain = list(pair_of_tasks(settings, sampling="joint").losses(0, 0))
-    weighted = list(pair_of_tasks(settings, sampling="joint", weights={"sim": 3.0}).losses(0, 0))
+    weighted = list(pair_of_tasks(settings, sampling="joint", loss_weights={"sim": 3.0}).losses(0, 0))
     assert [p.task for p in plain] == ["mood", "sim"]
     assert weighted[0].loss.item() == pytest.approx(plain[0].loss.item())
     assert weighted[1].loss.item() == pytest.approx(3 * plain[1].loss.item())

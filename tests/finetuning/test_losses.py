@@ -26,7 +26,7 @@ from yourbert.model.attention import Packed
 from yourbert.tokens.batching import gather
 from yourbert.training.checkpoint import Resume
 
-HOW = ("dropout", "adversarial")
+HOW = ("r_drop", "smart")
 
 
 def test_classification_is_summed_cross_entropy() -> None:
@@ -117,10 +117,10 @@ def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> N
 def test_without_weight_or_luck_it_is_the_plain_loss(how: str, encoding: Literal["cross", "bi"]) -> None:
     """Of the learner, step by step: rows that stand twice in the batch count once, and as themselves."""
     described = tiny.task("mood", "similarity" if encoding == "bi" else "classification", encoding=encoding)
-    still: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "consistency_weight": 0.0}
+    still: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "regularizer_weight": 0.0}
     losses = []
-    for consistency in (how, "none"):
-        learner = tiny.learner([tiny.tokens(described)], tiny.training(**still, consistency=consistency))
+    for regularizer in (how, "none"):
+        learner = tiny.learner([tiny.tokens(described)], tiny.training(**still, regularizer=regularizer))
         learner.model.train()
         losses.append([part for step in range(4) for part in learner.losses(0, step)])
     for found, plain in zip(*losses, strict=True):
@@ -144,7 +144,7 @@ def test_the_weight_says_how_much_it_counts() -> None:
     )
     losses = []
     for weight in (0.0, 1.0, 3.0):
-        settings = tiny.training(consistency="dropout", consistency_weight=weight)
+        settings = tiny.training(regularizer="r_drop", regularizer_weight=weight)
         losses.append(tiny.learner([tiny.tokens(tiny.task())], settings).loss("mood", scores_2BC, labels_B))
     torch.testing.assert_close(losses[0], torch.nn.functional.cross_entropy(scores_2BC, labels_B, reduction="sum") / 2)
     torch.testing.assert_close((losses[2] - losses[0]) / 3, losses[1] - losses[0])
@@ -154,7 +154,7 @@ def test_the_weight_says_how_much_it_counts() -> None:
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", ["classification", "similarity"])
 def test_it_learns_and_repeats(tmp_path: Path, how: str, kind: str) -> None:
-    settings = tiny.training(epochs=6, consistency=how)
+    settings = tiny.training(epochs=6, regularizer=how)
     ends = []
     for name in ("first", "second"):
         learner = tiny.learner([tiny.tokens(tiny.task("mood", kind))], settings)

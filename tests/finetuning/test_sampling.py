@@ -82,7 +82,7 @@ def test_quotas_add_up_and_keep_to_their_shares(rows: list[int], a: float, steps
 
 @pytest.mark.parametrize("rule", [*RULES, "joint"])
 def test_few_rows_get_whole_epochs_until_there_are_steps_enough(rule: Sampling) -> None:
-    mixture = Mixture(tasks=["a", "b", "c"], sampling=rule, row_limit=600)
+    mixture = Mixture(tasks=["a", "b", "c"], sampling=rule, max_examples_per_task=600)
     steps = steps_of_epoch(counted(SIZES, 600), 16, rule)
     for asked, epochs in ((0, 2), (1, 2), (2 * steps, 2), (2 * steps + 1, 3), (4 * steps, 4)):
         settings = tiny.training(batch_size=16, epochs=2, min_steps=asked)

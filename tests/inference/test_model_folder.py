@@ -61,7 +61,7 @@ def test_a_missing_file_is_named(saved: tuple[Model, Path]) -> None:
 def test_a_task_without_its_head_is_refused(saved: tuple[Model, Path]) -> None:
     about = read_json(saved[1] / "model.json")
     about["tasks"]["extra"] = {**about["tasks"]["mood"], "name": "extra"}
-    about["poolings"]["extra"] = "mean"
+    about["task_pooling"]["extra"] = "mean"
     write_json(saved[1] / "model.json", about)
     write_manifest(saved[1])
     with pytest.raises(UserError, match="C06"):

@@ -19,7 +19,7 @@ def task_of(kind: Kind, encoding: PairEncoding, pair: bool = True, name: str = "
         encoding=encoding,
         metric="accuracy" if labels else "pearson",
         max_length=64,
-        truncate="head",
+        truncation_side="right",
     )
 
 

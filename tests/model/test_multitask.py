@@ -40,7 +40,7 @@ def learner(pooling: str, **mixture: Any) -> TaskLearner:
 
 
 def with_own(pooling: str) -> TaskLearner:
-    return learner(pooling, own_layers={"mood": 1})
+    return learner(pooling, task_specific_layers={"mood": 1})
 
 
 def answers(made: TaskLearner, name: str) -> Any:
@@ -74,7 +74,7 @@ def test_they_begin_as_the_layers_that_all_share(pooling: str) -> None:
 
 @BOTH_POOLINGS
 def test_they_become_those_of_another_encoder(pooling: str) -> None:
-    made = learner(pooling, own_layers={"mood": tiny.CONFIG.num_hidden_layers})
+    made = learner(pooling, task_specific_layers={"mood": tiny.CONFIG.num_hidden_layers})
     other = tiny.learner([tiny.tokens(MOOD)], settings(pooling), seed=2)
     embeddings = other.model.encoder.embeddings
     embeddings.load_state_dict(made.model.encoder.embeddings.state_dict())
@@ -100,7 +100,7 @@ def test_all_of_them_begin_as_the_pretrained_ones(tmp_path: Path) -> None:
     (quora, _), (both, tasks) = (
         load_model(build / "models" / run / "11711", tiny.MACHINE) for run in ("quora", "quora-sts")
     )
-    assert both.own_layers == {"sts": 1} and [*tasks] == ["quora", "sts"]
+    assert both.task_specific_layers == {"sts": 1} and [*tasks] == ["quora", "sts"]
     torch.testing.assert_close(both.heads["sts"].layers.state_dict(), pretrained.layers.state_dict(), rtol=0, atol=1e-6)
     torch.testing.assert_close(both.encoder.state_dict(), quora.encoder.state_dict(), rtol=0, atol=0)
     assert (quora.encoder.layers[0].qkv.weight - pretrained.layers[0].qkv.weight).abs().max() > 1e-3
@@ -131,7 +131,7 @@ def test_a_model_folder_keeps_them(pooling: str, tmp_path: Path) -> None:
     for name in tasks:
         split = made.tokens[name].splits["dev"]
         np.testing.assert_array_equal(predict(loaded, name, split, made.machine), answers(made, name))
-    runtime = Runtime(device="cpu", precision="fp32", threads=1, deterministic=True)
+    runtime = Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=True)
     with pytest.raises(UserError, match=r"P05.*do not share all layers"):
         localise([tmp_path / "model"], tmp_path / "base", tmp_path, [0.1], 1, runtime, tmp_path / "out")
 

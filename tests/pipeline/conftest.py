@@ -75,10 +75,10 @@ def small_params(tasks: Sequence[str] = ("sst", "sts")) -> dict[str, Any]:
     """The shipped parameters for some tasks and one mixture, with a model that trains in a second."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["tasks"] = {name: {**params["tasks"][name], "lr": None, "epochs": None, "min_steps": None} for name in tasks}
-    shared = [name for name in params["chains"][-1]["tasks"] if name in tasks]
-    params |= {"mixtures": {"shared": {"tasks": shared, "sampling": "joint"}}, "chains": []}
-    params |= {"model": "random:1x32", "epochs": 1, "lr": 0.001, "threads": 1}
-    params["evaluate"] |= {"bootstrap": 100, "explained": 1, "submission": {"sst": "Predicted_Sentiment"}}
+    shared = [name for name in params["sequential"][-1]["tasks"] if name in tasks]
+    params |= {"mixtures": {"shared": {"tasks": shared, "sampling": "joint"}}, "sequential": []}
+    params |= {"model": "random:1x32", "epochs": 1, "lr": 0.001, "num_threads": 1}
+    params["evaluate"] |= {"bootstrap_samples": 100, "num_explanations": 1, "submission": {"sst": "Predicted_Sentiment"}}
     params["report"] |= {"permutations": 100}
     return params
 

@@ -27,7 +27,7 @@ SKIPPED = {
     "ray ": "several machines: tests/experiments/cluster/test_cluster.py",
     "torchrun": "several machines; the stage alone under ranks: tests/runtime/test_launch.py",
     "for gpu in": "several GPUs",
-    "dvc exp run -S ranks=8": "eight GPUs",
+    "dvc exp run -S num_processes=8": "eight GPUs",
     "dvc remote add --default mine s3": "a bucket",
     "dvc push": "the same",
     "git commit --all": "the same",

@@ -129,10 +129,10 @@ def test_pretraining_switches_on_and_back(project: Project) -> None:
 
 
 def test_last_layer_only(project: Project) -> None:
-    project.dvc("exp", "run", "--temp", "--name", "head", "-S", "tuning=head", "evaluate@sst-11711")
+    project.dvc("exp", "run", "--temp", "--name", "head", "-S", "freeze_encoder=true", "evaluate@sst-11711")
     shown = json.loads(project.dvc("exp", "show", "--json"))
     assert "head" in json.dumps(shown)
-    assert project.params()["tuning"] == "full", "an experiment elsewhere leaves the workspace alone"
+    assert not project.params()["freeze_encoder"], "an experiment elsewhere leaves the workspace alone"
 
 
 def test_the_queue_runs_what_was_queued(project: Project) -> None:
@@ -198,7 +198,7 @@ def test_two_ranks_train_the_same_model_as_one(project: Project) -> None:
     stage, folder = ("python", "-m", "stages.finetune", "shared", "11711"), project.root / "build/models/shared/11711"
     curves = []
     for ranks in (1, 2):
-        project.set_params(dropout=0.0, head_dropout=0.0, precision="fp32", ranks=ranks)
+        project.set_params(dropout=0.0, head_dropout=0.0, precision="fp32", num_processes=ranks)
         shutil.rmtree(folder)
         done = project(*stage)
         assert done.returncode == 0, done.stderr
@@ -242,7 +242,7 @@ def test_a_lost_rank_ends_the_stage_in_time_and_costs_nothing(
     project: Project, blow: int, seconds: float, figure: Callable[[object], None]
 ) -> None:
     """With the time to answer that users have: the rank is named, and the same command ends in the same bytes."""
-    project.set_params(epochs=20, ranks=2)
+    project.set_params(epochs=20, num_processes=2)
     stage, folder = (sys.executable, "-m", "stages.finetune", "sst", "11711"), project.root / "build/models/sst/11711"
     assert project(*stage).returncode == 0
     whole = (folder / "model.safetensors").read_bytes()
@@ -326,13 +326,14 @@ def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Projec
     assert list(csv.DictReader((project.root / "report/search.csv").open())) == lines
 
 
-def test_a_chain_goes_on_from_another_model(project: Project) -> None:
+def test_a_sequential_model_starts_from_another(project: Project) -> None:
     rest = {"sampling": "proportional", "lr": 1e-12}
-    first = {"name": "sts-next", "init": "shared", "tasks": ["sts"], "own_layers": {"sts": 1}, **rest}
-    then = {"name": "sst-next", "init": "sts-next", "tasks": ["sts", "sst"], "own_layers": {"sst": 1}, **rest}
-    project.set_params(chains=[first, then | {"lr": 1e-2}])
+    first = {"name": "sts-next", "init_from": "shared", "tasks": ["sts"], "task_specific_layers": {"sts": 1}, **rest}
+    then = {"name": "sst-next", "init_from": "sts-next", "tasks": ["sts", "sst"], **rest}
+    then["task_specific_layers"] = {"sst": 1}
+    project.set_params(sequential=[first, then | {"lr": 1e-2}])
     stages = {s for s in ran(project.dvc("repro")) if s != "check"}
-    of = [f"{stage}@chain{number}-11711" for stage in ("chain", "evaluate-chain") for number in (0, 1)]
+    of = [f"{stage}@model{number}-11711" for stage in ("sequential", "evaluate-sequential") for number in (0, 1)]
     assert stages == {*of, "report"}
     scores = [
         json.loads((project.root / f"metrics/runs/{run}/11711.json").read_text())["sts"]["dev"]["pearson"]
@@ -341,5 +342,5 @@ def test_a_chain_goes_on_from_another_model(project: Project) -> None:
     assert scores[1] == pytest.approx(scores[0], abs=1e-4), "with its layers and its head; the rate changes nothing"
     assert scores[2] == scores[1], "another task learns, and what sts has for itself comes along"
     model = json.loads((project.root / "build/models/sst-next/11711/model.json").read_text())
-    assert model["own_layers"] == {"sst": 1, "sts": 1}
+    assert model["task_specific_layers"] == {"sst": 1, "sts": 1}
     assert "sst-next" in (project.root / "report/report.md").read_text()

@@ -34,8 +34,8 @@ def params(tasks: list[str], mixtures: dict[str, list[str]], **changes: Any) -> 
         name: {"data": {**one, "labels": CLASSES[name]} if name in CLASSES else similarity(facts)} for name in tasks
     }
     values["mixtures"] = {name: {"tasks": of, "sampling": "joint"} for name, of in mixtures.items()}
-    values |= {"chains": [], "seeds": [1, 2], "corpus": "bundled"} | changes
-    values["evaluate"] = {**values["evaluate"], "bootstrap": 200}
+    values |= {"sequential": [], "seeds": [1, 2], "corpus": "bundled"} | changes
+    values["evaluate"] = {**values["evaluate"], "bootstrap_samples": 200}
     values["report"] = {"permutations": 500, "alpha": 0.05}
     return Params.model_validate(values)
 
@@ -54,7 +54,7 @@ class Tree:
         for name, task in self.tasks.items():
             write_json(root / "tokens" / name / "task.json", {**task.to_json(), "lower_case": True})
             write_json(root / "metrics" / "data" / f"{name}.json", account(name))
-        runs = {name: [name] for name in settings.tasks} | {m: x.tasks for m, x in settings.shared.items()}
+        runs = {name: [name] for name in settings.tasks} | {m: x.tasks for m, x in settings.multitask.items()}
         for run, names in runs.items():
             for seed in settings.seeds:
                 self.evaluate(run, names, seed)

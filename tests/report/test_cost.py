@@ -23,10 +23,10 @@ def test_cost_stands_beside_what_it_bought(full: Tree) -> None:
     assert "kwh_estimated" in page and "kwh_measured" in page and "pretraining" not in page
 
 
-def test_a_chain_costs_what_it_goes_on_from_as_well(tmp_path: Path) -> None:
-    chain = {"name": "last", "init": "pairs", "tasks": ["sts"], "sampling": "joint"}
-    first = {"name": "pairs", "init": "sst", "tasks": ["quora", "sts"], "sampling": "joint"}
-    settings = params(THREE, {}, chains=[chain, first])
+def test_a_sequential_model_costs_what_it_starts_from_as_well(tmp_path: Path) -> None:
+    chain = {"name": "last", "init_from": "pairs", "tasks": ["sts"], "sampling": "joint"}
+    first = {"name": "pairs", "init_from": "sst", "tasks": ["quora", "sts"], "sampling": "joint"}
+    settings = params(THREE, {}, sequential=[chain, first])
     page = Tree(tmp_path, settings, QUALITY | {"pairs": 0.6, "last": 0.6}).cost()
     assert [cells(page, run)[2] for run in ("sst", "pairs", "last")] == ["100", "300", "400"]
 

@@ -71,7 +71,7 @@ def known_target(target: str) -> bool:
     if not item:
         return stage in stages or (ROOT / target).exists() or target.startswith("build/")
     run, _, seed = item.rpartition("-")
-    names = [*PARAMS["tasks"], *PARAMS["mixtures"], *(f"chain{n}" for n in range(len(PARAMS["chains"])))]
+    names = [*PARAMS["tasks"], *PARAMS["mixtures"], *(f"model{n}" for n in range(len(PARAMS["sequential"])))]
     return stage in stages and seed.isdigit() and (run in names or run.startswith(MADE_UP))
 
 

@@ -103,7 +103,7 @@ def test_a_stage_depends_on_the_code_it_runs(stage: str) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "code"),
-    [("pretrain", pretrain.CODE), *((name, finetune.CODE) for name in ("finetune", "multitask", "chain"))],
+    [("pretrain", pretrain.CODE), *((name, finetune.CODE) for name in ("finetune", "multitask", "sequential"))],
 )
 def test_resume_states_and_dvc_agree_on_what_the_code_is(stage: str, code: tuple[str, ...]) -> None:
     assert {f"yourbert/{name}" for name in code} == {dep for dep in listed(stage) if dep.startswith("yourbert")}

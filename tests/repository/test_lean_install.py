@@ -29,7 +29,7 @@ from yourbert.deploy.serve.app import build
 from yourbert.deploy.serve.limits import Limits
 from yourbert.deploy.serve.model import Served
 from yourbert.runtime.machine import prepare
-machine = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+machine = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
 print(build(Served(Path(sys.argv[1]), machine), Limits(), None).title)
 """
 

@@ -66,7 +66,7 @@ def test_help_of_a_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
         (("finetune", TASKS[0], "one"), "the seed 'one' is not a whole number"),
         (("finetune", TASKS[0], str(2**32)), "is not a whole number from 0 to 4294967295"),
         (("finetune", "quorra", "1"), "did you mean 'quora'?"),
-        (("evaluate", "nothing", "1"), "is not a task, mixture or chain of params.yaml"),
+        (("evaluate", "nothing", "1"), "is not a task, mixture or sequential model of params.yaml"),
         (("tokenize", "no\nthing"), r"'no\nthing' is not a task"),
         (("report", "x"), "unrecognized arguments: x"),
     ],
@@ -100,7 +100,7 @@ import sys, torch
 from yourbert.training.optimizer import adamw, move
 from yourbert.config.schema import Runtime
 from yourbert.runtime.machine import prepare
-prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
 weight = torch.nn.Parameter(torch.ones(4, 4))
 optimizer = adamw([weight], 0.01)
 for group in optimizer.param_groups:

@@ -65,7 +65,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
 
 @pytest.mark.parametrize("name", SAME)
 def test_two_ranks_train_as_one(both: Both, name: str, tmp_path: Path) -> None:
-    machine = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+    machine = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
     outcome, alone = ranks.run(name, machine, tmp_path)
     facts, together = both.facts(name, 0), both.tensors(name, 0)
     for line, expected in zip(facts["curve"], outcome.curve, strict=True):
@@ -81,7 +81,7 @@ def test_two_ranks_train_as_one(both: Both, name: str, tmp_path: Path) -> None:
 def test_gradients_add_up(both: Both, tmp_path: Path) -> None:
     """And a head whose task has no part in a step gets none, so that the optimizer passes it over."""
     _, alone = ranks.gradients(
-        prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)), tmp_path
+        prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False)), tmp_path
     )
     assert any("sim" in key and "proportional" in key for key in alone)
     for rank in range(2):
@@ -183,7 +183,7 @@ def test_alone_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ranks_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match=r"P17 params\.yaml: ranks is 2, but this is one process"):
-        prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False, ranks=2))
+        prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False, num_processes=2))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"P17 params\.yaml: 2 ranks need a GPU each, but this machine shows 1"):

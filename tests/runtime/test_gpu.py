@@ -100,7 +100,7 @@ def test_the_machine_follows_from_what_the_gpu_reports(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(machine, "prepare_gpu", lambda *facts: Abilities("grouped", True, ()))
-    made = machine.prepare(Runtime(device="auto", precision="auto", threads=0, deterministic=deterministic))
+    made = machine.prepare(Runtime(device="auto", precision="auto", num_threads=0, deterministic=deterministic))
     assert made.device == CUDA
     assert made.dtype == (FP32 if capability < (8, 0) else BF16)
     assert torch.are_deterministic_algorithms_enabled() == made.deterministic == deterministic
@@ -111,9 +111,9 @@ def test_the_machine_follows_from_what_the_gpu_reports(
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_cpu_gives_the_same_bytes_either_way(deterministic: bool) -> None:
-    made = machine.prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=deterministic))
+    made = machine.prepare(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=deterministic))
     assert torch.are_deterministic_algorithms_enabled() and made.deterministic
-    assert made == machine.prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
+    assert made == machine.prepare(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False))
     assert not {"gpu", "kernel", "deterministic"} & made.facts().keys(), "a run's name stays as it was"
 
 

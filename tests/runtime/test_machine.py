@@ -17,9 +17,9 @@ CPU = torch.device("cpu")
 
 
 def test_precision_follows_the_processor() -> None:
-    machine = prepare(Runtime(device="cpu", precision="auto", threads=0, deterministic=False))
+    machine = prepare(Runtime(device="cpu", precision="auto", num_threads=0, deterministic=False))
     assert machine.dtype == (torch.bfloat16 if prefers_bf16(CPU) else torch.float32)
-    assert prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False)).dtype == torch.float32
+    assert prepare(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_bf16_is_chosen_where_it_is_the_faster(
 
 
 def test_fp32_products_stay_fp32() -> None:
-    prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
+    prepare(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False))
     a = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close((a @ a.T).double(), a.double() @ a.double().T, atol=1e-4, rtol=1e-5)
     if "AuthenticAMD" in machine._reported("vendor_id"):
@@ -78,12 +78,12 @@ def test_products_go_to_onednn_where_it_is_faster_and_exact(
 
 
 def test_the_smallest_numbers_are_zero_on_a_cpu() -> None:
-    prepare(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
+    prepare(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False))
     assert not (torch.full((64,), torch.finfo(torch.float32).tiny) * 0.5).any()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="P17") as caught:
-        prepare(Runtime(device="cuda", precision="auto", threads=0, deterministic=False))
+        prepare(Runtime(device="cuda", precision="auto", num_threads=0, deterministic=False))
     assert caught.value.exit_code == 2

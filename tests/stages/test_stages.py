@@ -23,25 +23,31 @@ CALLS = {
     "pretrain": ((), "yourbert.pretraining.pretrain.pretrain"),
     "finetune": (("sst", "11711"), "yourbert.finetuning.finetune.finetune"),
     "multitask": (("pairs", "11711"), "yourbert.finetuning.finetune.finetune"),
-    "chain": (("next", "11711"), "yourbert.finetuning.finetune.finetune"),
+    "sequential": (("next", "11711"), "yourbert.finetuning.finetune.finetune"),
     "evaluate": (("sst", "11711"), "yourbert.evaluation.evaluate.evaluate"),
 }
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHIPPED: dict[str, Any] = yaml.safe_load(WITH_MIXTURE)
-SHIPPED["chains"] = [{"name": "next", "init": "pairs", "tasks": ["sts"], "sampling": "proportional"}]
+SHIPPED["sequential"] = [{"name": "next", "init_from": "pairs", "tasks": ["sts"], "sampling": "proportional"}]
 OTHER: dict[str, Any] = {
-    "model": "org/other", "corpus": "elsewhere", "tuning": "head", "pooling": "cls", "schedule": "constant",
+    "model": "org/other", "corpus": "elsewhere", "freeze_encoder": True, "pooling": "cls", "schedule": "constant",
     "class_weights": "balanced", "device": "cpu", "precision": "fp32", "sampling": "joint",
-    "deterministic": True, "order": "easy_first", "consistency": "adversarial",
+    "deterministic": True, "curriculum": "difficulty", "regularizer": "smart",
 }  # fmt: skip
 
 
 def changes() -> list[str]:
     """A dotted key for every top-level value, and some inside the blocks."""
-    blocks = ("tasks", "mixtures", "chains", "seeds", "pretrain", "evaluate", "report")
+    blocks = ("tasks", "mixtures", "sequential", "seeds", "pretrain", "evaluate", "report")
     inside = [
         *("tasks.sst.data.max_length", "tasks.sst.data.label", "tasks.quora.data.max_length"),
-        *("mixtures.pairs.sampling", "pretrain.lr", "pretrain.mask_rate", "evaluate.bootstrap", "report.alpha"),
+        *(
+            "mixtures.pairs.sampling",
+            "pretrain.lr",
+            "pretrain.mlm_probability",
+            "evaluate.bootstrap_samples",
+            "report.alpha",
+        ),
     ]
     return [*(key for key in SHIPPED if key not in blocks), *inside]
 
@@ -103,7 +109,7 @@ def test_what_reaches_the_library_is_declared(stage: str, key: str, monkeypatch:
         assert covered == reaches, f"{stage} declares {key} and does not read it"
 
 
-@pytest.mark.parametrize("other", ["evaluate-multitask", "evaluate-chain"])
+@pytest.mark.parametrize("other", ["evaluate-multitask", "evaluate-sequential"])
 def test_evaluations_are_declared_alike(other: str) -> None:
     one, many = STAGES["evaluate"], STAGES[other]
     assert one["params"] == many["params"]

@@ -43,10 +43,10 @@ TIMED = ("metrics/cost", "metrics/summary.json", "report")
 def project(folder: Path) -> None:
     """A params.yaml of one task with little to do, and its corpus; everything else the stages make."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"model": "random:1x32", "corpus": "mine", "seeds": [1], "threads": 1, "precision": "fp32"}
-    params |= {"batch_size": 8, "mixtures": {}, "chains": [], "tasks": {"sst": params["tasks"]["sst"]}}
+    params |= {"model": "random:1x32", "corpus": "mine", "seeds": [1], "num_threads": 1, "precision": "fp32"}
+    params |= {"batch_size": 8, "mixtures": {}, "sequential": [], "tasks": {"sst": params["tasks"]["sst"]}}
     params["pretrain"] |= {"enabled": True, "batch_size": 8}
-    params["evaluate"] |= {"bootstrap": 100, "explained": 1, "submission": {"sst": "Predicted_Sentiment"}}
+    params["evaluate"] |= {"bootstrap_samples": 100, "num_explanations": 1, "submission": {"sst": "Predicted_Sentiment"}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "mine").mkdir()
     (folder / "data").mkdir()

@@ -29,7 +29,7 @@ def on_a_gpu(test: T) -> T:
 
 
 def machine_of(deterministic: bool = False, precision: str = "auto") -> Machine:
-    return prepare(Runtime(device="cuda", precision=precision, threads=0, deterministic=deterministic))  # type: ignore[arg-type]
+    return prepare(Runtime(device="cuda", precision=precision, num_threads=0, deterministic=deterministic))  # type: ignore[arg-type]
 
 
 def curve(stepper: GraphStep | EagerStepper, steps: int = 50) -> list[float]:

@@ -40,12 +40,12 @@ STILL: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "epochs": 2}
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one": (STILL, {}),
     "balanced": (STILL | {"class_weights": "balanced", "pooling": "mean"}, {}),
-    "joint": (STILL, {"sampling": "joint", "weights": {"sim": 2.0}}),
+    "joint": (STILL, {"sampling": "joint", "loss_weights": {"sim": 2.0}}),
     "proportional": (STILL, {"sampling": "proportional"}),
     "smaller than the world": (STILL | {"batch_size": 1, "epochs": 1}, {"sampling": "joint"}),
     "uneven": (STILL | {"batch_size": 5}, {}),
     # One epoch: over a random encoder all cosines are alike, and rounding would choose which epoch is the best.
-    "head": (STILL | {"tuning": "head", "lr": 1e-2, "epochs": 1}, {"sampling": "joint"}),
+    "head": (STILL | {"freeze_encoder": True, "lr": 1e-2, "epochs": 1}, {"sampling": "joint"}),
     "dropout": ({"epochs": 4}, {"sampling": "joint"}),
 }
 
@@ -56,7 +56,7 @@ def learner(name: str, machine: Machine) -> TaskLearner:
     if mixture:
         tasks.append(tiny.tokens(tiny.task("sim", "similarity", encoding="bi"), 64))
     made = tiny.learner(tasks, tiny.training(**changes), machine=machine, **mixture)
-    if made.settings.tuning == "full":
+    if not made.settings.freeze_encoder:
         tiny.restrict(made)
     return made
 
@@ -214,7 +214,7 @@ def keep(folder: Path, act: str, rank: int, facts: Mapping[str, Any], tensors: M
 def play(folder: Path, acts: Sequence[str]) -> None:
     """The acts of one rank, in the environment that torchrun would give it."""
     ranks = here() if folder.name == "well" else replace(here(), seconds=SECONDS_TO_ANSWER)
-    machine = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False), ranks)
+    machine = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False), ranks)
     rank = machine.ranks.rank
     for act in acts:
         if act in ("killed", "stopped"):

@@ -34,7 +34,7 @@ if slow:
         time.sleep(slow)
         return quick(self, name, rows)
     model.Served.predict = predict
-machine = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+machine = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
 exit_cleanly(lambda: serve(Path(folder), "127.0.0.1", 0, machine, Limits(**limits)))
 """
 

@@ -12,10 +12,10 @@ mixtures:
     - quora
     - sts
     sampling: proportional
-    row_limit: 38000
-    weights:
+    max_examples_per_task: 38000
+    loss_weights:
       sts: 20.0
-    poolings:
+    task_pooling:
       quora: cls
     lr:
     batch_size: 32

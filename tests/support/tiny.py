@@ -48,7 +48,7 @@ CONFIG = EncoderConfig(
     type_vocab_size=2,
 )
 TRAINING: dict[str, Any] = {
-    "tuning": "full",
+    "freeze_encoder": False,
     "pooling": "cls",
     "lr": 1e-3,
     "batch_size": 8,
@@ -56,14 +56,14 @@ TRAINING: dict[str, Any] = {
     "dropout": 0.1,
     "head_dropout": 0.1,
     "schedule": "linear",
-    "warmup": 0.1,
+    "warmup_ratio": 0.1,
     "weight_decay": 0.01,
-    "clip": 1.0,
+    "max_grad_norm": 1.0,
     "class_weights": "none",
-    "patience": 0,
-    "order": "shuffled",
-    "consistency": "none",
-    "consistency_weight": 1.0,
+    "early_stopping_patience": 0,
+    "curriculum": "none",
+    "regularizer": "none",
+    "regularizer_weight": 1.0,
 }
 
 
@@ -82,7 +82,7 @@ def task(name: str = "mood", kind: str = "classification", **changes: Any) -> Ta
         "encoding": "cross",
         "metric": "accuracy" if kind == "classification" else "pearson",
         "max_length": 32,
-        "truncate": "head",
+        "truncation_side": "right",
     }
     return Task(**{**facts, **changes})
 
@@ -122,8 +122,9 @@ def learner(
     mixed = Mixture(**{"tasks": names, "sampling": "proportional", **mixture})
     described = [t.task for t in tasks]
     model = Model(
-        encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.poolings, mixed.own_layers
-    )
+        encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.task_pooling,
+        mixed.task_specific_layers,
+    )  # fmt: skip
     choose_what_learns(model, mixed, settings)
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)

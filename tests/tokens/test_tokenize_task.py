@@ -34,7 +34,7 @@ def test_the_account(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixtur
     train.append(("r6", "a " * 7, "a " * 6, "0"))  # 16 tokens: as many as fit
     test = [("t0", "bad film", "good film", "1"), ("t1", "a\u200b", "b", "0")]
     folder = corpus(tmp_path / "corpus", train=train, test=test)
-    data = pairs(on_bad_row="drop", test="test.tsv", labels=["0", "1", "2"])
+    data = pairs(on_invalid_row="drop", test="test.tsv", labels=["0", "1", "2"])
     account = tokenize_task("pairs", data, folder, base, tmp_path / "out")
     split = account["splits"]["train"]
     assert (split["rows_read"], split["rows_used"], split["rows_rejected"]) == (7, 6, 1)

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yourbert.core.errors import UserError
-from yourbert.core.tasks import Truncation
+from yourbert.core.tasks import TruncationSide
 from yourbert.tokens.tokenizer import SPECIAL_TOKENS, Tokenizer, keep, share
 
-TRUNCATIONS: tuple[Truncation, ...] = get_args(Truncation)
+TRUNCATIONS: tuple[TruncationSide, ...] = get_args(TruncationSide)
 WORDS = "the film was good bad not very un ##able ##ly ##ing a i o e 1 2 ##1 . , ! ' ( ) @ caf\u00e9 cafe \u4e2d \u6587"
 TEXTS = [
     "The film was very good.", "unable, badly; notgoodly", "caf\u00e9 CAF\u00c9 cafe\u0301", "\u4e2d\u6587 film\u4e2d",
@@ -69,7 +69,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 def test_equal_to_the_reference_on_a_small_vocabulary(tmp_path: Path, lower_case: bool) -> None:
     base = write_base(tmp_path / "base", lower_case)
     ours, theirs = Tokenizer.load(base), reference(base, lower_case)
-    for text, (ids, second) in zip(TEXTS, ours.encode(TEXTS, None, 512, "head")[0], strict=True):
+    for text, (ids, second) in zip(TEXTS, ours.encode(TEXTS, None, 512, "right")[0], strict=True):
         assert ids == theirs(text)["input_ids"], ascii(text)
         assert second == len(ids)
 
@@ -84,11 +84,11 @@ def test_equal_to_the_reference_on_the_real_vocabulary() -> None:
     @settings(max_examples=500, deadline=None, database=None)
     @given(st.text(st.characters(codec="utf-8").filter(settled), max_size=60))
     def equal(text: str) -> None:
-        assert ours.encode([text], None, 512, "head")[0][0][0] == theirs(text)["input_ids"]
+        assert ours.encode([text], None, 512, "right")[0][0][0] == theirs(text)["input_ids"]
 
     equal()
     for text in TEXTS:
-        assert ours.encode([text], None, 512, "head")[0][0][0] == theirs(text)["input_ids"], ascii(text)
+        assert ours.encode([text], None, 512, "right")[0][0][0] == theirs(text)["input_ids"], ascii(text)
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
@@ -129,7 +129,7 @@ def test_pairs_are_cut_and_parted_as_the_reference_does(tmp_path: Path) -> None:
     for n, m in [(1, 1), (3, 12), (12, 3), (9, 9), (10, 20), (20, 10), (0, 20), (20, 0)]:
         first, second = " ".join("abcdefghijklmnopqrst"[:n]), " ".join("tsrqponmlkjihgfedcba"[:m])
         for max_length in range(8, 24):
-            ((ids, start),) = ours.encode([first], [second], max_length, "head")[0]
+            ((ids, start),) = ours.encode([first], [second], max_length, "right")[0]
             expected = theirs(
                 first, second, max_length=max_length, truncation="longest_first", return_token_type_ids=True
             )
@@ -147,13 +147,13 @@ def test_the_longer_text_of_a_pair_gives_way(first: int, second: int, room: int)
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(0, 35), st.sampled_from(TRUNCATIONS))
-def test_what_is_kept_of_a_text(ids: list[int], room: int, truncate: Truncation) -> None:
-    kept = keep(ids, room, truncate)
+def test_what_is_kept_of_a_text(ids: list[int], room: int, side: TruncationSide) -> None:
+    kept = keep(ids, room, side)
     assert len(kept) == min(len(ids), room)
     if len(ids) <= room:
         assert kept == ids
         return
-    head = {"head": room, "tail": 0, "head_tail": (room + 1) // 2}[truncate]
+    head = {"right": room, "left": 0, "middle": (room + 1) // 2}[side]
     assert kept == ids[:head] + ids[len(ids) - (room - head) :]
 
 
@@ -164,8 +164,8 @@ def test_a_sequence_keeps_its_frame_and_its_limit(data: st.DataObject) -> None:
     texts = st.lists(st.text("abcdefgh ", max_size=80), min_size=3, max_size=3)
     first, second = data.draw(texts), data.draw(st.none() | texts)
     max_length = data.draw(st.integers(8, 40))
-    truncate = data.draw(st.sampled_from(TRUNCATIONS))
-    sequences, lengths = tokenizer.encode(first, second, max_length, truncate)
+    side = data.draw(st.sampled_from(TRUNCATIONS))
+    sequences, lengths = tokenizer.encode(first, second, max_length, side)
     for (ids, start), length in zip(sequences, lengths, strict=True):
         assert len(ids) == min(length, max_length)
         assert ids[0] == tokenizer.cls_id and ids[-1] == ids[start - 1] == tokenizer.sep_id

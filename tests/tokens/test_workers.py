@@ -64,7 +64,7 @@ def outcome(data: TaskData, corpus: Path, base: Path, out: Path, threads: int) -
 def test_any_number_of_workers_gives_the_same_bytes(
     tmp_path: Path, base: Path, encoding: Any, small_chunks: None
 ) -> None:
-    data, corpus = pairs(encoding=encoding, on_bad_row="drop"), written(tmp_path / "corpus", 101, spoilt=(3, 50))
+    data, corpus = pairs(encoding=encoding, on_invalid_row="drop"), written(tmp_path / "corpus", 101, spoilt=(3, 50))
     alone = outcome(data, corpus, base, tmp_path / "1", 1)
     assert alone[0]["splits"]["train"]["rows_used"] == 99
     for number in (2, 3):

@@ -35,7 +35,7 @@ def test_it_leaves_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
 def test_the_declared_score_chooses_the_epoch(
     tmp_path: Path, select: str, best: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner = pair_of_tasks(tiny.training(), select=select)
+    learner = pair_of_tasks(tiny.training(), model_selection_metric=select)
     # A correlation of r counts as (r + 1) / 2.
     told = iter([{"mood": 0.9, "sim": 0.0}, {"mood": 0.8, "sim": 0.4}, {"mood": 0.1, "sim": 0.8}])
     monkeypatch.setattr(learner, "evaluate", lambda: next(told))
@@ -86,7 +86,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path: Path) -
 
 
 def test_patience_stops_early(tmp_path: Path) -> None:
-    settings = tiny.training(epochs=50, patience=2)
+    settings = tiny.training(epochs=50, early_stopping_patience=2)
     learner = tiny.learner([tiny.tokens(tiny.task())], settings)
     outcome = run(tmp_path, learner, settings)
     assert outcome.epoch == outcome.best_epoch + 2 < 50

@@ -22,12 +22,12 @@ def test_every_learning_parameter_is_in_one_group() -> None:
 
 
 def test_schedule() -> None:
-    settings = tiny.training(lr=1.0, warmup=0.2)
+    settings = tiny.training(lr=1.0, warmup_ratio=0.2)
     linear = [rate(step, 10, settings) for step in range(10)]
     assert linear == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
-    constant = tiny.training(lr=0.5, warmup=0.0, schedule="constant")
+    constant = tiny.training(lr=0.5, warmup_ratio=0.0, schedule="constant")
     assert [rate(step, 4, constant) for step in range(4)] == [0.5] * 4
-    assert all(rate(step, 7, tiny.training(warmup=0.9)) > 0 for step in range(7))
+    assert all(rate(step, 7, tiny.training(warmup_ratio=0.9)) > 0 for step in range(7))
 
 
 def twins() -> list[list[nn.Parameter]]:
@@ -86,7 +86,7 @@ def test_a_rate_in_a_tensor_moves_as_a_number_does() -> None:
             if not tensor:
                 for group in optimizer.param_groups:
                     group["lr"] = 1e-2 / (step + 1)
-            move(optimizer, parameters, clip=1.0)
+            move(optimizer, parameters, max_grad_norm=1.0)
         ended.append(parameters)
     for one, other in zip(*ended, strict=True):
         torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from yourbert.deploy.batch import prepared
     from yourbert.deploy.export.export import export
 
-    machine = prepared(Runtime(device="cpu", precision="fp32", threads=0, deterministic=False))
+    machine = prepared(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False))
     given = (options.model, options.out, options.to, options.task, options.int8)
     export(*given, machine, Path("metrics"), Path("build/tokens"))
     sys.stderr.write(f"{options.out}: README.md says how to use it\n")

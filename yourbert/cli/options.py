@@ -36,4 +36,4 @@ def at_least(least: int) -> Callable[[str], int]:
 def runtime_of(options: argparse.Namespace) -> Runtime:
     from yourbert.config.schema import Runtime
 
-    return Runtime(device=options.device, precision=options.precision, threads=options.threads, deterministic=False)
+    return Runtime(device=options.device, precision=options.precision, num_threads=options.threads, deterministic=False)

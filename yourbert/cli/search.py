@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     one("--seed", type=at_least(0), default=0, help="of that draw")
     one("--budget", default="", metavar="KEY=VALUE,...", help="rungs, smallest first, for instance epochs=1,3")
     one("--keep", type=float, default=1 / 3, metavar="SHARE", help="of a rung that goes on to the next (a third)")
-    one("--run", default="", help="the task, mixture or chain whose dev score decides; the mean of all, by default")
+    one("--run", default="", help="the model whose dev score decides (default: the mean of all)")
     one("--targets", nargs="+", default=[], metavar="STAGE", help="stages to run; all when absent")
     one("--name", default="search", help="what the experiments' names begin with")
     one("--jobs", type=at_least(1), default=1, metavar="N", help="experiments at a time in DVC's queue")

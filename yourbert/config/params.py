@@ -11,22 +11,55 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from yourbert.config.schema import Chain, Mixture, Params
+from yourbert.config.schema import Mixture, Params, SequentialModel
 from yourbert.config.yaml_file import Places, read_yaml, resolve
 from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 
 PARAMS_FILE = Path("params.yaml")
 # Keys beside the names of tasks and models in the metrics files; no model may have such a name.
 RESERVED = ("overall", "training", "comparisons", "own")
-NONE = {"mixtures": "{}", "chains": "[]"}  # how params.yaml says that there are none
+NONE = {"mixtures": "{}", "sequential": "[]"}  # how params.yaml says that there are none
 # Why keys of older versions are refused.
 REMOVED = {
     "average": "averaging the weights over steps gained nothing",
     "soup": "averaging the weights of several models gained nothing",
     "whole_words": "masking whole words gained nothing",
 }
-# Parts of a pydantic error's location that are no keys: pydantic's for a wrong dict key, and the tags of `OwnLayers`.
-KINDS = ("[key]", "[number]", "[word]")
+# Keys of older versions, and the values whose names changed with the key.
+RENAMED = {
+    "tuning": "freeze_encoder",
+    "clip": "max_grad_norm",
+    "warmup": "warmup_ratio",
+    "patience": "early_stopping_patience",
+    "order": "curriculum",
+    "consistency": "regularizer",
+    "consistency_weight": "regularizer_weight",
+    "threads": "num_threads",
+    "ranks": "num_processes",
+    "chains": "sequential",
+    "init": "init_from",
+    "own_layers": "task_specific_layers",
+    "poolings": "task_pooling",
+    "row_limit": "max_examples_per_task",
+    "weights": "loss_weights",
+    "select": "model_selection_metric",
+    "truncate": "truncation_side",
+    "on_bad_row": "on_invalid_row",
+    "on_overlap": "on_leakage",
+    "mask_rate": "mlm_probability",
+    "text": "extra_text",
+    "bootstrap": "bootstrap_samples",
+    "explained": "num_explanations",
+    "confidence": "confidence_level",
+}
+RENAMED_VALUES: dict[str, dict[str, str]] = {
+    "tuning": {"full": "false", "head": "true"},
+    "order": {"shuffled": "none", "short_first": "length", "easy_first": "difficulty"},
+    "consistency": {"none": "none", "dropout": "r_drop", "adversarial": "smart"},
+    "truncate": {"head": "right", "tail": "left", "head_tail": "middle"},
+}
+# Parts of a pydantic error's location that are not keys: a wrong dict key, and the tags of `TaskSpecificLayers`.
+NOT_KEYS = ("[key]", "[number]", "[word]")
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
@@ -35,7 +68,10 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        raise UserError([_problem(e, path, places) for e in error.errors(include_url=False)]) from None
+        errors = error.errors(include_url=False)
+        moved = {(*e["loc"][:-1], RENAMED.get(str(e["loc"][-1]))) for e in errors if e["type"] == "extra_forbidden"}
+        missing = [e for e in errors if e["type"] == "missing" and e["loc"] in moved]  # there, by its old name
+        raise UserError([_problem(e, path, places) for e in errors if e not in missing]) from None
     problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
     if problems:
         raise UserError(problems)
@@ -64,69 +100,69 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
     """Contradictions between keys, each as (dotted key, what is wrong)."""
     found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
-        found.append(("seeds", "a seed stands there twice"))
+        found.append(("seeds", "duplicate seed"))
     for run, place in places_of(params):
         if run in RESERVED:
-            found.append((place, f"'{run}' has a meaning of its own in the metrics"))
+            found.append((place, f"'{run}' is a reserved name in the metrics files"))
     for place, name, mixture in [
         *((f"mixtures.{name}", name, mixture) for name, mixture in params.mixtures.items()),
-        *((f"chains.{index}", chain.name, chain) for index, chain in enumerate(params.chains)),
+        *((f"sequential.{index}", model.name, model) for index, model in enumerate(params.sequential)),
     ]:
         found += [(f"{place}{key}", what) for key, what in _contradictions_of(name, mixture, params)]
     return found
 
 
 def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
-    """The contradictions of one mixture or chain; keys are relative to its block."""
+    """The contradictions of one mixture or sequential model; keys are relative to its block."""
     if name in params.tasks:
         yield "", f"'{name}' is also the name of a task"
     if len(set(mixture.tasks)) < len(mixture.tasks):
-        yield ".tasks", "a task stands there twice"
+        yield ".tasks", "duplicate task"
     for task in mixture.tasks:
         if task not in params.tasks:
             yield ".tasks", f"no task '{task}' (there are {', '.join(params.tasks)}){nearest(task, params.tasks)}"
-    for key in ("weights", "poolings", "own_layers"):
+    for key in ("loss_weights", "task_pooling", "task_specific_layers"):
         for task in getattr(mixture, key):
             if task not in mixture.tasks:
                 yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
-    if mixture.own_layers:
-        yield from _contradictions_of_own_layers(name, mixture, params)
-    if mixture.select not in ("mean", *mixture.learns):
-        known = ["mean", *mixture.learns]
-        what = f"'{mixture.select}' is not one of {', '.join(known)}{nearest(mixture.select, known)}"
-        yield ".select", what
-    if isinstance(mixture, Chain):
+    if mixture.task_specific_layers:
+        yield from _contradictions_of_layers(name, mixture, params)
+    selection, known = mixture.model_selection_metric, ["mean", *mixture.learns]
+    if selection not in known:
+        yield ".model_selection_metric", f"'{selection}' is not one of {', '.join(known)}{nearest(selection, known)}"
+    if isinstance(mixture, SequentialModel):
         names = [run for run, _ in places_of(params)]
         if names.count(name) > 1 and name not in params.tasks:
-            yield ".name", f"'{name}' is also the name of another mixture or chain"
-        if mixture.init not in names:
-            yield ".init", f"no model '{mixture.init}' (there are {', '.join(names)}){nearest(mixture.init, names)}"
-        elif mixture.init in names[names.index(name) :]:
-            yield ".init", f"'{mixture.init}' is not above '{name}', as what a chain goes on from must be"
+            yield ".name", f"'{name}' is also the name of another mixture or sequential model"
+        init = mixture.init_from
+        if init not in names:
+            yield ".init_from", f"no model '{init}' (there are {', '.join(names)}){nearest(init, names)}"
+        elif init in names[names.index(name) :]:
+            yield ".init_from", f"`init_from` must name a model defined before '{name}', and '{init}' is not"
 
 
-def _contradictions_of_own_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
-    """The contradictions of own layers: frozen tasks need an earlier model that learned them with the same pooling."""
-    if params.training(name).tuning == "head":
-        yield ".own_layers", "`tuning: head` moves no layer of the encoder"
-    if not isinstance(mixture, Chain):
-        yield ".own_layers", "the other layers stay as they come, so only a chain has such"
+def _contradictions_of_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
+    """The contradictions of task-specific layers: a frozen task needs a trained head in `init_from`, of its pooling."""
+    if params.training(name).freeze_encoder:
+        yield ".task_specific_layers", "has no effect with `freeze_encoder: true`, which trains no layer of the encoder"
+    if not isinstance(mixture, SequentialModel):
+        yield ".task_specific_layers", "only valid in a sequential model, because all other layers stay frozen"
         return
-    if mixture.init not in {**params.tasks, **params.shared}:
+    init = mixture.init_from
+    if init not in {**params.tasks, **params.multitask}:
         return
-    for task, number in params.own_layers(mixture.init).items():
-        if mixture.own_layers.get(task, number) != number:
-            what = f"'{task}' has {number} layers of its own in '{mixture.init}', so it must have {number} here"
-            yield f".own_layers.{task}", what
+    for task, number in params.task_specific_layers(init).items():
+        if mixture.task_specific_layers.get(task, number) != number:
+            yield f".task_specific_layers.{task}", f"must be {number} for '{task}', as in '{init}'"
     for task in mixture.tasks:
-        if task in mixture.own_layers:
+        if task in mixture.task_specific_layers:
             continue
-        if task not in params.mixture(mixture.init).tasks:
-            yield ".tasks", f"'{task}' does not learn here, and '{mixture.init}' has not learnt it"
+        if task not in params.mixture(init).tasks:
+            yield ".tasks", f"task '{task}' is frozen here, but '{init}' has no trained head for it"
             continue
-        here, there = (params.pooling_of(run, task) for run in (name, mixture.init))
+        here, there = (params.pooling_of(run, task) for run in (name, init))
         if here != there:
-            yield ".poolings", f"'{task}' does not learn here, so it must read '{there}' as in '{mixture.init}'"
+            yield ".task_pooling", f"task '{task}' is frozen here, so its pooling must be '{there}' as in '{init}'"
 
 
 def places_of(params: Params) -> list[tuple[str, str]]:
@@ -134,7 +170,7 @@ def places_of(params: Params) -> list[tuple[str, str]]:
     return [
         *((name, f"tasks.{name}") for name in params.tasks),
         *((name, f"mixtures.{name}") for name in params.mixtures),
-        *((chain.name, f"chains.{index}") for index, chain in enumerate(params.chains)),
+        *((model.name, f"sequential.{index}") for index, model in enumerate(params.sequential)),
     ]
 
 
@@ -148,11 +184,15 @@ def _where(path: Path, places: Places, key: str) -> str:
 
 def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
     """One line for a pydantic error, with the nearest right spelling for an unknown key."""
-    key = ".".join(str(part) for part in error["loc"] if part not in KINDS)
+    key = ".".join(str(part) for part in error["loc"] if part not in NOT_KEYS)
     where = _where(path, places, key)
     match error["type"]:
         case "extra_forbidden":
             *block, word = error["loc"]
+            if RENAMED.get(str(word)) in _allowed_keys(block):
+                new, value = RENAMED[str(word)], RENAMED_VALUES.get(str(word), {}).get(error["input"], "")
+                what = f"the key '{key}' was renamed in 0.2.0"
+                return Problem("P01", what, where, fix=f"write `{new}: {value}`" if value else f"write `{new}:`")
             if word in REMOVED:
                 what = f"the key '{key}' was removed in 0.2.0: {REMOVED[word]}"
                 return Problem("P01", what, where, fix="delete the line")
@@ -164,19 +204,19 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
             fix = "remove the quotes" if number else "write a number"
             return Problem("P03", f"'{key}' is the text {quoted(error['input'])}, expected a number", where, fix)
         case "dict_type" | "list_type" if key in NONE:
-            what = f"'{key}' is {_said(error['input'])}, expected models"
+            what = f"'{key}' is {_shown(error['input'])}, expected models"
             return Problem("P04", what, where, fix=f"write `{key}: {NONE[key]}` for none")
         case "literal_error":
             expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             hint = nearest(str(error["input"]), expected)
             return Problem(
-                "P05", f"'{key}' is {_said(error['input'])}, expected one of {', '.join(expected)}{hint}", where
+                "P05", f"'{key}' is {_shown(error['input'])}, expected one of {', '.join(expected)}{hint}", where
             )
     message = error["msg"][0].lower() + error["msg"][1:]
-    return Problem("P04", f"'{key}' is {_said(error['input'])}: {message}", where)
+    return Problem("P04", f"'{key}' is {_shown(error['input'])}: {message}", where)
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     """A value safe to show in a message; text is in quotes."""
     return quoted(value) if isinstance(value, str) else cleaned(repr(value))
 

@@ -20,13 +20,13 @@ from tabulate import tabulate
 from yourbert.config.params import PARAMS_FILE
 from yourbert.config.schema import (
     Block,
-    Chain,
     Evaluate,
     Mixture,
     Params,
     Pretrain,
     Report,
     Runtime,
+    SequentialModel,
     TaskData,
     Training,
     TrainingOverrides,
@@ -45,11 +45,11 @@ an impossible value is refused with its line. [params.schema.json](params.schema
 # None for blocks of which a file has any number.
 SECTIONS: dict[str, tuple[type[Block], tuple[type[Block], ...], str | None]] = {
     "Top level": (Params, (Training, Runtime), ""),
-    "Training keys: at the top level, and as overrides in a task, mixture or chain": (Training, (), ""),
+    "Training keys: at the top level, and as overrides in a task, mixture or sequential model": (Training, (), ""),
     "Runtime keys: at the top level": (Runtime, (), ""),
     "`tasks.<name>.data`": (TaskData, (), None),
     "`mixtures.<name>`": (Mixture, (TrainingOverrides,), None),
-    "`chains`, a list; also with the keys of a mixture": (Chain, (Mixture,), None),
+    "`sequential`, a list; also with the keys of a mixture": (SequentialModel, (Mixture,), None),
     "`pretrain`": (Pretrain, (), "pretrain"),
     "`evaluate`": (Evaluate, (), "evaluate"),
     "`report`": (Report, (), "report"),

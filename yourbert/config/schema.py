@@ -1,8 +1,8 @@
 """The blocks of params.yaml as frozen, typed models; every key has its type, limits and description at its field.
 
-Top-level training keys hold for every run. A task, a mixture or a chain may override any of them in its own block, so
-`-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` reaches one. `yourbert/config/params.py` reads and checks the
-file; `yourbert/config/reference.py` writes the reference and the JSON schema from the descriptions.
+Top-level training keys hold for every run. A task, a mixture or a sequential model may override any of them in its
+block, so `-S lr=1e-5` reaches all runs and `-S tasks.sst.lr=3e-5` reaches one. `yourbert/config/params.py` reads and
+checks the file; `yourbert/config/reference.py` writes the reference and the JSON schema from the descriptions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 
-from yourbert.core.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, Truncation
+from yourbert.core.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, TruncationSide
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -19,12 +19,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LabelText = Annotated[
     str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v, json_schema_input_type=str | int | float)
 ]
-OnBadRow = Literal["error", "drop"]
-OnOverlap = Literal["warn", "error"]
+OnInvalidRow = Literal["error", "drop"]
+OnLeakage = Literal["warn", "error"]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 # The discriminator picks one branch before validation, so that a wrong value is one problem, not two.
-OwnLayers = Annotated[
+TaskSpecificLayers = Annotated[
     Annotated[int, Field(ge=1), Tag("[number]")] | Annotated[Literal["all"], Tag("[word]")],
     Discriminator(lambda value: "[word]" if isinstance(value, str) else "[number]"),
 ]
@@ -41,8 +41,8 @@ class Block(BaseModel):
 class Training(Block):
     """How one model is fine-tuned."""
 
-    tuning: Literal["full", "head"] = Field(
-        description="`full` trains every weight; `head` trains only the output layers on a frozen encoder."
+    freeze_encoder: bool = Field(
+        description="Whether to train only the output layers on a frozen encoder (a linear probe), or every weight."
     )
     pooling: Pooling = Field(
         description="The vector of a text: `cls` is BERT's pooled first token, `mean` the mean over its tokens."
@@ -61,24 +61,26 @@ class Training(Block):
     schedule: Literal["linear", "constant"] = Field(
         description="Learning rate after the warmup: `linear` decays to 0, `constant` stays at its peak."
     )
-    warmup: Share = Field(description="Share of all optimizer steps in which the learning rate rises to its peak.")
+    warmup_ratio: Share = Field(
+        description="Share of all optimizer steps in which the learning rate rises to its peak."
+    )
     weight_decay: Share = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
-    clip: float = Field(ge=0, description="Maximum norm of the gradient; 0 turns clipping off.")
+    max_grad_norm: float = Field(ge=0, description="Maximum norm of the gradient; 0 turns clipping off.")
     class_weights: Literal["none", "balanced"] = Field(
         description="`balanced` weights the loss so that every class of a task counts the same."
     )
-    patience: int = Field(
+    early_stopping_patience: int = Field(
         ge=0, description="Evaluations without a better dev score before training stops early; 0 never stops early."
     )
-    order: Literal["shuffled", "short_first", "easy_first"] = Field(
-        description="Order of the rows in the first epoch; the latter two are curricula by length and by difficulty "
-        "(`yourbert/finetuning/curriculum.py`)."
+    curriculum: Literal["none", "length", "difficulty"] = Field(
+        description="Order of the rows in the first epoch: shuffled, short rows first (`length`), or easy rows first "
+        "(`difficulty`; `yourbert/finetuning/curriculum.py`). Later epochs are shuffled."
     )
-    consistency: Literal["none", "dropout", "adversarial"] = Field(
-        description="Regularizer: predictions must not change under other dropout masks (`dropout`, R-Drop) or under "
-        "a small shift of the embeddings (`adversarial`, SMART). Ignored with `tuning: head`."
+    regularizer: Literal["none", "r_drop", "smart"] = Field(
+        description="Penalty on predictions that change under another dropout mask (`r_drop`) or under a small "
+        "adversarial shift of the embeddings (`smart`). Ignored with `freeze_encoder: true`."
     )
-    consistency_weight: float = Field(ge=0, description="Weight of that regularizer in the loss.")
+    regularizer_weight: float = Field(ge=0, description="Weight of `regularizer` in the loss.")
 
 
 def optional(model: type[Block]) -> type[Block]:
@@ -129,12 +131,14 @@ class TaskData(Block):
     max_length: int = Field(
         default=128, ge=8, description="Maximum number of tokens of one input; the rest is truncated."
     )
-    truncate: Truncation = Field(default="head", description="The part of a text that truncation keeps.")
-    on_bad_row: OnBadRow = Field(
-        default="error", description="An unusable row stops the work, or is dropped and counted."
+    truncation_side: TruncationSide = Field(
+        default="right", description="The part of a long text that is cut off: its end, its beginning or its middle."
     )
-    on_overlap: OnOverlap = Field(
-        default="warn", description="Dev or test rows that also occur in train are a warning or an error."
+    on_invalid_row: OnInvalidRow = Field(
+        default="error", description="Whether an invalid row stops the run or is dropped and counted."
+    )
+    on_leakage: OnLeakage = Field(
+        default="warn", description="Whether dev or test rows that also occur in train are a warning or an error."
     )
 
     def problems(self) -> list[str]:
@@ -171,7 +175,7 @@ class TaskData(Block):
             encoding=self.encoding,
             metric=self.metric or METRICS[self.kind][0],
             max_length=self.max_length,
-            truncate=self.truncate,
+            truncation_side=self.truncation_side,
             columns=tuple(self.text),
             id_column=self.id,
         )
@@ -197,24 +201,26 @@ class Mixture(TrainingOverrides):
         ge=1,
         description="For `sampling: temperature`; a higher value makes the shares of the tasks more equal.",
     )
-    row_limit: int = Field(
+    max_examples_per_task: int = Field(
         default=0,
         ge=0,
         description="Maximum number of rows of one task that count when an epoch is planned, 0 for all; a larger task "
         "contributes other rows in each epoch.",
     )
-    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    loss_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="Loss weight of a task; 1 if absent."
     )
-    poolings: dict[str, Pooling] = Field(default={}, description="`pooling` of single tasks, if not that of the model.")
-    own_layers: dict[str, OwnLayers] = Field(
-        default={},
-        description="Only in a chain: how many of the last encoder layers a task has for itself, with the pooler if "
-        "it uses that. Only these tasks are trained, with these layers and their heads; everything else is frozen, "
-        "also the layers that other tasks got for themselves earlier. The layers are initialized from `init`; with "
-        "`all`, which shares only the word embeddings, from the pretrained encoder.",
+    task_pooling: dict[str, Pooling] = Field(
+        default={}, description="`pooling` of single tasks, if not that of the model."
     )
-    select: str = Field(
+    task_specific_layers: dict[str, TaskSpecificLayers] = Field(
+        default={},
+        description="Only in a sequential model: the number of last encoder layers that a task does not share, with "
+        "the pooler if it uses that. Only these tasks are trained, with these layers and their heads; all other "
+        "weights are frozen. The layers are initialized from `init_from`; with `all`, which shares only the word "
+        "embeddings, from the pretrained encoder.",
+    )
+    model_selection_metric: str = Field(
         default="mean",
         description="The dev score that chooses the best epoch: `mean` over all tasks, each scaled to 0..1, or a "
         "task's name.",
@@ -223,14 +229,16 @@ class Mixture(TrainingOverrides):
     @property
     def learns(self) -> list[str]:
         """The tasks that are trained; the others are frozen."""
-        return [task for task in self.tasks if task in self.own_layers] or self.tasks
+        return [task for task in self.tasks if task in self.task_specific_layers] or self.tasks
 
 
-class Chain(Mixture):
-    """A mixture that continues from another model: with its encoder, and its heads of the same tasks."""
+class SequentialModel(Mixture):
+    """A mixture whose training starts from another model: from its encoder, and its heads of the same tasks."""
 
     name: Name = Field(description="Name of the new model.")
-    init: Name = Field(description="The task, mixture or earlier chain whose model of the same seed it starts from.")
+    init_from: Name = Field(
+        description="The task, mixture or earlier sequential model whose weights of the same seed it starts from."
+    )
 
 
 class Pretrain(Block):
@@ -238,30 +246,31 @@ class Pretrain(Block):
 
     enabled: bool = Field(description="Whether to pretrain.")
     seed: Seed = Field(description="Seed of the pretraining; all models start from this one encoder.")
-    text: str = Field(
+    extra_text: str = Field(
         description="File or folder of additional text (`.txt`, `.txt.gz`), one passage per line; `''` for none."
     )
     lr: float = Field(gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(ge=1, description="Passages per optimizer step.")
     epochs: int = Field(ge=1, description="Passes over the passages.")
-    warmup: Share = Field(description="Share of all optimizer steps in which the learning rate rises to its peak.")
+    warmup_ratio: Share = Field(
+        description="Share of all optimizer steps in which the learning rate rises to its peak."
+    )
     weight_decay: Share = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
     dropout: Share = Field(description="Dropout rate inside the encoder.")
-    mask_rate: float = Field(gt=0, lt=1, description="Share of word pieces to predict.")
+    mlm_probability: float = Field(gt=0, lt=1, description="Share of tokens to predict.")
     max_length: int = Field(ge=8, description="Maximum number of tokens of a passage; longer ones are split.")
 
 
 class Evaluate(Block):
     """How a model is evaluated on dev and test."""
 
-    bootstrap: int = Field(ge=100, description="Bootstrap samples behind every confidence interval.")
-    explained: int = Field(
+    bootstrap_samples: int = Field(ge=100, description="Bootstrap samples of a confidence interval.")
+    num_explanations: int = Field(
         default=0,
         ge=0,
-        description="Number of dev rows per task, those of highest loss, that the report's page explains word by "
-        "word; 0 for none.",
+        description="Dev rows of highest loss, per task, that get word attributions in the report; 0 for none.",
     )
-    confidence: float = Field(gt=0.5, lt=1, description="Confidence level of the intervals.")
+    confidence_level: float = Field(gt=0.5, lt=1, description="Confidence level of the intervals.")
     submission: dict[str, str] = Field(
         description="Second column heading of a task's submission file; a task without one gets no file."
     )
@@ -279,11 +288,11 @@ class Runtime(Block):
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="`auto` takes a GPU if there is one.")
     precision: Precision = Field(description="`auto` takes bf16 where the device computes faster in it.")
-    threads: int = Field(ge=0, description="Number of CPU threads; 0 for one per physical core.")
+    num_threads: int = Field(ge=0, description="Number of CPU threads; 0 for one per physical core.")
     deterministic: bool = Field(
         description="Whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does."
     )
-    ranks: int = Field(
+    num_processes: int = Field(
         default=1,
         ge=1,
         le=1024,
@@ -304,15 +313,15 @@ class Params(Training, Runtime):
         min_length=1, description="The tasks by name: `data`, and training keys that apply to this task's model alone."
     )
     mixtures: dict[Name, Mixture] = Field(description="Models that learn several tasks together, by name.")
-    chains: list[Chain] = Field(description="Models that continue from another model.")
+    sequential: list[SequentialModel] = Field(description="Models whose training starts from another model.")
     pretrain: Pretrain = Field(description="Masked-language-model training before fine-tuning.")
     evaluate: Evaluate = Field(description="How a model is evaluated on dev and test.")
     report: Report = Field(description="How the report compares models.")
 
     @property
-    def shared(self) -> dict[str, Mixture]:
-        """The models that are not of a single task, by name: the mixtures, then the chains."""
-        return {**self.mixtures, **{chain.name: chain for chain in self.chains}}
+    def multitask(self) -> dict[str, Mixture]:
+        """The multi-task models by name: the mixtures, then the sequential models."""
+        return {**self.mixtures, **{model.name: model for model in self.sequential}}
 
     def training(self, run: str) -> Training:
         """The training keys of the model named `run`: those of the top level, with its overrides."""
@@ -320,37 +329,39 @@ class Params(Training, Runtime):
 
     def mixture(self, run: str) -> Mixture:
         """The mixture that the model named `run` learns; a single task is a mixture of one."""
-        return self.shared.get(run) or Mixture(tasks=[run], sampling="proportional")
+        return self.multitask.get(run) or Mixture(tasks=[run], sampling="proportional")
 
     def init_of(self, run: str) -> str | None:
         """The model that the one named `run` continues from; None if it starts from the encoder."""
-        return next((chain.init for chain in self.chains if chain.name == run), None)
+        return next((model.init_from for model in self.sequential if model.name == run), None)
 
-    def own_layers(self, run: str) -> dict[str, OwnLayers]:
-        """`own_layers` of the model named `run`, with those that it inherits from `init`."""
-        by_model: dict[str, dict[str, OwnLayers]] = {}
-        for chain in self.chains:
-            inherited = {task: n for task, n in by_model.get(chain.init, {}).items() if task in chain.tasks}
-            by_model[chain.name] = inherited | chain.own_layers
+    def task_specific_layers(self, run: str) -> dict[str, TaskSpecificLayers]:
+        """`task_specific_layers` of the model named `run`, with those inherited from `init_from`."""
+        by_model: dict[str, dict[str, TaskSpecificLayers]] = {}
+        for model in self.sequential:
+            inherited = {task: n for task, n in by_model.get(model.init_from, {}).items() if task in model.tasks}
+            by_model[model.name] = inherited | model.task_specific_layers
         return by_model.get(run, {})
 
     def pooling_of(self, run: str, task: str) -> Pooling:
         """The pooling of a task in the model named `run`."""
-        return self.mixture(run).poolings.get(task) or self.training(run).pooling
+        return self.mixture(run).task_pooling.get(task) or self.training(run).pooling
 
     def overrides(self, run: str) -> dict[str, Any]:
         """The training keys that the model named `run` overrides."""
-        block: TrainingOverrides = self.tasks[run] if run in self.tasks else self.shared[run]
+        block: TrainingOverrides = self.tasks[run] if run in self.tasks else self.multitask[run]
         return block.model_dump(include=set(Training.model_fields), exclude_none=True)
 
     def pretraining(self) -> Training:
-        """The keys of `pretrain` as the training loop takes them, with `schedule` and `clip` of the top level."""
+        """The settings of the pretraining; `schedule` and `max_grad_norm` are those of the top level."""
         return Training(
-            **self.pretrain.model_dump(include=set(Training.model_fields)), schedule=self.schedule, clip=self.clip,
-            patience=0, tuning="full", pooling="mean", head_dropout=0.0, class_weights="none", order="shuffled",
-            consistency="none", consistency_weight=0.0,  # from `patience` on: off, or of no meaning without tasks
+            **self.pretrain.model_dump(include=set(Training.model_fields)), schedule=self.schedule,
+            max_grad_norm=self.max_grad_norm,
+            # Off, or without meaning where there are no tasks.
+            freeze_encoder=False, pooling="mean", head_dropout=0.0, class_weights="none", early_stopping_patience=0,
+            curriculum="none", regularizer="none", regularizer_weight=0.0,
         )  # fmt: skip
 
-    def runtime(self, ranks: int = 1) -> Runtime:
-        """Where and how to compute; a stage that trains asks for `ranks` processes, any other for one."""
-        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"ranks": ranks})
+    def runtime(self, num_processes: int = 1) -> Runtime:
+        """Where and how to compute; a stage that trains asks for `num_processes`, any other for one."""
+        return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"num_processes": num_processes})

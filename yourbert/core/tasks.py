@@ -14,7 +14,7 @@ from yourbert.core.errors import fail
 Kind = Literal["classification", "similarity"]
 PairEncoding = Literal["cross", "bi"]
 Pooling = Literal["cls", "mean"]
-Truncation = Literal["head", "tail", "head_tail"]
+TruncationSide = Literal["right", "left", "middle"]  # the part of a long text that is cut off
 Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman"]
 Split = Literal["train", "dev", "test"]
 
@@ -47,7 +47,7 @@ class Task:
     encoding: PairEncoding
     metric: Metric
     max_length: int
-    truncate: Truncation
+    truncation_side: TruncationSide
     columns: tuple[str, ...] = field(default=(), compare=False)
     id_column: str | None = field(default=None, compare=False)
 

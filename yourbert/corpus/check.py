@@ -39,8 +39,8 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
     folder = local_corpus(params.corpus, bundled)
     plan: dict[str, Any] = {"wanted": wanted_files(params)}
     local_names(plan["wanted"])
-    if params.pretrain.enabled and params.pretrain.text:
-        located(params.pretrain.text)
+    if params.pretrain.enabled and params.pretrain.extra_text:
+        located(params.pretrain.extra_text)
     if folder is None:
         return plan
     problems: list[Problem] = []

@@ -1,6 +1,6 @@
 """Labelled files -> checked rows, every rejected row accounted for.
 
-A row is used whole or rejected whole: its label first, then its texts, then its id. With `on_bad_row: error` all
+A row is used whole or rejected whole: its label first, then its texts, then its id. With `on_invalid_row: error` all
 problems of a file are one error at its end; with `drop` the rows go, and the tally says how many, why and where.
 """
 
@@ -27,7 +27,7 @@ from yourbert.corpus.sources import FIELD_LIMIT
 
 LISTED = 100  # rejected rows that the tally names
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-MEND_MISSING = "add it, delete the row, or set the task's on_bad_row: drop"
+MEND_MISSING = "add it, delete the row, or set the task's on_invalid_row: drop"
 MISSING = frozenset(["", "nan", "na", "n/a", "null", "none"])
 
 
@@ -127,8 +127,8 @@ class SplitRows:
     """The rows of one split of a task; going through them checks every row and fills `tally`.
 
     Opening raises UserError for what is wrong with the file or its header; the end of a pass raises one for all
-    bad rows together (`on_bad_row: error`; after the first of them no row is yielded), D11 when none is left, and D23
-    when all dev labels are the same.
+    invalid rows together (`on_invalid_row: error`; after the first of them no row is yielded), D11 when none is left,
+    and D23 when all dev labels are the same.
     """
 
     def __init__(self, path: Path, name: str, data: TaskData, split: Split) -> None:
@@ -150,7 +150,7 @@ class SplitRows:
         tally = self.tally = Tally()
         self._repeated = self._find_repeated_ids()
         problems: list[Problem] = []
-        total, strict = 0, self.data.on_bad_row == "error"
+        total, strict = 0, self.data.on_invalid_row == "error"
         labels: set[float | None] = set()  # the first two that differ
         for line, cells in self.table.rows(self.columns, self._like_rows):
             number = tally.rows_read

@@ -41,7 +41,7 @@ def evaluate(
     """
     machine = prepare(runtime)
     tailored, tasks = load_model(model, machine)
-    explaining = in_fp32(model, machine, tailored) if settings.explained else (tailored, machine)
+    explaining = in_fp32(model, machine, tailored) if settings.num_explanations else (tailored, machine)
     tokenizer = Tokenizer.load(model)
     found: dict[str, Any] = {name: {} for name in tasks}
     rows: list[tuple[str, str, str]] = []
@@ -59,11 +59,18 @@ def evaluate(
             if packed.labels is None:
                 continue
             found[name][split] = evaluate_split(
-                task, split, outputs, packed.labels, resamples=settings.bootstrap, confidence=settings.confidence
+                task,
+                split,
+                outputs,
+                packed.labels,
+                resamples=settings.bootstrap_samples,
+                confidence=settings.confidence_level,
             )
             if split == "dev":
                 rows += confusion_rows(task, outputs, packed.labels)
-                worst = np.argsort(-row_losses(task, outputs, packed.labels), kind="stable")[: settings.explained]
+                worst = np.argsort(-row_losses(task, outputs, packed.labels), kind="stable")[
+                    : settings.num_explanations
+                ]
                 explainer = Explainer(explaining[0], task, tokenizer, explaining[1], POINTS)
                 told = {ids[row]: asdict(explainer.explain_row(packed, row)) for row in worst.tolist()}
                 write_json(predictions / f"{name}-explained.json", told)

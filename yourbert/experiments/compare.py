@@ -129,7 +129,7 @@ def _difference(run: str, name: str, seeds: Sequence[int], before: Side, after: 
     before_SR, after_SR = (np.stack([one.predicted_R for one in part]) for part in sides)
     draws = paired(
         task.metric, after_SR, before_SR, labels_R, classes=len(task.labels),
-        permutations=after.params.report.permutations, resamples=after.params.evaluate.bootstrap,
+        permutations=after.params.report.permutations, resamples=after.params.evaluate.bootstrap_samples,
         generator=rng_for(RESAMPLING, "compare", run, name),
     )  # fmt: skip
     if draws is None:
@@ -139,7 +139,7 @@ def _difference(run: str, name: str, seeds: Sequence[int], before: Side, after: 
         task,
         before=_score(task, before_SR, labels_R),
         after=_score(task, after_SR, labels_R),
-        comparison=compare(draws, after.params.evaluate.confidence),
+        comparison=compare(draws, after.params.evaluate.confidence_level),
         rows=list(_flipped(task, first.ids, labels_R, before_SR, after_SR)),
     )
 

@@ -151,7 +151,7 @@ def localise(
     learnt: dict[tuple[str, float], Tensor] = {}
     for folder in models:
         model, tasks = load_model(folder, machine)
-        if model.own_layers:
+        if model.task_specific_layers:
             what = "its tasks do not share all layers"
             fail("P05", what, where=str(folder), fix="name the model that it went on from")
         before = load_encoder(encoder, 0.0, generator(0, "pooler")).encoder

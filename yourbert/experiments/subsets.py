@@ -14,7 +14,7 @@ from yourbert.config.params import PARAMS_FILE, add_to, read_params
 from yourbert.config.schema import Params
 from yourbert.core.errors import fail, nearest
 
-BY_TASK = ("weights", "poolings")  # the keys of a mixture that speak of single tasks
+BY_TASK = ("loss_weights", "task_pooling")  # the keys of a mixture that speak of single tasks
 
 
 def add_subsets(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FILE) -> tuple[list[str], list[str]]:
@@ -33,7 +33,7 @@ def add_subsets(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FILE
             fail("P05", what, where=str(path), fix="correct the word, or add the task")
     there = {frozenset(mixture.tasks): name for name, mixture in params.mixtures.items()}
     subsets = [some for size in range(2, len(chosen) + 1) for some in combinations(dict.fromkeys(chosen), size)]
-    taken = {*params.tasks, *params.shared}
+    taken = {*params.tasks, *params.multitask}
     new = {_name(some, taken): some for some in subsets if frozenset(some) not in there}
     add_to(path, "mixtures", {name: {"tasks": list(some), **_for(pattern, some)} for name, some in new.items()})
     return list(new), [there[frozenset(some)] for some in subsets if frozenset(some) in there]

@@ -63,7 +63,7 @@ def finetune(
         "machine": machine.facts() | fusion.facts(machine),
     }
     first = pretrained or encoder
-    if "all" in mixture.own_layers.values():
+    if "all" in mixture.task_specific_layers.values():
         facts["pretrained"] = folder_hash(first)
     # The facts keep what was asked for; from here on `epochs` is what is run.
     settings = planned(settings, mixture, [len(tasks[task].splits["train"]) for task in mixture.learns])
@@ -85,15 +85,21 @@ def _begin(
     """The model before its first step, with what it is to learn."""
     loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
     most = loaded.encoder.config.num_hidden_layers
-    own_layers = {task: n for task, n in loaded.own_layers.items() if task in mixture.tasks}
-    own_layers |= {task: most if n == "all" else n for task, n in mixture.own_layers.items()}
-    if most < max(own_layers.values(), default=0):
-        fail("P05", f"own_layers of '{name}' asks for more than the {most} of the model", where="params.yaml")
+    task_specific_layers = {task: n for task, n in loaded.task_specific_layers.items() if task in mixture.tasks}
+    task_specific_layers |= {task: most if n == "all" else n for task, n in mixture.task_specific_layers.items()}
+    if most < max(task_specific_layers.values(), default=0):
+        fail("P05", f"task_specific_layers of '{name}' asks for more than the {most} of the model", where="params.yaml")
     heads_rng = generator(seed, "heads")
     model = Model(
-        loaded.encoder, tasks, settings.pooling, settings.head_dropout, heads_rng, mixture.poolings, own_layers
+        loaded.encoder,
+        tasks,
+        settings.pooling,
+        settings.head_dropout,
+        heads_rng,
+        mixture.task_pooling,
+        task_specific_layers,
     )
-    if anew := [task for task, number in mixture.own_layers.items() if number == "all"]:
+    if anew := [task for task, number in mixture.task_specific_layers.items() if number == "all"]:
         fresh = load_encoder(pretrained, settings.dropout, generator(seed, "pooler")).encoder
         for task in anew:
             model.begin_own_layers(task, fresh)

@@ -1,6 +1,6 @@
 """Fine-tuning on one task or on a mixture: the same learner, since one task is a mixture of one.
 
-With `tuning: head` the encoder is frozen, its vectors are computed once, and only the last layers learn from them.
+With `freeze_encoder: true` the encoder's vectors are computed once, and only the heads are trained on them.
 Shapes: B rows, S sequences, E hidden width.
 """
 
@@ -34,9 +34,9 @@ WITH_LABELS: tuple[Split, ...] = ("train", "dev")
 
 def choose_what_learns(model: Model, mixture: Mixture, settings: Training) -> None:
     """Lets those weights learn that a training is to move: before a learner or an optimizer is made of the model."""
-    if mixture.own_layers:
-        model.learn_own_layers(mixture.own_layers)
-    if settings.tuning == "head":
+    if mixture.task_specific_layers:
+        model.learn_task_specific_layers(mixture.task_specific_layers)
+    if settings.freeze_encoder:
         model.freeze_layers()
 
 
@@ -59,7 +59,7 @@ class TaskLearner:
         self.model, self.tokens, self.mixture = model, tokens, mixture
         self.settings, self.machine, self.seed = settings, machine, seed
         self.names = mixture.learns
-        self.rows_K = counted([len(tokens[name].splits["train"]) for name in self.names], mixture.row_limit)
+        self.rows_K = counted([len(tokens[name].splits["train"]) for name in self.names], mixture.max_examples_per_task)
         self.streams = {
             n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))
             for n in self.names
@@ -68,8 +68,8 @@ class TaskLearner:
         self._schedules: list[list[list[tuple[str, int]]]] = []
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
-        self.frozen = settings.tuning == "head"
-        self.looks = 2 if settings.consistency == "dropout" and not self.frozen else 1
+        self.frozen = settings.freeze_encoder
+        self.looks = 2 if settings.regularizer == "r_drop" and not self.frozen else 1
         if self.frozen:
             read = [(name, split) for name in self.names for split in WITH_LABELS]
             self.features = {(n, s): features_of(model, n, tokens[n].splits[s], machine) for n, s in read}
@@ -87,7 +87,7 @@ class TaskLearner:
     @property
     def whole(self) -> bool:
         """Whether a step can be computed from filled batches: from a whole model, with no gradient inside its loss."""
-        return not self.frozen and self.settings.consistency != "adversarial"
+        return not self.frozen and self.settings.regularizer != "smart"
 
     def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The same loss as `losses` makes, from a batch filled up, `rows` of which are real; each stands as above."""
@@ -96,7 +96,7 @@ class TaskLearner:
         scores_BC = self.model.scores_of_features(name, read_SE, rng)
         assert batch.labels_B is not None, "training reads labels"
         total = self.loss(name, scores_BC, batch.labels_B, batch.real_B)
-        return self.mixture.weights.get(name, 1.0) * total / rows
+        return self.mixture.loss_weights.get(name, 1.0) * total / rows
 
     def rows_of(self, epoch: int, step: int) -> str:
         found = []
@@ -112,7 +112,7 @@ class TaskLearner:
     def aggregate(self, scores: dict[str, float]) -> float:
         """What chooses the epoch: the mean of the tasks' scores, each on 0..1, or the one that `select` names."""
         on_one_scale = {n: normalised(self.tokens[n].task.metric, s) for n, s in scores.items()}
-        return on_one_scale.get(self.mixture.select, sum(on_one_scale.values()) / len(scores))
+        return on_one_scale.get(self.mixture.model_selection_metric, sum(on_one_scale.values()) / len(scores))
 
     def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch; epochs go on counting."""
@@ -146,7 +146,7 @@ class TaskLearner:
             total = no_loss(self.machine.device)
             if len(piece_B):
                 total = self._total(name, gather(stream.split, np.repeat(piece_B, self.looks)))
-            loss = self.mixture.weights.get(name, 1.0) * total / len(rows_B)
+            loss = self.mixture.loss_weights.get(name, 1.0) * total / len(rows_B)
             yield StepLoss(name, loss, *counts, of=len(rows_B), last=last and ends)
 
     def _total(self, name: str, batch: Batch) -> Tensor:
@@ -160,8 +160,8 @@ class TaskLearner:
             features_SE = self.features[name, "train"][sequences]
             return self.loss(name, self.model.scores_of_features(name, features_SE, self.rng), labels_B)
         packed = to_device(batch, self.machine)
-        if self.settings.consistency == "adversarial":
-            weight = self.settings.consistency_weight
+        if self.settings.regularizer == "smart":
+            weight = self.settings.regularizer_weight
             return adversarial_loss(
                 self.model, task, packed, self.rng, weight, lambda scores_BC: self.loss(name, scores_BC, labels_B)
             )
@@ -177,7 +177,7 @@ class TaskLearner:
             return loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B)
         apart = consistency_loss(task, scores_BC, real_B if real_B is None else real_B[:: self.looks])
         once = loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B) / self.looks
-        return once + self.settings.consistency_weight * apart
+        return once + self.settings.regularizer_weight * apart
 
     def _dev_score(self, tokens: TaskTokens) -> float:
         name, split = tokens.task.name, tokens.splits["dev"]
@@ -191,9 +191,9 @@ class TaskLearner:
     def _hardness(self, tokens: TaskTokens) -> Ranked | None:
         """What a curriculum orders the training rows by; measured with the encoder as it comes."""
         split = tokens.splits["train"]
-        if self.settings.order == "shuffled":
+        if self.settings.curriculum == "none":
             return None
-        if self.settings.order == "short_first":
+        if self.settings.curriculum == "length":
             return row_lengths(split)
         features_SE = features_of(self.model, tokens.task.name, split, self.machine)
         assert split.labels is not None, "a train split has labels"

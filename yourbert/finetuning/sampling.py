@@ -58,7 +58,7 @@ def steps_of_epoch(rows_K: Sequence[int], batch_size: int, sampling: Sampling) -
 
 def planned(settings: Training, mixture: Mixture, rows_K: Sequence[int]) -> Training:
     """The settings with the epochs that are run: whole ones are added until there are `min_steps` optimizer steps."""
-    steps = steps_of_epoch(counted(rows_K, mixture.row_limit), settings.batch_size, mixture.sampling)
+    steps = steps_of_epoch(counted(rows_K, mixture.max_examples_per_task), settings.batch_size, mixture.sampling)
     return settings.model_copy(update={"epochs": max(settings.epochs, -(-settings.min_steps // steps))})
 
 

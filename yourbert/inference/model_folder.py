@@ -34,7 +34,7 @@ from yourbert.model.pretrained import HEADS, from_stock, to_stock
 from yourbert.runtime.machine import Machine
 from yourbert.tokens.tokenizer import FILES
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path, facts: Mapping[str, Any]) -> None:
@@ -46,8 +46,8 @@ def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path
         link_or_copy(base / name, folder / name)
     about = {
         "format": FORMAT,
-        "poolings": model.poolings,
-        "own_layers": model.own_layers,
+        "task_pooling": model.task_pooling,
+        "task_specific_layers": model.task_specific_layers,
         "tasks": {name: task.to_json() for name, task in tasks.items()},
         "revision": _revision(),
         **facts,
@@ -71,8 +71,9 @@ def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
     tensors = read_tensors(folder / "model.safetensors")
     config = EncoderConfig.from_json(read_json(folder / "config.json"))
     loaded = from_stock(tensors, config)
-    rng, poolings, own_layers = torch.Generator().manual_seed(0), about["poolings"], about["own_layers"]
-    model = Model(loaded.encoder, tasks.values(), "mean", 0.0, rng, poolings, own_layers)
+    rng = torch.Generator().manual_seed(0)  # the heads drawn from it are replaced below
+    pooling, layers = about["task_pooling"], about["task_specific_layers"]
+    model = Model(loaded.encoder, tasks.values(), "mean", 0.0, rng, pooling, layers)
     if _shapes(loaded.heads) != _shapes(model.heads.state_dict()):
         fail("C06", "the heads stored there are not those of its tasks", where=str(folder), fix="train it again")
     model.heads.load_state_dict(loaded.heads)
@@ -85,13 +86,13 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 def _whole(about: Mapping[str, Any]) -> bool:
     """Whether it says what the model is made of."""
-    tasks, poolings, own_layers = about.get("tasks"), about.get("poolings"), about.get("own_layers")
-    if not isinstance(tasks, dict) or not isinstance(poolings, dict) or not isinstance(own_layers, dict) or not tasks:
+    tasks, pooling, layers = (about.get(key) for key in ("tasks", "task_pooling", "task_specific_layers"))
+    if not isinstance(tasks, dict) or not isinstance(pooling, dict) or not isinstance(layers, dict) or not tasks:
         return False
-    if poolings.keys() != tasks.keys() or not own_layers.keys() <= tasks.keys():
+    if pooling.keys() != tasks.keys() or not layers.keys() <= tasks.keys():
         return False
-    numbers = all(type(number) is int and number > 0 for number in own_layers.values())
-    return numbers and all(pooling in ("cls", "mean") for pooling in poolings.values())
+    numbers = all(type(number) is int and number > 0 for number in layers.values())
+    return numbers and all(vector in ("cls", "mean") for vector in pooling.values())
 
 
 def in_fp32(folder: Path, machine: Machine, model: Model) -> tuple[Model, Machine]:

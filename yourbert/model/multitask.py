@@ -42,8 +42,8 @@ class Heads(nn.ModuleDict):
 class Model(nn.Module):
     """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`.
 
-    pooling: what the heads read; poolings: what those of some tasks read instead. own_layers: how many of the last
-    layers a task has for itself, with the pooler if it reads that; they begin as copies.
+    pooling: what the heads read; task_pooling: what the heads of some tasks read instead. task_specific_layers: the
+    number of last layers that a task does not share, with the pooler if it reads that; they begin as copies.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Model(nn.Module):
         pooling: Pooling,
         head_dropout: float,
         generator: torch.Generator,
-        poolings: Mapping[str, Pooling] | None = None,
-        own_layers: Mapping[str, int] | None = None,
+        task_pooling: Mapping[str, Pooling] | None = None,
+        task_specific_layers: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         width = encoder.config.hidden_size
         self.heads = Heads({task.name: build_head(task, width, head_dropout, generator) for task in tasks})
-        self.poolings: dict[str, Pooling] = dict.fromkeys(self.heads, pooling) | dict(poolings or {})
-        self.own_layers = dict(own_layers or {})
-        for name, number in self.own_layers.items():
+        self.task_pooling: dict[str, Pooling] = dict.fromkeys(self.heads, pooling) | dict(task_pooling or {})
+        self.task_specific_layers = dict(task_specific_layers or {})
+        for name, number in self.task_specific_layers.items():
             self.heads[name].layers.extend(deepcopy(layer) for layer in encoder.layers[-number:])
-            self.heads[name].pooler = deepcopy(encoder.pooler) if self.poolings[name] == "cls" else None
+            self.heads[name].pooler = deepcopy(encoder.pooler) if self.task_pooling[name] == "cls" else None
 
     def forward(
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
@@ -76,7 +76,7 @@ class Model(nn.Module):
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
     ) -> Tensor:
         """pooled_SE as a task's head reads it."""
-        return self.encoder_for(task_name).pooled(batch, rng, self.poolings[task_name], embedded_TE)
+        return self.encoder_for(task_name).pooled(batch, rng, self.task_pooling[task_name], embedded_TE)
 
     def encoder_for(self, task_name: str) -> Encoder:
         """The encoder that a task reads: the one of all, or one that ends in the task's own layers; no copy of any."""
@@ -96,7 +96,7 @@ class Model(nn.Module):
         if head.pooler:
             head.pooler.load_state_dict(encoder.pooler.state_dict())
 
-    def learn_own_layers(self, tasks: Iterable[str]) -> None:
+    def learn_task_specific_layers(self, tasks: Iterable[str]) -> None:
         """From here on only these tasks learn, with the layers that each has for itself and their heads alone."""
         self.requires_grad_(False)
         for name in tasks:
@@ -105,7 +105,7 @@ class Model(nn.Module):
     def freeze_layers(self) -> None:
         """From here on no layer learns, of the encoder or of a task; what reads their vectors does."""
         self.encoder.requires_grad_(False)
-        for name in self.own_layers:
+        for name in self.task_specific_layers:
             self.heads[name].layers.requires_grad_(False)
             if pooler := self.heads[name].pooler:
                 pooler.requires_grad_(False)

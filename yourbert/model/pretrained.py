@@ -75,7 +75,7 @@ class LoadedEncoder:
     heads: Mapping[str, Tensor]
 
     @property
-    def own_layers(self) -> dict[str, int]:
+    def task_specific_layers(self) -> dict[str, int]:
         """Of the tasks in `heads` that have last layers for themselves, how many."""
         parts = [name.split(".") for name in self.heads]
         return dict(Counter(task for task, number in {(p[0], p[2]) for p in parts if p[1] == "layers"}))

@@ -47,7 +47,7 @@ KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
     """What the vocabulary and the settings say about masking."""
     special_ids = np.asarray(tokenizer.special_ids, dtype=np.int64)
-    return Masking(settings.mask_rate, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size)
+    return Masking(settings.mlm_probability, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size)
 
 
 def sequences(
@@ -113,7 +113,10 @@ def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[n
     files = [p for p in files if p.name.endswith((".txt", ".txt.gz"))]
     if not files:
         fail(
-            "D29", "no .txt or .txt.gz file there", where=f"pretrain.text: {place}", fix="name a text file or a folder"
+            "D29",
+            "no .txt or .txt.gz file there",
+            where=f"pretrain.extra_text: {place}",
+            fix="name a text file or a folder",
         )
     for file in files:
         yield from _encode(_lines(file), tokenizer, max_length)
@@ -160,7 +163,8 @@ def pretrain(
         return
     machine = prepare(runtime, here())
     tokenizer = Tokenizer.load(base)
-    texts = read_texts(located(settings.text), tokenizer, settings.max_length) if settings.text else iter(())
+    extra = settings.extra_text
+    texts = read_texts(located(extra), tokenizer, settings.max_length) if extra else iter(())
     opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
     out.parent.mkdir(parents=True, exist_ok=True)
     train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length, out.parent)

@@ -77,7 +77,7 @@ class Gathered:
 
 def runs_of(params: Params) -> dict[str, tuple[str, ...]]:
     """Every model of params.yaml and its tasks: one per task, then the mixtures, then the chains."""
-    return {task: (task,) for task in params.tasks} | {name: tuple(x.tasks) for name, x in params.shared.items()}
+    return {task: (task,) for task in params.tasks} | {name: tuple(x.tasks) for name, x in params.multitask.items()}
 
 
 def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Gathered:
@@ -98,7 +98,7 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
                 rows = [predictions / run / str(seed) / f"{name}-{split}.csv" for seed in params.seeds]
                 answers[name, split, run] = _answers(tasks[name], blocks, rows)
     _same_rows(answers)
-    after = {chain.name: chain.init for chain in params.chains}
+    after = {chain.name: chain.init_from for chain in params.sequential}
     return Gathered(
         tasks=tasks,
         runs=runs,

@@ -96,7 +96,7 @@ def cautions(gathered: Gathered, params: Params) -> str:
 
 def legend(gathered: Gathered, params: Params, place: str) -> str:
     """How to read the table above it, in which intervals stand in this place."""
-    seeds, share = len(params.seeds), f"{params.evaluate.confidence:.0%}"
+    seeds, share = len(params.seeds), f"{params.evaluate.confidence_level:.0%}"
     spread = f"the mean ± standard deviation over {seeds} seeds" if seeds > 1 else "that of the one seed"
     lines = [f"Each score is {spread}; {place} its {share} interval over dev rows."]
     if gathered.mixtures:
@@ -163,8 +163,8 @@ def methods(figures: Figures, params: Params) -> str:
     seeds = ", ".join(map(str, params.seeds))
     lines = [
         f"Model {plain(params.model)}, corpus {plain(params.corpus)}, seeds {seeds}.",
-        f"Intervals: {evaluate.bootstrap:,} resamples of the rows, the same rows for every model and every seed; "
-        f"the middle {evaluate.confidence:.0%} of the mean over seeds.",
+        f"Intervals: {evaluate.bootstrap_samples:,} resamples of the rows, the same for every model and every seed; "
+        f"the middle {evaluate.confidence_level:.0%} of the mean over seeds.",
         *(_verdicts(compared, params) if compared else ()),
         "The figures of one seed are in metrics/runs/, its answers row by row in build/predictions/; this page's are "
         "in metrics/summary.json, with the interval of each difference (before correction).",

@@ -90,7 +90,7 @@ class Figures:
 def compute(gathered: Gathered, params: Params) -> Figures:
     """All figures, each draw from a generator that its name decides."""
     drawn = {place: _draws_of(gathered, place, params) for place, one in gathered.answers.items() if _defined(one)}
-    confidence = params.evaluate.confidence
+    confidence = params.evaluate.confidence_level
     cells = {place: _cell(gathered.answers[place].scores, draws, confidence) for place, draws in drawn.items()}
     overall = {
         (split, mixture, run): cell
@@ -114,7 +114,7 @@ def _draws_of(gathered: Gathered, place: Place, params: Params) -> Floats:
         one.predicted_SR,
         one.labels_R,
         classes=len(task.labels),
-        resamples=params.evaluate.bootstrap,
+        resamples=params.evaluate.bootstrap_samples,
         generator=bootstrap_rng(task, place[1]),
     )
 
@@ -158,7 +158,7 @@ def _matches(
         known = [(share(gathered.tasks[t].metric), part) for t, part in parts.items() if part is not None]
         if len(tasks) > 1 and len(known) == len(tasks):
             draws[OVERALL, mixture] = mean_of(known)
-    found = {key: compare(one, params.evaluate.confidence) for key, one in draws.items()}
+    found = {key: compare(one, params.evaluate.confidence_level) for key, one in draws.items()}
     adjusted = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
     alpha = params.report.alpha
     matches = {
@@ -185,7 +185,7 @@ def _pair(gathered: Gathered, cells: Mapping[Place, Cell], name: str, mixture: s
         own.labels_R,
         classes=len(task.labels),
         permutations=params.report.permutations,
-        resamples=params.evaluate.bootstrap,
+        resamples=params.evaluate.bootstrap_samples,
         generator=rng_for(RESAMPLING, "paired test", name, mixture),
     )
 

@@ -61,16 +61,16 @@ def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
     ranks: the place of this process among those that train one model (`distributed.here`); they meet here, and share
     the threads of their machine.
     """
-    if runtime.ranks > 1 and not launched():
-        what = f"ranks is {runtime.ranks}, but this is one process"
+    if runtime.num_processes > 1 and not launched():
+        what = f"ranks is {runtime.num_processes}, but this is one process"
         fail("P17", what, where="params.yaml", fix="run the stage, or start the ranks with torchrun")
     device = find_device(runtime.device, ranks.local_world)
     if device.type == "cuda" and ranks.world > 1:
         device = torch.device("cuda", ranks.local_rank)
         torch.cuda.set_device(device)
     dtype = _dtype(runtime.precision, device)
-    if runtime.threads or ranks.local_world > 1:
-        torch.set_num_threads(max(1, (runtime.threads or torch.get_num_threads()) // ranks.local_world))
+    if runtime.num_threads or ranks.local_world > 1:
+        torch.set_num_threads(max(1, (runtime.num_threads or torch.get_num_threads()) // ranks.local_world))
     deterministic = device.type == "cpu" or runtime.deterministic
     # What `use_deterministic_algorithms` does, without PyTorch's compiler, which that loads first (2 s).
     torch.set_deterministic_debug_mode("error" if deterministic else "default")

@@ -134,10 +134,10 @@ def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
     """Rows of texts -> their sequences in order."""
     if task.pair and task.encoding == "cross":
         first, second = ([row[place] for row in texts] for place in (0, 1))
-        sequences, uncut = tokenizer.encode(first, second, task.max_length, task.truncate)
+        sequences, uncut = tokenizer.encode(first, second, task.max_length, task.truncation_side)
     else:
         every = list(chain.from_iterable(texts))
-        sequences, uncut = tokenizer.encode(every, None, task.max_length, task.truncate)
+        sequences, uncut = tokenizer.encode(every, None, task.max_length, task.truncation_side)
     return Encoded(
         np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
         np.fromiter((len(ids) for ids, _ in sequences), dtype=np.int64),

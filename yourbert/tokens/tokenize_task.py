@@ -58,10 +58,10 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
 
 
 def _leaks(name: str, data: TaskData, accounts: Mapping[Split, SplitAccount]) -> list[str]:
-    """Rows of dev and test that stand in train too. Raises UserError (D21) where `on_overlap` says so."""
+    """Rows of dev and test that stand in train too. Raises UserError (D21) where `on_leakage` says so."""
     found = leaks(accounts)
-    if found and data.on_overlap == "error":
-        fix = "delete them from one of the two, or set the task's on_overlap: warn"
+    if found and data.on_leakage == "error":
+        fix = "delete them from one of the two, or set the task's on_leakage: warn"
         raise UserError([Problem("D21", f"task '{name}': {leak}", fix=fix) for leak in found])
     return found
 

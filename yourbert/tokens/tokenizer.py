@@ -18,7 +18,7 @@ from tokenizers.models import WordPiece
 
 from yourbert.core.errors import fail
 from yourbert.core.storage import read_json, sha256_of
-from yourbert.core.tasks import Truncation
+from yourbert.core.tasks import TruncationSide
 from yourbert.core.text import chunked
 
 FILES = ("vocab.txt", "tokenizer_config.json")
@@ -32,11 +32,11 @@ PLAIN_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")  # of a text for which `i
 Sequence1 = tuple[list[int], int]
 
 
-def keep(ids: list[int], room: int, truncate: Truncation) -> list[int]:
+def keep(ids: list[int], room: int, side: TruncationSide) -> list[int]:
     """At most `room` of the tokens: the first, the last, or half from each end (the odd one from the head)."""
     if len(ids) <= room:
         return ids
-    head = {"head": room, "tail": 0, "head_tail": room - room // 2}[truncate]
+    head = {"right": room, "left": 0, "middle": room - room // 2}[side]
     tail = room - head
     return ids[:head] + (ids[-tail:] if tail else [])
 
@@ -140,7 +140,7 @@ class Tokenizer:
         return ids
 
     def encode(
-        self, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int, truncate: Truncation
+        self, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int, side: TruncationSide
     ) -> tuple[list[Sequence1], list[int]]:
         """(ids, second) of each text or pair, and the length of each sequence before truncation.
 
@@ -149,16 +149,16 @@ class Tokenizer:
         """
         if texts_b is None:
             singles = list(self.pieces(texts_a))
-            return [self._single(a, max_length, truncate) for a in singles], [len(a) + 2 for a in singles]
+            return [self._single(a, max_length, side) for a in singles], [len(a) + 2 for a in singles]
         assert len(texts_a) == len(texts_b), "a pair has two texts"
         pairs = list(zip(self.pieces(texts_a), self.pieces(texts_b), strict=True))
-        return [self._pair(a, b, max_length, truncate) for a, b in pairs], [len(a) + len(b) + 3 for a, b in pairs]
+        return [self._pair(a, b, max_length, side) for a, b in pairs], [len(a) + len(b) + 3 for a, b in pairs]
 
-    def _single(self, a: list[int], max_length: int, truncate: Truncation) -> Sequence1:
-        ids = [self.cls_id, *keep(a, max_length - 2, truncate), self.sep_id]
+    def _single(self, a: list[int], max_length: int, side: TruncationSide) -> Sequence1:
+        ids = [self.cls_id, *keep(a, max_length - 2, side), self.sep_id]
         return ids, len(ids)
 
-    def _pair(self, a: list[int], b: list[int], max_length: int, truncate: Truncation) -> Sequence1:
+    def _pair(self, a: list[int], b: list[int], max_length: int, side: TruncationSide) -> Sequence1:
         room_a, room_b = share(len(a), len(b), max_length - 3)
-        head = [self.cls_id, *keep(a, room_a, truncate), self.sep_id]
-        return [*head, *keep(b, room_b, truncate), self.sep_id], len(head)
+        head = [self.cls_id, *keep(a, room_a, side), self.sep_id]
+        return [*head, *keep(b, room_b, side), self.sep_id], len(head)

@@ -175,7 +175,7 @@ class EagerStepper:
         for group in run.optimizer.param_groups:
             group["lr"] = self._rate()
         parts, losses = self._backward()
-        norm = move(run.optimizer, run.learning.values(), run.settings.clip, fusion=self.fusion)
+        norm = move(run.optimizer, run.learning.values(), run.settings.max_grad_norm, fusion=self.fusion)
         if not torch.isfinite(norm):
             not_finite(run, self._epoch, self._step)
         for task in dict.fromkeys(part.task for part in parts):
@@ -279,7 +279,7 @@ class _Loop:
     def train(self) -> Outcome:
         run, outcome = self.run, self.outcome
         with Stop(obeys=run.ranks.world == 1) as stop:
-            while outcome.epoch < run.settings.epochs and not 0 < run.settings.patience <= outcome.stale:
+            while outcome.epoch < run.settings.epochs and not 0 < run.settings.early_stopping_patience <= outcome.stale:
                 self._epoch(stop)
                 self._evaluate(stop)
         self.progress.close()

@@ -80,7 +80,7 @@ def follow(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
 
 def rate(step: int, steps: int, settings: Training) -> float:
     """The learning rate of step `step` (from 0) of `steps`: a linear climb to `lr`, then constant or down to 0."""
-    climb = round(settings.warmup * steps)
+    climb = round(settings.warmup_ratio * steps)
     if step < climb:
         return settings.lr * (step + 1) / climb
     if settings.schedule == "constant":

@@ -18,7 +18,7 @@ from benchmarks.quality.questions import section, table, ways_of
 from benchmarks.quality.trials import Setup, Way, trial
 from tests.support.closure import ROOT
 from yourbert.config.params import read_params
-from yourbert.config.schema import Chain, Mixture, Pretrain, TaskData, Training
+from yourbert.config.schema import Mixture, Pretrain, SequentialModel, TaskData, Training
 from yourbert.core.errors import UserError
 from yourbert.core.storage import write_json
 
@@ -36,7 +36,7 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
         assert settings.keys() | mixed.keys() | data.keys() == way.changes.keys()
         TaskData.model_validate(params.tasks["sts"].data.model_dump() | data)
         Training.model_validate(params.training("sst").model_dump() | settings)
-        Chain.model_validate(params.shared["shared"].model_dump() | mixed)
+        SequentialModel.model_validate(params.multitask["shared"].model_dump() | mixed)
         Pretrain.model_validate(params.pretrain.model_dump() | dict(way.pretrain or {}))
         seen.append(repr((settings, mixed, data, way.plain, way.pretrain, way.further_text, way.alone, way.fresh)))
     assert len(set(seen)) == len(seen)
@@ -85,7 +85,7 @@ def test_a_page_shows_the_ways_in_their_order() -> None:
 
 
 def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path) -> None:
-    """Trained once for each task and once together: a chain, whose first step is a trial before it and counts."""
+    """Trained once for each task and once together: the model of `init_from` is a trial before it, and counts."""
     corpus = tmp_path / "corpus"
     shutil.copytree(options.corpus, corpus)
     for task, labels in (("quora", ("0.0", "1.0")), ("sts", ("0.5", "4.0"))):

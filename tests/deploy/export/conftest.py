@@ -33,7 +33,7 @@ SHORT = [text for text in TEXTS if len(text) < 30]
 
 PAIRS = [*zip(SHORT, SHORT[1:] + SHORT[:1], strict=True)]
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
-MACHINE = prepare(Runtime(device="cpu", precision="fp32", threads=1, deterministic=False))
+MACHINE = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
 FACTS: dict[str, Any] = {
     "run": "all", "seed": 3, "training": {"lr": 0.001}, "encoder": "abc", "tokens": {"mood": "def"},
     "outcome": {"steps": 1000, "tokens": 20000, "best_epoch": 2, "parameters": 30},
@@ -45,14 +45,14 @@ def machine() -> Machine:
     return MACHINE
 
 
-def made(place: Path, pooling: Pooling, poolings: dict[str, Pooling] | None = None) -> Path:
+def made(place: Path, pooling: Pooling, task_pooling: dict[str, Pooling] | None = None) -> Path:
     """A model with every kind of head, whose answers differ from row to row."""
     base, rng = write_base(place / "base"), torch.Generator().manual_seed(2)
     size = len((base / "vocab.txt").read_text(encoding="utf-8").splitlines())
     encoder = random_encoder(replace(tiny.CONFIG, vocab_size=size), rng)
-    model = Model(encoder, TASKS.values(), pooling, 0.0, rng, poolings, dict.fromkeys(poolings or {}, 1))
+    model = Model(encoder, TASKS.values(), pooling, 0.0, rng, task_pooling, dict.fromkeys(task_pooling or {}, 1))
     with torch.no_grad():
-        for name in model.own_layers:
+        for name in model.task_specific_layers:
             initialise(model.heads[name].layers, rng)
         for parameter in model.heads.parameters():
             parameter.mul_(20 if parameter.ndim > 1 else 1)

@@ -26,7 +26,7 @@ from yourbert.deploy.serve.limits import Limits
 
 pytestmark = pytest.mark.integration
 
-FP32 = Runtime(device="cpu", precision="fp32", threads=1, deterministic=False)
+FP32 = Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False)
 SECRET = "a secret that somebody typed"
 
 

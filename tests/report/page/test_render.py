@@ -64,10 +64,10 @@ def made(folder: Path, texts: list[str], marks: list[str]) -> str:
     """The page of a small project whose dev texts are these, in turn, and whose ids end in the marks."""
     project = Project(folder)
     params = yaml.safe_load(project.params.read_text())
-    params |= {"seeds": [1], "precision": "fp32", "epochs": 1, "chains": []}
+    params |= {"seeds": [1], "precision": "fp32", "epochs": 1, "sequential": []}
     params["mixtures"] = {"shared": {"tasks": ["sst", "sts"], "sampling": "annealed"}}
     params["tasks"] = {name: {**params["tasks"][name], "epochs": None} for name in ("sst", "sts")}
-    params["evaluate"] |= {"bootstrap": 100}
+    params["evaluate"] |= {"bootstrap_samples": 100}
     params["report"] |= {"permutations": 100}
     project.params.write_text(yaml.safe_dump(params, sort_keys=False))
     for name, width in (("ids-sst-dev.csv", 1), ("sts-dev.csv", 2)):
@@ -162,7 +162,7 @@ def test_what_no_screen_shows_is_shown_as_its_number() -> None:
 
 
 def test_the_worst_rows_are_explained_word_by_word(plain_page: Path) -> None:
-    """As many as `evaluate.explained` says, of each task and model, each word with its share of the most."""
+    """As many as `evaluate.num_explanations` says, of each task and model, each word with its share of the most."""
     parsed = Parsed(plain_page.read_text(encoding="utf-8"))
     marks = [attributes for tag, attributes in parsed.elements if tag == "mark"]
     assert len(marks) > 100 and {mark["class"] for mark in marks} == {"for", "against"}

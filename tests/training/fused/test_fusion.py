@@ -88,7 +88,7 @@ def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
     sampling: str, pooling: str, own: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fusion, "LARGE", 1000)  # the table of word pieces is one
-    settings = STILL.model_copy(update={"pooling": pooling, "clip": 0.05})
+    settings = STILL.model_copy(update={"pooling": pooling, "max_grad_norm": 0.05})
     learners, sums = [], []
     for yes in (False, True):
         learner: Any = tiny.mlm_learner(settings)
@@ -113,7 +113,7 @@ def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int
     model = learner.model
     tasks = [tokens.task for tokens in learner.tokens.values()]
     rng = torch.Generator().manual_seed(5)
-    again = Model(model.encoder, tasks, settings.pooling, settings.head_dropout, rng, own_layers=own)
+    again = Model(model.encoder, tasks, settings.pooling, settings.head_dropout, rng, task_specific_layers=own)
     choose_what_learns(again, learner.mixture, settings)
     return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
 
@@ -187,7 +187,7 @@ def test_the_hash_drops_at_its_rate_and_no_place_because_of_another() -> None:
 
 @on_a_gpu
 def test_on_a_gpu_layers_are_fused() -> None:
-    machine = prepare(Runtime(device="cuda", precision="auto", threads=0, deterministic=False))
+    machine = prepare(Runtime(device="cuda", precision="auto", num_threads=0, deterministic=False))
     if machine.dtype != torch.bfloat16:
         pytest.skip("an older card")
     opened = [tiny.tokens(tiny.task(), 91)]

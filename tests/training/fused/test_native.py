@@ -240,7 +240,7 @@ def test_threads_change_nothing(kernels: NativeKernels, rng: torch.Generator, th
 )
 def test_step_for_step_a_training_is_that_of_plain_layers(micro_batches: int, sampling: str) -> None:
     """As a whole and read in parts; one by one, as a CPU computes steps."""
-    settings = STILL.model_copy(update={"clip": 0.05})
+    settings = STILL.model_copy(update={"max_grad_norm": 0.05})
     learners, sums = [], []
     for native in (True, False):
         learner: Any = tiny.mlm_learner(settings)
@@ -283,7 +283,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 
 
 def test_what_has_gradients_of_its_own_inside_stays_plain() -> None:
-    for settings in (tiny.training(tuning="head"), tiny.training(consistency="adversarial")):
+    for settings in (tiny.training(freeze_encoder=True), tiny.training(regularizer="smart")):
         learner = learner_of(settings)
         stepper = make_stepper(learner, tiny.run_of(learner, settings))
         assert isinstance(stepper, EagerStepper) and stepper.fusion is None

@@ -48,15 +48,15 @@ def run_of(learner: TaskLearner) -> Run:
     return tiny.run_of(learner, learner.settings)
 
 
-@pytest.mark.parametrize("consistency", ["none", "dropout"])
+@pytest.mark.parametrize("regularizer", ["none", "r_drop"])
 @pytest.mark.parametrize(("sampling", "pooling", "clip"), [("joint", "cls", 0.05), ("proportional", "mean", 0.0)])
 def test_step_for_step_the_losses_are_those_of_one_by_one(
-    sampling: str, pooling: str, clip: float, consistency: str
+    sampling: str, pooling: str, clip: float, regularizer: str
 ) -> None:
     """Three kinds of tasks, with a factor, class weights or a pooling of its own, over two epochs to the last batch."""
-    changes = {"pooling": pooling, "clip": clip, "class_weights": "balanced", "consistency": consistency}
+    changes = {"pooling": pooling, "max_grad_norm": clip, "class_weights": "balanced", "regularizer": regularizer}
     settings = STILL.model_copy(update=changes)
-    mixture = {"sampling": sampling, "weights": {"sim": 2.0}, "poolings": {"sim": "mean"}}
+    mixture = {"sampling": sampling, "loss_weights": {"sim": 2.0}, "task_pooling": {"sim": "mean"}}
     tiny.check_whole_steps([learner_of(settings, 3, **mixture) for _ in range(2)])
 
 
@@ -88,9 +88,9 @@ def test_same_seed_same_bytes(tmp_path: Path, sampling: str) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("consistency", ["none", "dropout"])
-def test_it_learns_under_dropout(tmp_path: Path, consistency: str) -> None:
-    assert run(tmp_path, learner_of(tiny.training(epochs=12, consistency=consistency))).best > 0.9
+@pytest.mark.parametrize("regularizer", ["none", "r_drop"])
+def test_it_learns_under_dropout(tmp_path: Path, regularizer: str) -> None:
+    assert run(tmp_path, learner_of(tiny.training(epochs=12, regularizer=regularizer))).best > 0.9
 
 
 def test_rows_that_are_missing_differ_in_nothing() -> None:
@@ -98,7 +98,7 @@ def test_rows_that_are_missing_differ_in_nothing() -> None:
     rows_B, seed = torch.tensor([4, 0, 7, *[-1] * 5]), 3
     losses = []
     for weight in (0.0, 1.0):
-        learner = learner_of(tiny.training(consistency="dropout", consistency_weight=weight))
+        learner = learner_of(tiny.training(regularizer="r_drop", regularizer_weight=weight))
         stepper = GraphStep(learner, run_of(learner), graphs=False)
         learner.model.train()
         stepper.rng.manual_seed(seed)
@@ -215,7 +215,7 @@ def losses(learner: TaskLearner, epoch: int, number: int) -> Iterator[object]:
 def test_a_cpu_and_a_frozen_encoder_are_trained_one_by_one() -> None:
     learner = learner_of(STILL)
     assert type(make_stepper(learner, run_of(learner))) is EagerStepper
-    frozen = learner_of(tiny.training(tuning="head"))
+    frozen = learner_of(tiny.training(freeze_encoder=True))
     frozen.machine = replace(tiny.MACHINE, device=torch.device("cuda", 0))
     assert type(make_stepper(frozen, run_of(frozen))) is EagerStepper
 
@@ -316,11 +316,11 @@ def graph_of(learner: TaskLearner, graphs: bool) -> GraphStep:
 
 
 @on_a_gpu
-@pytest.mark.parametrize("consistency", ["none", "dropout"])
+@pytest.mark.parametrize("regularizer", ["none", "r_drop"])
 @pytest.mark.parametrize("sampling", ["joint", "proportional"])
-def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, consistency: str) -> None:
+def test_a_replayed_graph_gives_the_bytes_of_its_operations(sampling: str, regularizer: str) -> None:
     """With dropout, so also the draws of every step are those of its seed."""
-    found, settings = [], tiny.training(epochs=4, consistency=consistency)
+    found, settings = [], tiny.training(epochs=4, regularizer=regularizer)
     for graphs in (True, False):
         learner = learner_on(settings, machine_of(deterministic=True), sampling=sampling)
         stepper = graph_of(learner, graphs)
@@ -355,7 +355,7 @@ def test_on_a_gpu_the_losses_are_those_of_one_by_one() -> None:
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("what", ["rows", "rows twice"])
 def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, what: str) -> None:
-    settings = tiny.training(epochs=2, consistency="dropout" if what == "rows twice" else "none")
+    settings = tiny.training(epochs=2, regularizer="r_drop" if what == "rows twice" else "none")
     learner = learner_on(settings, machine_of(deterministic))
     stepper = graph_of(learner, graphs)
     learner.model.train()

@@ -28,7 +28,7 @@ def write_transformers(folder: Path, model: Model, task: Task) -> None:
     Its logits are ours; of a similarity its one logit z means low + (high - low) * sigmoid(z).
     """
     head = model.heads[task.name]
-    apart, first = task.sequences_per_row == 2, model.poolings[task.name] == "cls"
+    apart, first = task.sequences_per_row == 2, model.task_pooling[task.name] == "cls"
     if apart or not first or not isinstance(head, ClassifyHead | RegressHead):
         reads = "reads its texts apart" if apart else "reads the mean of all tokens"
         what = f"task '{task.name}' {reads}, and transformers has no BERT that does"
@@ -69,7 +69,7 @@ def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
     fits = isinstance(head, CosineHead) or (
         isinstance(head, ClassifyHead | RegressHead) and task.sequences_per_row == 1
     )
-    if model.poolings[task.name] != "mean" or not fits:
+    if model.task_pooling[task.name] != "mean" or not fits:
         what = f"task '{task.name}' cannot be said by an encoder, a mean and a dense layer"
         fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
     write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder_for(task.name)), {"format": "pt"})

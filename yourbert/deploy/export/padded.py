@@ -35,7 +35,7 @@ class Padded(nn.Module):
         real_BL1 = attention_mask[:, :, None].to(x_BLE.dtype)
         after: dict[tuple[int, ...], Tensor] = {(): x_BLE}  # what came out of the layers so far: tasks share the first
         vectors = {}
-        for task, pooling in self.model.poolings.items():
+        for task, pooling in self.model.task_pooling.items():
             encoder = self.model.encoder_for(task)
             passed: tuple[int, ...] = ()
             for layer in encoder.layers:

@@ -49,8 +49,8 @@ def expand(search: str, settings: Sequence[str], targets: Sequence[str], cpus: i
         _check_runs(chosen, params)
         asked = tuple(override.lstrip("+") for override in chosen)
         result = _applied(chosen, asked)
-        if result.threads == 0:
-            chosen = (*chosen, f"++threads={cpus}")
+        if result.num_threads == 0:
+            chosen = (*chosen, f"++num_threads={cpus}")
             result = _applied(chosen, asked)
         facts = "\n".join([result.model_dump_json(), *targets])
         name = f"{search}-{hashlib.sha256(facts.encode()).hexdigest()[:HASH_CHARACTERS]}"

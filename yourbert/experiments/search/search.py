@@ -63,8 +63,8 @@ class Found:
 def search(space: Space, run: str, place: Place, out: Path) -> Found:
     """Runs the rungs and writes the table `out`, with its chart beside it.
 
-    run: the task, mixture or chain whose overall dev score decides, "" for the mean of all. Raises UserError for what
-    cannot be run, before anything is; X25 where all experiments of a rung failed.
+    run: the model whose overall dev score decides, "" for the mean of all. Raises UserError for what cannot be run,
+    before anything is; X25 where all experiments of a rung failed.
     """
     check_reach(space.keys(), run, read_params())
     if place.keep_models:

@@ -167,7 +167,10 @@ def _confusion(facts: Task, answers: Answers) -> dict[str, Any]:
 def _slices(facts: Task, rows: DevRows, answers: Mapping[str, Answers], settings: Evaluate) -> list[dict[str, Any]]:
     """A line for each kind of text, with what every model scores on it."""
     found = {
-        run: {one.name: one for one in slice_scores(facts, rows, ours, settings.bootstrap, settings.confidence)}
+        run: {
+            one.name: one
+            for one in slice_scores(facts, rows, ours, settings.bootstrap_samples, settings.confidence_level)
+        }
         for run, ours in answers.items()
     }
     names = [name for name in rows.slices if any(name in of_run for of_run in found.values())]

@@ -211,7 +211,7 @@ class GraphStep:
             # Task after task: the gradients add up, and each tape is freed before the next forward pass.
             loss.backward()  # type: ignore[no-untyped-call]
             self.sums_K[self.learner.names.index(task)].add_(loss.detach().double() * rows)
-        move(self.run.optimizer, self.run.learning.values(), self.run.settings.clip, self.stopped, self.fusion)
+        move(self.run.optimizer, self.run.learning.values(), self.run.settings.max_grad_norm, self.stopped, self.fusion)
         # The counter of steps goes on when stopped; this one then says which step it was.
         self.moved += ~self.stopped
         self.at += 1
