@@ -68,7 +68,7 @@ def _report(name: str, machine: Machine, options: argparse.Namespace) -> None:
         if way == "one by one":
             stepper: Stepper = EagerStepper(run)
         else:
-            longest = learner.streams["texts"].longest
+            longest = learner.samplers["texts"].max_sequence_length
             fused = None if way == "plain graph" else fuse(learner.model, run.optimizer, machine, longest)
             stepper = GraphStep(learner, run, way != "operations", fused)
         learner.model.train()

@@ -154,7 +154,7 @@ def _mlm(job: Job, machine: Machine) -> Block:
     settings = Training.model_validate(job.training)
     masking = masking_of(Tokenizer.load(Path(job.weights)), params.pretrain)
     learner = MlmLearner(model, rows, rows, masking, settings, machine, job.seed)
-    longest = learner.stream.longest
+    longest = learner.sampler.max_sequence_length
     taken = _run(learner, settings, job, lambda run: EagerStepper(run, fuse(model, run.optimizer, machine, longest)))
     read = batches(rows, job, NAME)[job.warmup :]
     ordinary = sum(int((~np.isin(gather(rows, rows_B).tokens_T, masking.special_ids)).sum()) for rows_B in read)

@@ -22,7 +22,7 @@ from yourbert.config.schema import Params
 from yourbert.core.storage import folder_hash, read_json
 from yourbert.core.tasks import Split
 from yourbert.corpus.rows import SplitRows
-from yourbert.tokens.batching import Stream
+from yourbert.tokens.batching import BatchSampler
 from yourbert.tokens.packing import PackedSplit, TaskTokens, open_tokens_for
 from yourbert.tokens.tokenizer import FILES, Tokenizer
 
@@ -117,8 +117,8 @@ def texts(job: Job, split: Split) -> tuple[list[Sequence[str]], list[float | Non
 
 def batches(split: PackedSplit, job: Job, name: str) -> list[Ints]:
     """The rows of each batch of a block, those of the warm-up first: the batches of YourBERT's own training."""
-    stream = Stream(split, job.batch, job.seed, name)
-    return [stream.rows(k) for k in range(job.warmup + job.steps)]
+    sampler = BatchSampler(split, job.batch, job.seed, name)
+    return [sampler.rows(k) for k in range(job.warmup + job.steps)]
 
 
 def lengths(split: PackedSplit, chosen: Iterable[Ints]) -> list[int]:

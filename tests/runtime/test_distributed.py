@@ -23,7 +23,7 @@ from yourbert.core.storage import read_json, read_tensors
 from yourbert.pretraining.masking import Masking
 from yourbert.runtime.distributed import ALONE, here
 from yourbert.runtime.machine import find_device, prepare
-from yourbert.tokens.batching import deal
+from yourbert.tokens.batching import shard_rows
 
 pytestmark = pytest.mark.integration
 
@@ -153,7 +153,7 @@ def test_a_rank_that_cannot_save_says_so_and_keeps_what_it_saved(both: Both) -> 
 def test_every_row_is_dealt_once_and_tokens_are_balanced(world: int, rows: int) -> None:
     lengths = np.sort(rng_for(1, "lengths").integers(1, 100, 1000))
     rows_B = np.arange(400, 400 + rows)
-    shares = [deal(rows_B, rank, world) for rank in range(world)]
+    shares = [shard_rows(rows_B, rank, world) for rank in range(world)]
     assert sorted(np.concatenate(shares)) == list(rows_B)
     tokens = [lengths[share].sum() for share in shares]
     assert max(tokens) - min(tokens) <= lengths[rows_B].max()

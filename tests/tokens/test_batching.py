@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support import tiny
-from yourbert.tokens.batching import Stream, easy_first, gather, in_order_of_length, row_lengths
+from yourbert.tokens.batching import BatchSampler, competence_order, gather, length_sorted_batches, row_lengths
 
 
 @pytest.mark.parametrize("encoding", ["cross", "bi"])
@@ -41,26 +41,26 @@ def test_segments_turn_where_the_second_text_begins() -> None:
 
 
 def test_a_pass_holds_every_row_once() -> None:
-    stream = Stream(tiny.split(tiny.task(), 50, 1), 8, 1, "mood")
-    assert stream.batches_per_pass == 7
+    sampler = BatchSampler(tiny.split(tiny.task(), 50, 1), 8, 1, "mood")
+    assert sampler.batches_per_epoch == 7
     for turn in range(2):
-        rows = np.concatenate([stream.rows(turn * 7 + k) for k in range(7)])
+        rows = np.concatenate([sampler.rows(turn * 7 + k) for k in range(7)])
         assert sorted(rows) == list(range(50))
 
 
 def test_a_curriculum_starts_with_easy_rows_and_still_reads_each_once() -> None:
-    hardness_R = np.random.default_rng(3).permutation(2000).astype(float)
-    stream = Stream(tiny.split(tiny.task(), 2000, 1), 100, 1, "mood", hardness_R)
-    passes = [np.concatenate([stream.rows(20 * turn + k) for k in range(20)]) for turn in range(2)]
+    difficulty_R = np.random.default_rng(3).permutation(2000).astype(float)
+    sampler = BatchSampler(tiny.split(tiny.task(), 2000, 1), 100, 1, "mood", difficulty_R)
+    passes = [np.concatenate([sampler.rows(20 * turn + k) for k in range(20)]) for turn in range(2)]
     assert all(sorted(rows) == list(range(2000)) for rows in passes)
-    means = [[hardness_R[rows[100 * k : 100 * (k + 1)]].mean() for k in range(20)] for rows in passes]
+    means = [[difficulty_R[rows[100 * k : 100 * (k + 1)]].mean() for k in range(20)] for rows in passes]
     assert means[0][0] < 400 and means[0][19] > 1400, "the mean of all is 1000"
     assert np.corrcoef(means[0], np.arange(20))[0, 1] > 0.9
     assert min(means[1]) > 800, "the second pass is shuffled"
 
 
 def test_a_hard_row_waits_until_its_time_has_come() -> None:
-    order_R = easy_first(np.arange(1000), np.random.default_rng(5))
+    order_R = competence_order(np.arange(1000), np.random.default_rng(5))
     assert (order_R < 1000 * np.sqrt(np.arange(1, 1001) / 1000)).all()
     assert sorted(order_R) == list(range(1000)) and order_R[:20].tolist() != sorted(order_R[:20])
 
@@ -68,18 +68,18 @@ def test_a_hard_row_waits_until_its_time_has_come() -> None:
 def test_a_batch_follows_from_its_number_alone() -> None:
     """So that an interrupted run meets the same batches, whatever it asked for before."""
     split = tiny.split(tiny.task(), 50, 1)
-    first, second = Stream(split, 8, 1, "mood"), Stream(split, 8, 1, "mood")
+    first, second = BatchSampler(split, 8, 1, "mood"), BatchSampler(split, 8, 1, "mood")
     walked = [first.rows(k) for k in range(20)]
     np.testing.assert_array_equal(second.rows(19), walked[19])
     np.testing.assert_array_equal(second.rows(3), walked[3])
     assert sorted(walked[0]) != sorted(walked[7]), "the second pass is shuffled anew"
-    assert sorted(Stream(split, 8, 2, "mood").rows(0)) != sorted(walked[0])
+    assert sorted(BatchSampler(split, 8, 2, "mood").rows(0)) != sorted(walked[0])
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 40, 10**6])
 def test_prediction_order_covers_every_row_once(tokens_per_batch: int) -> None:
     split = tiny.split(tiny.task(), 37, 1)
-    batches = list(in_order_of_length(split, tokens_per_batch))
+    batches = list(length_sorted_batches(split, tokens_per_batch))
     rows = np.concatenate([b.rows_B for b in batches])
     assert sorted(rows) == list(range(37))
     lengths = row_lengths(split)[rows]

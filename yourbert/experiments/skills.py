@@ -31,7 +31,7 @@ from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.report.charts import COLOURS, canvas, save
 from yourbert.runtime.machine import Machine, generator, prepare
-from yourbert.tokens.batching import Stream
+from yourbert.tokens.batching import BatchSampler
 from yourbert.tokens.packing import PackedSplit, open_tokens_for
 
 LOGGER = logging.getLogger("yourbert")
@@ -75,9 +75,9 @@ class Graft:
         """mask_N of the same size, moved from `most_moved` by `steps` of gradient descent on the task's loss."""
         marks_N = torch.where(self.most_moved(share), FIRM, -FIRM).requires_grad_()
         optimizer = torch.optim.Adam([marks_N], lr)
-        stream = Stream(train, 16, seed, f"skills {task.name}")
+        sampler = BatchSampler(train, 16, seed, f"skills {task.name}")
         for number in range(steps):
-            batch = stream.batch(number)
+            batch = sampler.batch(number)
             labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
             given = (task.name, to_device(batch, self.machine), None)
             scores = torch.func.functional_call(self.model, self.weights_of(torch.sigmoid(marks_N)), given)

@@ -24,7 +24,15 @@ from yourbert.inference.predict import features_of, predict, predict_from_featur
 from yourbert.model.multitask import Model
 from yourbert.runtime.gpu import dropout_generator
 from yourbert.runtime.machine import Machine
-from yourbert.tokens.batching import Batch, Ranked, Stream, deal, gather, in_pieces, row_lengths
+from yourbert.tokens.batching import (
+    Batch,
+    BatchSampler,
+    Difficulty,
+    gather,
+    row_lengths,
+    shard_rows,
+    split_micro_batches,
+)
 from yourbert.tokens.packing import TaskTokens
 from yourbert.training.graph.resident import ResidentBatch
 from yourbert.training.loop import StepLoss, no_loss
@@ -44,7 +52,7 @@ class TaskLearner:
     """Makes the losses of each step and the dev scores for the tasks that `mixture` learns, in its order.
 
     It reads the model and never changes it: which weights learn, and what the settings plan, was decided before
-    (`choose_what_learns`, `yourbert/finetuning/sampling.py`). looks: how often each row is in its batch.
+    (`choose_what_learns`, `yourbert/finetuning/sampling.py`). num_views: how often each row is in its batch.
     """
 
     def __init__(
@@ -60,8 +68,8 @@ class TaskLearner:
         self.settings, self.machine, self.seed = settings, machine, seed
         self.names = mixture.learns
         self.rows_K = counted([len(tokens[name].splits["train"]) for name in self.names], mixture.max_examples_per_task)
-        self.streams = {
-            n: Stream(tokens[n].splits["train"], settings.batch_size, seed, n, self._hardness(tokens[n]))
+        self.samplers = {
+            n: BatchSampler(tokens[n].splits["train"], settings.batch_size, seed, n, self._difficulty(tokens[n]))
             for n in self.names
         }
         self.rng = dropout_generator(machine.device)
@@ -69,7 +77,7 @@ class TaskLearner:
         self._taken = dict.fromkeys(self.names, 0)
         self.class_weights = {n: self._weights(tokens[n]) for n in self.names}
         self.frozen = settings.freeze_encoder
-        self.looks = 2 if settings.regularizer == "r_drop" and not self.frozen else 1
+        self.num_views = 2 if settings.regularizer == "r_drop" and not self.frozen else 1
         if self.frozen:
             read = [(name, split) for name in self.names for split in WITH_LABELS]
             self.features = {(n, s): features_of(model, n, tokens[n].splits[s], machine) for n, s in read}
@@ -85,11 +93,11 @@ class TaskLearner:
             yield from self._parts(name, batch_number, micro_batches, last=name == parts[-1][0])
 
     @property
-    def whole(self) -> bool:
+    def supports_graph(self) -> bool:
         """Whether a step can be computed from filled batches: from a whole model, with no gradient inside its loss."""
         return not self.frozen and self.settings.regularizer != "smart"
 
-    def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
+    def padded_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The same loss as `losses` makes, from a batch filled up, `rows` of which are real; each stands as above."""
         pooled_SE = self.model.pooled(name, batch.packed, rng)
         read_SE = pooled_SE[: len(batch.real_B) * self.tokens[name].task.sequences_per_row]
@@ -101,8 +109,8 @@ class TaskLearner:
     def rows_of(self, epoch: int, step: int) -> str:
         found = []
         for name, batch_number in self._planned(epoch, step):
-            stream = self.streams[name]
-            ids, rows_B = stream.split.ids(), stream.rows(batch_number)
+            sampler = self.samplers[name]
+            ids, rows_B = sampler.split.ids(), sampler.rows(batch_number)
             found.append(f"{name}: {shortened([ids[row] for row in rows_B])}")
         return "; ".join(found)
 
@@ -139,18 +147,20 @@ class TaskLearner:
 
     def _parts(self, name: str, batch_number: int, micro_batches: int, last: bool) -> Iterator[StepLoss]:
         """The loss of a task's batch, in one part or in several."""
-        stream, ranks = self.streams[name], self.machine.ranks
-        rows_B = stream.rows(batch_number)
-        mine_B = deal(rows_B, ranks.rank, ranks.world)
-        for piece_B, counts, ends in in_pieces(mine_B, micro_batches, (len(rows_B), stream.tokens_in(rows_B))):
+        sampler, ranks = self.samplers[name], self.machine.ranks
+        rows_B = sampler.rows(batch_number)
+        mine_B = shard_rows(rows_B, ranks.rank, ranks.world)
+        for piece_B, counts, ends in split_micro_batches(
+            mine_B, micro_batches, (len(rows_B), sampler.count_tokens(rows_B))
+        ):
             total = no_loss(self.machine.device)
             if len(piece_B):
-                total = self._total(name, gather(stream.split, np.repeat(piece_B, self.looks)))
+                total = self._total(name, gather(sampler.split, np.repeat(piece_B, self.num_views)))
             loss = self.mixture.loss_weights.get(name, 1.0) * total / len(rows_B)
             yield StepLoss(name, loss, *counts, of=len(rows_B), last=last and ends)
 
     def _total(self, name: str, batch: Batch) -> Tensor:
-        """The loss of a batch, summed over its rows; each stands in it `looks` times, side by side."""
+        """The loss of a batch, summed over its rows; each stands in it `num_views` times, side by side."""
         task = self.tokens[name].task
         labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
         if self.frozen:
@@ -173,10 +183,10 @@ class TaskLearner:
         real_B: of a batch filled up to a fixed size, whether a place in it is a row.
         """
         task = self.tokens[name].task
-        if self.looks == 1:
+        if self.num_views == 1:
             return loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B)
-        apart = consistency_loss(task, scores_BC, real_B if real_B is None else real_B[:: self.looks])
-        once = loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B) / self.looks
+        apart = consistency_loss(task, scores_BC, real_B if real_B is None else real_B[:: self.num_views])
+        once = loss_sum(task, scores_BC, labels_B, self.class_weights[name], real_B) / self.num_views
         return once + self.settings.regularizer_weight * apart
 
     def _dev_score(self, tokens: TaskTokens) -> float:
@@ -188,7 +198,7 @@ class TaskLearner:
         assert split.labels is not None, "a dev split has labels"
         return score(tokens.task, answers, split.labels).get(tokens.task.metric, 0.0)
 
-    def _hardness(self, tokens: TaskTokens) -> Ranked | None:
+    def _difficulty(self, tokens: TaskTokens) -> Difficulty | None:
         """What a curriculum orders the training rows by; measured with the encoder as it comes."""
         split = tokens.splits["train"]
         if self.settings.curriculum == "none":

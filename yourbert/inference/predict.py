@@ -17,7 +17,7 @@ from yourbert.model.attention import Packed
 from yourbert.model.multitask import Model
 from yourbert.runtime.distributed import Ranks
 from yourbert.runtime.machine import Machine
-from yourbert.tokens.batching import Batch, in_order_of_length
+from yourbert.tokens.batching import Batch, length_sorted_batches
 from yourbert.tokens.packing import PackedSplit, encode_rows, packed
 from yourbert.tokens.tokenizer import Tokenizer
 
@@ -76,7 +76,7 @@ def over_rows(split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ran
     The first batch tells each how many numbers a row has.
     """
     answers: Numbers | None = None
-    for turn, batch in enumerate(in_order_of_length(split, TOKENS_PER_BATCH)):
+    for turn, batch in enumerate(length_sorted_batches(split, TOKENS_PER_BATCH)):
         mine = turn % ranks.world == ranks.rank
         if mine or answers is None:
             found = answer(batch)

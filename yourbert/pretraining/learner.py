@@ -22,7 +22,7 @@ from yourbert.model.heads import MlmHead
 from yourbert.pretraining.masking import Masked, Masking
 from yourbert.runtime.gpu import dropout_generator
 from yourbert.runtime.machine import Machine
-from yourbert.tokens.batching import Batch, Stream, deal, gather, in_order_of_length, in_pieces
+from yourbert.tokens.batching import Batch, BatchSampler, gather, length_sorted_batches, shard_rows, split_micro_batches
 from yourbert.tokens.packing import PackedSplit
 from yourbert.training.loop import StepLoss, no_loss
 
@@ -64,37 +64,39 @@ class MlmLearner:
         seed: int,
     ) -> None:
         self.model, self.masking, self.machine, self.seed = model, masking, machine, seed
-        self.stream = Stream(train, settings.batch_size, seed, NAME)
+        self.sampler = BatchSampler(train, settings.batch_size, seed, NAME)
         self.dev = dev
         self.rng = dropout_generator(machine.device)
 
     def steps(self, epoch: int) -> int:
-        return self.stream.batches_per_pass
+        return self.sampler.batches_per_epoch
 
     def losses(self, epoch: int, step: int, micro_batches: int = 1) -> Iterator[StepLoss]:
-        ranks, batch = self.machine.ranks, self.stream.batch(step)
+        ranks, batch = self.machine.ranks, self.sampler.batch(step)
         masked = self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
-        mine_B = deal(batch.rows_B, ranks.rank, ranks.world)
-        for piece_B, counts, last in in_pieces(mine_B, micro_batches, (len(batch.rows_B), len(batch.tokens_T))):
+        mine_B = shard_rows(batch.rows_B, ranks.rank, ranks.world)
+        for piece_B, counts, last in split_micro_batches(
+            mine_B, micro_batches, (len(batch.rows_B), len(batch.tokens_T))
+        ):
             own = masked.within(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
             total = no_loss(self.machine.device)
             if len(own.places_M):
                 whole = np.array_equal(piece_B, batch.rows_B)
-                piece = batch if whole else gather(self.stream.split, piece_B)
+                piece = batch if whole else gather(self.sampler.split, piece_B)
                 logits_MV = self.model.guess(piece, own, self.machine, self.rng)
                 targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
                 total = F.cross_entropy(logits_MV, targets_M, reduction="sum")
             yield StepLoss(NAME, total / len(masked.places_M), *counts, of=len(batch.rows_B), last=last)
 
     def rows_of(self, epoch: int, step: int) -> str:
-        return f"sequences {shortened([str(row) for row in self.stream.rows(step)])}"
+        return f"sequences {shortened([str(row) for row in self.sampler.rows(step)])}"
 
     def evaluate(self) -> dict[str, float]:
         counts = np.zeros(2, np.int64)
         ranks, rng = self.machine.ranks, rng_for(self.seed, "mask", "dev")
         with torch.inference_mode():
-            for turn, batch in enumerate(in_order_of_length(self.dev, TOKENS_PER_BATCH)):
+            for turn, batch in enumerate(length_sorted_batches(self.dev, TOKENS_PER_BATCH)):
                 # By every rank, because each draw moves the generator on.
                 masked = self.masking.mask(batch.tokens_T, rng)
                 if turn % ranks.world == ranks.rank:

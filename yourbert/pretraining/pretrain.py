@@ -226,5 +226,5 @@ def _train_mlm(
     learner = MlmLearner(model, train_rows, dev_rows, masking, schedule, machine, seed)
     before = learner.evaluate()[NAME]
     run = begin("pretrain", learner, schedule, resume, machine.ranks)
-    fused = fusion.fuse(model, run.optimizer, machine, learner.stream.longest)
+    fused = fusion.fuse(model, run.optimizer, machine, learner.sampler.max_sequence_length)
     return before, train(run, EagerStepper(run, fused))

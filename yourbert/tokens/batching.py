@@ -1,8 +1,8 @@
-"""Packed rows -> batches without padding.
+"""Batches of packed rows, without padding, in an order that follows from the seed.
 
-A batch is a few flat arrays: the tokens of its sequences one after another and the offsets between them. Which rows
-share a batch follows from the seed alone, so every kernel and every number of interruptions sees the same batches.
-Shapes: T tokens, S sequences, B rows.
+A batch is a few flat arrays: the tokens of its sequences one after another, and the offsets between them. Its rows
+depend only on the seed and the batch number, so every kernel and every resumed run sees the same batches.
+Shapes: T tokens, S sequences, R rows of a split, B rows of a batch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from yourbert.core.seeding import rng_for
 from yourbert.tokens.packing import PackedSplit
 
 Ints = npt.NDArray[np.int64]
-Ranked = npt.NDArray[np.floating[Any] | np.integer[Any]]
+Difficulty = npt.NDArray[np.floating[Any] | np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows `rows_B` of a split, ready for the encoder; `labels_B` is None where the split has no labels."""
+    """Rows `rows_B` of a split as arrays for the encoder. `labels_B` is None if the split has no labels."""
 
     tokens_T: Ints
     segments_T: Ints
@@ -34,111 +34,115 @@ class Batch:
 
 
 def gather(split: PackedSplit, rows_B: Ints) -> Batch:
-    """The given rows as one batch, in the given order."""
-    # A row is `per_row` sequences that are neighbours in the split: [B] -> [B, per_row] -> [S].
+    """Makes one batch of the given rows, in the given order."""
+    # A row is `per_row` adjacent sequences of the split: [B] -> [B, per_row] -> [S].
     per_row = split.sequences_per_row
     sequences_S = (rows_B[:, None] * per_row + np.arange(per_row)).ravel()
     starts_S = split.offsets[sequences_S]
     lengths_S = split.offsets[sequences_S + 1] - starts_S
     offsets = np.concatenate([[0], np.cumsum(lengths_S)])
-    # Positions begin at 0 in each sequence. A token's place in the split is its sequence's start plus its position, so
-    # one gather copies all tokens of the batch, without a loop over sequences.
+    # Positions restart at 0 in each sequence, and start + position is a token's index in the split. So one gather
+    # copies all tokens of the batch, without a loop over sequences.
     positions_T = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths_S)
     tokens_T = split.tokens[positions_T + np.repeat(starts_S, lengths_S)]
-    # Segment 1 from the second text on; of a single text `second` is its length, so all of it is segment 0.
+    # Segment 1 starts at the second text. For a single text `second` is its length, so all of it is segment 0.
     segments_T = positions_T >= np.repeat(split.second[sequences_S], lengths_S)
     labels_B = None if split.labels is None else np.asarray(split.labels[rows_B])
     return Batch(tokens_T.astype(np.int64), segments_T.astype(np.int64), positions_T, offsets, rows_B, labels_B)
 
 
 def row_lengths(split: PackedSplit) -> Ints:
-    """Tokens of each row, all its sequences together."""
+    """The number of tokens of each row, summed over its sequences, [R]."""
     per_row = split.sequences_per_row
     lengths: Ints = np.diff(np.asarray(split.offsets[::per_row]))
     return lengths
 
 
-class Stream:
-    """Endless batches of a split, reshuffled each pass; batch number `k` depends on the seed and `k` alone.
+class BatchSampler:
+    """Endless batches, shuffled anew in each epoch; batch `k` depends only on the seed, the name and `k`.
 
-    hardness_R: for a curriculum, in which the first pass lets easy rows come at any time and hard ones only late.
+    difficulty_R: if given, the first epoch is a curriculum: easy rows may come at any time, hard rows only late.
     """
 
     def __init__(
-        self, split: PackedSplit, batch_size: int, seed: int, name: str, hardness_R: Ranked | None = None
+        self, split: PackedSplit, batch_size: int, seed: int, name: str, difficulty_R: Difficulty | None = None
     ) -> None:
         self.split, self.batch_size, self.seed, self.name = split, batch_size, seed, name
-        self.hardness_R = hardness_R
-        self.batches_per_pass = -(-len(split) // batch_size)
+        self.difficulty_R = difficulty_R
+        self.batches_per_epoch = -(-len(split) // batch_size)
         self._lengths = row_lengths(split)
         self._order: tuple[int, Ints] | None = None
 
     def rows(self, k: int) -> Ints:
-        """The rows of batch `k`, shortest first: within a batch order is free, and equal lengths belong together."""
-        turn, index = divmod(k, self.batches_per_pass)
-        if self._order is None or self._order[0] != turn:
-            rng = rng_for(self.seed, "shuffle", self.name, turn)
-            if turn == 0 and self.hardness_R is not None:
-                self._order = (turn, easy_first(self.hardness_R, rng))
+        """The rows of batch `k`, shortest first."""
+        epoch, index = divmod(k, self.batches_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            rng = rng_for(self.seed, "shuffle", self.name, epoch)
+            if epoch == 0 and self.difficulty_R is not None:
+                self._order = (epoch, competence_order(self.difficulty_R, rng))
             else:
-                self._order = (turn, rng.permutation(len(self.split)))
+                self._order = (epoch, rng.permutation(len(self.split)))
         rows_B = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
+        # The order within a batch does not matter to the loss; attention groups adjacent sequences of equal length.
         return rows_B[np.argsort(self._lengths[rows_B], kind="stable")]
 
     def batch(self, k: int) -> Batch:
         return gather(self.split, self.rows(k))
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence."""
+    def max_sequence_length(self) -> int:
+        """The number of tokens of the longest sequence."""
         return int(np.diff(self.split.offsets).max())
 
-    def tokens_in(self, rows_B: Ints) -> int:
+    def count_tokens(self, rows_B: Ints) -> int:
         return int(self._lengths[rows_B].sum())
 
 
-def easy_first(hardness_R: Ranked, rng: np.random.Generator) -> Ints:
-    """All rows once; when a share t of the pass is done, those come next that are among the sqrt(t) easiest share.
+def competence_order(difficulty_R: Difficulty, rng: np.random.Generator) -> Ints:
+    """An order of all rows for a curriculum: at fraction t of the epoch, a random one of the easiest sqrt(t) of them.
 
-    The competence of Platanios et al. 2019, "Competence-based curriculum learning"; which of them comes is chance.
+    This is the square-root competence of Platanios et al. 2019, "Competence-based curriculum learning".
     """
-    rows = len(hardness_R)
-    easiest_R = np.argsort(hardness_R, kind="stable").tolist()
-    open_R = np.ceil(rows * np.sqrt(np.arange(1, rows + 1) / rows)).astype(np.int64).tolist()
-    waiting: list[int] = []
+    rows = len(difficulty_R)
+    easiest_R = np.argsort(difficulty_R, kind="stable").tolist()
+    limit_R = np.ceil(rows * np.sqrt(np.arange(1, rows + 1) / rows)).astype(np.int64).tolist()
+    available: list[int] = []
     order_R: list[int] = []
-    opened = 0
-    for upto, chance in zip(open_R, rng.random(rows).tolist(), strict=True):
-        waiting += easiest_R[opened:upto]
-        opened = upto
-        place = int(chance * len(waiting))
-        waiting[place], waiting[-1] = waiting[-1], waiting[place]
-        order_R.append(waiting.pop())
+    start = 0
+    for end, chance in zip(limit_R, rng.random(rows).tolist(), strict=True):
+        available += easiest_R[start:end]
+        start = end
+        index = int(chance * len(available))
+        available[index], available[-1] = available[-1], available[index]
+        order_R.append(available.pop())
     return np.array(order_R, dtype=np.int64)
 
 
-def deal(rows_B: Ints, rank: int, world: int) -> Ints:
-    """The rows that one of `world` ranks takes of a batch sorted by length; none where there are fewer than ranks.
+def shard_rows(rows_B: Ints, rank: int, world: int) -> Ints:
+    """The rows of one of `world` ranks, from a batch sorted by length; empty if there are fewer rows than ranks.
 
-    Dealt from the longest on, there and back, so that every rank has about as many tokens.
+    Rows are assigned from the longest on, in alternating direction, so that all ranks get about as many tokens.
     """
-    turn_B, place_B = np.divmod(np.arange(len(rows_B))[::-1], world)
-    mine_B: Ints = rows_B[np.where(turn_B % 2, world - 1 - place_B, place_B) == rank]
-    return mine_B
+    round_B, index_B = np.divmod(np.arange(len(rows_B))[::-1], world)
+    shard_B: Ints = rows_B[np.where(round_B % 2, world - 1 - index_B, index_B) == rank]
+    return shard_B
 
 
-def in_pieces(rows_B: Ints, pieces: int, counts: tuple[int, int]) -> Iterator[tuple[Ints, tuple[int, int], bool]]:
-    """The rows in as many parts (of one row at least), what the part counts for, and whether it is the last.
+def split_micro_batches(
+    rows_B: Ints, number: int, counts: tuple[int, int]
+) -> Iterator[tuple[Ints, tuple[int, int], bool]]:
+    """Splits rows into at most `number` micro-batches; yields rows, the counts to report, and whether it is the last.
 
-    counts: the rows and tokens of all of them, for which the first part stands. There is a part even of no rows.
+    counts: rows and tokens of the whole batch, reported with the first micro-batch; the others report (0, 0).
+    Without rows there is one empty micro-batch.
     """
-    parts = np.array_split(rows_B, max(1, min(pieces, len(rows_B))))
-    for number, part_B in enumerate(parts, start=1):
-        yield part_B, counts if number == 1 else (0, 0), number == len(parts)
+    micro_batches = np.array_split(rows_B, max(1, min(number, len(rows_B))))
+    for index, micro_batch_B in enumerate(micro_batches, start=1):
+        yield micro_batch_B, counts if index == 1 else (0, 0), index == len(micro_batches)
 
 
-def in_order_of_length(split: PackedSplit, tokens_per_batch: int) -> Iterator[Batch]:
-    """Every row once, rows of like length together, each batch near `tokens_per_batch`; `rows_B` restores the order."""
+def length_sorted_batches(split: PackedSplit, tokens_per_batch: int) -> Iterator[Batch]:
+    """Batches of all rows sorted by length, of about `tokens_per_batch` tokens each; `rows_B` restores the order."""
     lengths = row_lengths(split)
     order = np.argsort(lengths, kind="stable")
     batch_of_row = (np.cumsum(lengths[order]) - 1) // tokens_per_batch

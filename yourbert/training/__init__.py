@@ -7,7 +7,7 @@ One step on a plain CPU, in the order in which to read it:
 
 1. `training/loop.py`        EagerStepper.step: losses, backward, optimizer step, bookkeeping
 2. `finetuning/learner.py`   TaskLearner.losses: which rows, their labels, the loss divided by them
-3. `tokens/batching.py`      Stream.rows and gather: the rows of a batch as flat arrays, without padding
+3. `tokens/batching.py`      BatchSampler.rows and gather: the rows of a batch as flat arrays, without padding
 4. `model/multitask.py`      Model.forward: the encoder, the pooling and the head of a task
 5. `model/encoder.py`        BERT: embeddings, layers, pooling
 6. `model/attention.py`      attention inside packed sequences, forward and backward

@@ -36,7 +36,7 @@ from yourbert.core.seeding import seed_of
 from yourbert.model.encoder import Embeddings
 from yourbert.runtime.gpu import FAULTS, capture, dropout_generator, reason, side_stream
 from yourbert.runtime.machine import Machine
-from yourbert.tokens.batching import Stream, row_lengths
+from yourbert.tokens.batching import BatchSampler, row_lengths
 from yourbert.training.fused.fusion import fuse
 from yourbert.training.graph.buckets import Bucket, Sizes, plan
 from yourbert.training.graph.resident import ResidentBatch, ResidentSplit
@@ -70,14 +70,14 @@ class StepFacts:
 class Filled(Learner, Protocol):
     """A learner whose steps follow from row numbers, and whose losses can be made of batches that are filled up.
 
-    names: its tasks, each with a stream of rows; looks: how often each row is in its batch. whole: whether the steps of
-    its settings are one forward and one backward pass of the whole model, so that they can be fused and captured.
+    names: its tasks, each with a sampler of rows; num_views: how often each row is in its batch. supports_graph:
+    whether a step is one forward and one backward pass of the whole model, so that it can be fused and captured.
     """
 
     @property
     def names(self) -> Sequence[str]: ...
     @property
-    def streams(self) -> Mapping[str, Stream]: ...
+    def samplers(self) -> Mapping[str, BatchSampler]: ...
     @property
     def settings(self) -> Training: ...
     @property
@@ -85,15 +85,15 @@ class Filled(Learner, Protocol):
     @property
     def seed(self) -> int: ...
     @property
-    def looks(self) -> int: ...
+    def num_views(self) -> int: ...
     @property
-    def whole(self) -> bool: ...
+    def supports_graph(self) -> bool: ...
 
     def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
         """For each step of an epoch, the tasks it takes and the number of each one's batch."""
         ...
 
-    def filled_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
+    def padded_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
         """The loss of a task's batch, `rows` of which are real, by operations that a graph can hold."""
         ...
 
@@ -110,11 +110,11 @@ def make_stepper(learner: Filled, run: Run) -> Stepper:
     rounding.
     """
     machine = learner.machine
-    if not learner.whole or machine.ranks.world > 1:
+    if not learner.supports_graph or machine.ranks.world > 1:
         return EagerStepper(run)
     if machine.device.type == "cuda" and not _rows_fit(learner, machine.device):
         return EagerStepper(run)
-    longest = max(stream.longest for stream in learner.streams.values())
+    longest = max(sampler.max_sequence_length for sampler in learner.samplers.values())
     fusion = fuse(learner.model, run.optimizer, machine, longest)
     if machine.device.type == "cpu":
         return EagerStepper(run, fusion)
@@ -122,7 +122,7 @@ def make_stepper(learner: Filled, run: Run) -> Stepper:
 
 
 def _rows_fit(learner: Filled, device: torch.device) -> bool:
-    needed = sum(ResidentSplit.bytes_of(stream.split) for stream in learner.streams.values())
+    needed = sum(ResidentSplit.bytes_of(sampler.split) for sampler in learner.samplers.values())
     free, _ = torch.cuda.mem_get_info(device)
     if needed > ROWS_SHARE * free:
         LOGGER.info("the rows take %d MB of the GPU's free %d MB: batches come from the host", needed >> 20, free >> 20)
@@ -137,7 +137,7 @@ class GraphStep:
         device = self.device = learner.machine.device
         self.rng = dropout_generator(device)
         (pad,) = (part.pad for part in learner.model.modules() if isinstance(part, Embeddings))
-        self.resident = {n: ResidentSplit(stream.split, pad, device) for n, stream in learner.streams.items()}
+        self.resident = {n: ResidentSplit(sampler.split, pad, device) for n, sampler in learner.samplers.items()}
         self.shapes = _Shapes(learner)
         steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
         batches = max(len(shape.tasks) for shape in self.shapes.all())
@@ -218,10 +218,10 @@ class GraphStep:
 
     def _loss(self, task: str, rows_B: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
         """The learner's loss of a filled batch, and the number of rows that are real."""
-        # R-Drop reads each row twice, side by side: [B] -> [B * looks].
-        read_B = rows_B[:, None].expand(-1, self.learner.looks).flatten()
+        # R-Drop reads each row twice, side by side: [B] -> [B * num_views].
+        read_B = rows_B[:, None].expand(-1, self.learner.num_views).flatten()
         batch, rows = self.resident[task].gather(read_B, bucket), (rows_B >= 0).sum()
-        return self.learner.filled_loss(task, batch, rows, self.rng), rows
+        return self.learner.padded_loss(task, batch, rows, self.rng), rows
 
     def _capture(self, shape: Shape, number: int) -> None:
         """Records a step of this shape, after a try on number `number`, which has it, that leaves no trace.
@@ -255,9 +255,9 @@ class _Shapes:
 
     def __init__(self, learner: Filled) -> None:
         self.learner = learner
-        self._lengths = {n: row_lengths(stream.split) for n, stream in learner.streams.items()}
-        self._per_row = {n: stream.split.sequences_per_row for n, stream in learner.streams.items()}
-        self._longest = {n: _longest(s.split.offsets, self._per_row[n]) for n, s in learner.streams.items()}
+        self._lengths = {n: row_lengths(sampler.split) for n, sampler in learner.samplers.items()}
+        self._per_row = {n: sampler.split.sequences_per_row for n, sampler in learner.samplers.items()}
+        self._longest = {n: _longest(s.split.offsets, self._per_row[n]) for n, s in learner.samplers.items()}
         schedules = [learner.schedule(epoch) for epoch in range(learner.settings.epochs)]
         steps = [step for schedule in schedules for step in schedule]
         self._of_step: list[Shape | None] = [None] * len(steps)
@@ -275,10 +275,10 @@ class _Shapes:
         return int(self._starts[epoch])
 
     def epoch(self, epoch: int) -> list[StepFacts]:
-        """The steps of an epoch, with the rows that its `Stream`s give."""
+        """The steps of an epoch, with the rows that its `BatchSampler`s give."""
         found = []
         for number, step in enumerate(self.learner.schedule(epoch), start=self._starts[epoch]):
-            rows_P = tuple(self.learner.streams[task].rows(batch) for task, batch in step)
+            rows_P = tuple(self.learner.samplers[task].rows(batch) for task, batch in step)
             tokens = sum(int(self._lengths[task][rows_B].sum()) for (task, _), rows_B in zip(step, rows_P, strict=True))
             shape = self._of_step[number]
             assert shape is not None, "every step was planned"
@@ -289,14 +289,14 @@ class _Shapes:
         """The sizes of the batches of steps with the same tasks."""
         measured = [[self._measure(task, batch) for task, batch in step] for step in steps]
         tokens_NP, sequences_NP, longest_NP = np.array(measured, np.int64).transpose(2, 0, 1)
-        rows = self.learner.settings.batch_size * self.learner.looks
+        rows = self.learner.settings.batch_size * self.learner.num_views
         slots_P = tuple(rows * self._per_row[task] for task in _tasks(steps[0]))
         return Sizes(tokens_NP, sequences_NP, longest_NP, slots_P)
 
     def _measure(self, task: str, batch: int) -> tuple[int, int, int]:
-        rows_B, looks = self.learner.streams[task].rows(batch), self.learner.looks
-        sequences = looks * len(rows_B) * self._per_row[task]
-        return looks * int(self._lengths[task][rows_B].sum()), sequences, int(self._longest[task][rows_B].max())
+        rows_B, num_views = self.learner.samplers[task].rows(batch), self.learner.num_views
+        sequences = num_views * len(rows_B) * self._per_row[task]
+        return num_views * int(self._lengths[task][rows_B].sum()), sequences, int(self._longest[task][rows_B].max())
 
 
 def _tasks(step: list[tuple[str, int]]) -> tuple[str, ...]:
