@@ -27,7 +27,7 @@ from yourbert.model.encoder import EncoderConfig
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import random_encoder
 from yourbert.runtime.machine import Machine, prepare
-from yourbert.tokens.packing import PackedSplit, TaskTokens, pieces_in
+from yourbert.tokens.packing import PackedSplit, TaskTokens, used_token_ids
 from yourbert.training.checkpoint import Resume
 from yourbert.training.fused.fusion import fuse
 from yourbert.training.graph.graph_step import GraphStep
@@ -123,7 +123,7 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
     encoder = random_encoder(config, torch.Generator().manual_seed(SEED), dropout=0.1)
     model = settle(Model(encoder, [task], "cls", 0.1, torch.Generator().manual_seed(SEED)), machine)
     split = _split(batch * (options.steps + BLOCK), *lengths)
-    model.encoder.embeddings.restricted(pieces_in([split])).__enter__()  # for good
+    model.encoder.embeddings.restricted(used_token_ids([split])).__enter__()  # for good
     settings = Training(
         freeze_encoder=False,
         pooling="cls",

@@ -26,7 +26,7 @@ from yourbert.core.storage import read_json
 from yourbert.core.tasks import Task
 from yourbert.evaluation.evaluate import evaluate
 from yourbert.finetuning.finetune import finetune
-from yourbert.finetuning.learner import WITH_LABELS, TaskLearner
+from yourbert.finetuning.learner import LABELED_SPLITS, TaskLearner
 from yourbert.inference.model_folder import settle
 from yourbert.inference.predict import predict
 from yourbert.model.heads import MlmHead
@@ -36,7 +36,7 @@ from yourbert.pretraining.learner import NAME, MlmLearner, MlmModel
 from yourbert.pretraining.pretrain import masking_of
 from yourbert.runtime.machine import Machine, computes_bf16, generator, prepare
 from yourbert.tokens.batching import gather
-from yourbert.tokens.packing import PackedSplit, pack, pieces_in
+from yourbert.tokens.packing import PackedSplit, pack, used_token_ids
 from yourbert.tokens.tokenize_task import tokenize_task
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.training.checkpoint import Resume
@@ -116,7 +116,7 @@ def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
     mixture = Mixture(tasks=[job.task], sampling="proportional")
     learner = TaskLearner(model, tokens, mixture, settings, machine, job.seed)
     # As around a training, but for good: the process ends with the measurement.
-    model.encoder.embeddings.restricted(pieces_in(tokens[job.task].splits[s] for s in WITH_LABELS)).__enter__()
+    model.encoder.embeddings.restricted(used_token_ids(tokens[job.task].splits[s] for s in LABELED_SPLITS)).__enter__()
     return learner
 
 

@@ -17,7 +17,7 @@ from yourbert.core.errors import UserError
 from yourbert.evaluation.metrics import score
 from yourbert.inference.predict import predict
 from yourbert.tokens.batching import Batch
-from yourbert.tokens.packing import pieces_in
+from yourbert.tokens.packing import used_token_ids
 from yourbert.training.optimizer import decay_after
 
 
@@ -60,8 +60,8 @@ class Cramped(Interrupted):
     most = 3
     error: Exception = torch.OutOfMemoryError("CUDA out of memory")
 
-    def _total(self, name: str, batch: Batch) -> Tensor:
-        total = super()._total(name, batch)
+    def _loss_sum(self, name: str, batch: Batch) -> Tensor:
+        total = super()._loss_sum(name, batch)
         if len(batch.rows_B) > self.most:
             raise self.error
         return total
@@ -132,7 +132,7 @@ def test_restricted_to_the_word_pieces_in_use_a_model_learns_the_same(tmp_path: 
     ended, best = [], []
     for restricted in (False, True):
         learner = tiny.learner([task], settings)
-        pieces = pieces_in(task.splits.values()) if restricted else np.arange(tiny.VOCABULARY)
+        pieces = used_token_ids(task.splits.values()) if restricted else np.arange(tiny.VOCABULARY)
         with learner.model.encoder.embeddings.restricted(pieces) as table:
             assert (len(learner.model.encoder.embeddings.word) < tiny.VOCABULARY) == restricted
             outcome = run(tmp_path, learner, settings)

@@ -14,12 +14,12 @@ from torch import Tensor
 from tests.support import tiny
 from yourbert.finetuning.learner import TaskLearner
 from yourbert.finetuning.losses import (
-    REACH,
+    SHIFT_NORM,
+    adversarial_shift,
     balanced_weights,
-    consistency_loss,
     divergence,
     loss_sum,
-    worst_shift,
+    r_drop_loss,
 )
 from yourbert.inference.predict import to_device
 from yourbert.model.attention import Packed
@@ -100,15 +100,15 @@ def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> N
         scores: Tensor = model("mood", batch, None, embedded_TE + shift_TE)
         return scores
 
-    worst_TE = worst_shift(task, scores_BC, embedded_TE, look, rng)
+    worst_TE = adversarial_shift(task, scores_BC, embedded_TE, look, rng)
     length_T = embedded_TE.norm(dim=-1)
     real = batch.layout.tokens  # filler is read by nobody
-    torch.testing.assert_close(worst_TE[:real].norm(dim=-1), REACH * length_T[:real])
+    torch.testing.assert_close(worst_TE[:real].norm(dim=-1), SHIFT_NORM * length_T[:real])
     assert all(p.grad is None for p in model.parameters()), "the search leaves no gradient"
     moved = divergence(task, scores_BC, look(worst_TE)).sum().item()
     for _ in range(20):
         other_TE = torch.randn(worst_TE.shape, generator=rng)
-        other_TE *= (REACH * length_T / other_TE.norm(dim=-1))[:, None]
+        other_TE *= (SHIFT_NORM * length_T / other_TE.norm(dim=-1))[:, None]
         assert moved > 3 * divergence(task, scores_BC, look(other_TE)).sum().item()
 
 
@@ -132,9 +132,9 @@ def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
     """With rows of one class, rows of another and a difference in one look, only that row's looks are apart."""
     scores_2BC = torch.zeros(6, 3)
     scores_2BC[3, 1] = 2.0
-    apart = consistency_loss(tiny.task(), scores_2BC)
+    apart = r_drop_loss(tiny.task(), scores_2BC)
     torch.testing.assert_close(apart, divergence(tiny.task(), torch.zeros(1, 3), scores_2BC[3:4])[0])
-    assert consistency_loss(tiny.task(), scores_2BC, torch.tensor([True, False, True])) == 0, "that is no row"
+    assert r_drop_loss(tiny.task(), scores_2BC, torch.tensor([True, False, True])) == 0, "that is no row"
 
 
 def test_the_weight_says_how_much_it_counts() -> None:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from tests.support import tiny
 from yourbert.config.schema import Mixture, Sampling
-from yourbert.finetuning.sampling import counted, exponent, plan_epoch, planned, quotas, steps_of_epoch
+from yourbert.finetuning.sampling import (
+    allocate_steps,
+    capped_rows,
+    exponent,
+    plan_epoch,
+    steps_of_epoch,
+    with_min_steps,
+)
 
 RULES: tuple[Sampling, ...] = ("round_robin", "proportional", "temperature", "annealed")
 SIZES = (800, 4800, 600)
@@ -51,9 +58,9 @@ def test_annealing_goes_from_proportional_towards_equal() -> None:
 
 
 def test_a_limit_keeps_a_large_task_from_drowning_the_others() -> None:
-    assert counted(SIZES, 0) == [*SIZES]
-    assert counted(SIZES, 1000) == [800, 1000, 600]
-    taken = plan("proportional", sizes=tuple(counted(SIZES, 1000)))
+    assert capped_rows(SIZES, 0) == [*SIZES]
+    assert capped_rows(SIZES, 1000) == [800, 1000, 600]
+    taken = plan("proportional", sizes=tuple(capped_rows(SIZES, 1000)))
     assert taken == {0: 50, 1: 63, 2: 38}
 
 
@@ -73,8 +80,8 @@ def test_the_plan_follows_from_the_seed_and_epoch() -> None:
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8), st.floats(0, 1), st.integers(1, 10**4))
-def test_quotas_add_up_and_keep_to_their_shares(rows: list[int], a: float, steps: int) -> None:
-    counts = quotas(rows, a, steps)
+def test_allocated_steps_add_up_and_keep_to_their_shares(rows: list[int], a: float, steps: int) -> None:
+    counts = allocate_steps(rows, a, steps)
     assert counts.sum() == steps
     exact = steps * np.asarray(rows, dtype=float) ** a / (np.asarray(rows, dtype=float) ** a).sum()
     assert np.abs(counts - exact).max() <= 1 + 1e-6
@@ -83,7 +90,7 @@ def test_quotas_add_up_and_keep_to_their_shares(rows: list[int], a: float, steps
 @pytest.mark.parametrize("rule", [*RULES, "joint"])
 def test_few_rows_get_whole_epochs_until_there_are_steps_enough(rule: Sampling) -> None:
     mixture = Mixture(tasks=["a", "b", "c"], sampling=rule, max_examples_per_task=600)
-    steps = steps_of_epoch(counted(SIZES, 600), 16, rule)
+    steps = steps_of_epoch(capped_rows(SIZES, 600), 16, rule)
     for asked, epochs in ((0, 2), (1, 2), (2 * steps, 2), (2 * steps + 1, 3), (4 * steps, 4)):
         settings = tiny.training(batch_size=16, epochs=2, min_steps=asked)
-        assert planned(settings, mixture, SIZES) == settings.model_copy(update={"epochs": epochs})
+        assert with_min_steps(settings, mixture, SIZES) == settings.model_copy(update={"epochs": epochs})

@@ -82,7 +82,7 @@ MUTANTS = {
     "mean of means": Mutant(
         "finetuning/learner.py",
         "self.mixture.loss_weights.get(name, 1.0) * total / len(rows_B)",
-        "self.mixture.loss_weights.get(name, 1.0) * total / len(piece_B)",
+        "self.mixture.loss_weights.get(name, 1.0) * total / len(part_B)",
         "tests/finetuning/test_learner.py -k pieces",
     ),
     "label rounded": Mutant(

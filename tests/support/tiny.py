@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yourbert.config.schema import Mixture, Training
 from yourbert.core.seeding import rng_for
 from yourbert.core.tasks import Task
-from yourbert.finetuning.learner import TaskLearner, choose_what_learns
+from yourbert.finetuning.learner import TaskLearner, set_trainable
 from yourbert.inference.model_folder import settle
 from yourbert.model.encoder import EncoderConfig
 from yourbert.model.heads import MlmHead
@@ -27,7 +27,7 @@ from yourbert.pretraining.masking import Masking
 from yourbert.pretraining.pretrain import sequences
 from yourbert.runtime.distributed import ALONE, Ranks
 from yourbert.runtime.machine import Machine
-from yourbert.tokens.packing import PackedSplit, TaskTokens, pieces_in
+from yourbert.tokens.packing import PackedSplit, TaskTokens, used_token_ids
 from yourbert.training.checkpoint import Resume
 from yourbert.training.graph.graph_step import GraphStep
 from yourbert.training.history import Outcome
@@ -125,7 +125,7 @@ def learner(
         encoder, described, settings.pooling, settings.head_dropout, heads_rng, mixed.task_pooling,
         mixed.task_specific_layers,
     )  # fmt: skip
-    choose_what_learns(model, mixed, settings)
+    set_trainable(model, mixed, settings)
     settle(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
 
@@ -153,7 +153,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def restrict(learner: TaskLearner) -> None:
     """From here on its table holds those word pieces alone that its texts have, as in a training."""
     splits = (split for tokens in learner.tokens.values() for split in tokens.splits.values())
-    learner.model.encoder.embeddings.restricted(pieces_in(splits)).__enter__()
+    learner.model.encoder.embeddings.restricted(used_token_ids(splits)).__enter__()
 
 
 def trained(

@@ -127,7 +127,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
                 yield f".{key}", f"'{task}' is not one of the mixture's tasks{nearest(task, mixture.tasks)}"
     if mixture.task_specific_layers:
         yield from _contradictions_of_layers(name, mixture, params)
-    selection, known = mixture.model_selection_metric, ["mean", *mixture.learns]
+    selection, known = mixture.model_selection_metric, ["mean", *mixture.trained_tasks]
     if selection not in known:
         yield ".model_selection_metric", f"'{selection}' is not one of {', '.join(known)}{nearest(selection, known)}"
     if isinstance(mixture, SequentialModel):

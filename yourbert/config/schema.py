@@ -227,7 +227,7 @@ class Mixture(TrainingOverrides):
     )
 
     @property
-    def learns(self) -> list[str]:
+    def trained_tasks(self) -> list[str]:
         """The tasks that are trained; the others are frozen."""
         return [task for task in self.tasks if task in self.task_specific_layers] or self.tasks
 

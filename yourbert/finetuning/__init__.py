@@ -1,4 +1,4 @@
-"""Fine-tuning on one task or several: the learner, losses, sampling between tasks, curricula, a run from start to end.
+"""Fine-tuning on one task or several: the learner, losses, sampling between tasks, curricula, and a complete run.
 
-The loop itself is in `training/`.
+The training loop is in `training/`.
 """

@@ -1,8 +1,8 @@
-"""How hard each training row is, before anything is learnt: what a curriculum orders the rows by.
+"""The difficulty of each training row, by which `curriculum: difficulty` orders the first epoch.
 
-"short_first" takes a row's tokens. "easy_first" asks a linear probe on the vectors of the encoder as it comes: how far
-off it is on a row that it was not fitted to (Weinshall et al. 2018, "Curriculum learning by transfer learning"). Both
-are known before the first step, so that batches still follow from the seed and the rows alone.
+Difficulty is the error of a linear probe on the vectors of the untrained encoder, for a row left out of the fit
+(Weinshall et al. 2018, "Curriculum learning by transfer learning"). It is known before the first step, so the batches
+still depend only on the seed and the rows.
 
 Shapes: R rows, F features of a row, K outputs of the probe.
 """
@@ -15,13 +15,13 @@ import numpy.typing as npt
 from yourbert.core.tasks import Task
 
 Floats = npt.NDArray[np.float64]
-RIDGE = 1e-2  # of the mean square of a feature: vectors have hundreds of features, small tasks few rows
+RIDGE = 1e-2  # penalty, relative to the mean square of a feature: a small task has fewer rows than features
 
 
 def probe_errors(task: Task, features_RF: npt.NDArray[np.floating], labels_R: npt.NDArray[np.number]) -> Floats:
-    """The squared error of ridge regression on each row, fitted to all the others; classes as one column each.
+    """The squared leave-one-out error of ridge regression for each row, [R]; classes are one-hot targets.
 
-    Leaving a row out needs no second fit: its error is that of the whole fit over 1 minus its leverage.
+    One fit is enough: the leave-one-out residual is the residual of the full fit divided by (1 - leverage).
     """
     x_RF = np.asarray(features_RF, np.float64)
     x_RF = np.concatenate([x_RF - x_RF.mean(axis=0), np.ones((len(x_RF), 1))], axis=1)

@@ -1,4 +1,4 @@
-"""From an encoder and tokens to a tailored model folder: one run of one task or mixture with one seed."""
+"""A complete fine-tuning run: from an encoder and tokens to a model folder, for one task or mixture and one seed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from yourbert.config.schema import Mixture, Runtime, Training
 from yourbert.core.errors import fail
 from yourbert.core.storage import folder_hash, write_csv, write_json
 from yourbert.core.tasks import Task
-from yourbert.finetuning.learner import WITH_LABELS, TaskLearner, choose_what_learns
-from yourbert.finetuning.sampling import planned
+from yourbert.finetuning.learner import LABELED_SPLITS, TaskLearner, set_trainable
+from yourbert.finetuning.sampling import with_min_steps
 from yourbert.inference.model_folder import save_model, settle
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.runtime.distributed import here
 from yourbert.runtime.machine import generator, prepare
-from yourbert.tokens.packing import open_tokens_for, pieces_in
+from yourbert.tokens.packing import open_tokens_for, used_token_ids
 from yourbert.training.checkpoint import Resume, resume_folder
 from yourbert.training.fused import fusion
 from yourbert.training.graph.graph_step import make_stepper
@@ -24,7 +24,7 @@ from yourbert.training.history import Outcome
 from yourbert.training.loop import begin, train
 from yourbert.training.optimizer import decay_after
 
-# What decides a training's result: the same folders that dvc.yaml lists for `finetune`, `multitask` and `chain`.
+# The code that determines the result of a training: the folders that dvc.yaml lists for `finetune`.
 CODE = (
     "core", "config", "tokens", "model", "runtime", "inference", "evaluation/metrics.py", "training", "finetuning",
 )  # fmt: skip
@@ -44,16 +44,18 @@ def finetune(
     cost: Path,
     pretrained: Path | None = None,
 ) -> None:
-    """Trains the tasks of `mixture` together and writes the model folder `out`, the learning curve, and what it cost.
+    """Trains the tasks of `mixture` together; writes the model folder `out`, the learning curve and the cost.
 
-    encoder: an encoder folder, or a model folder to go on from, with its heads of these tasks. pretrained: the encoder
-    folder that a task begins with which has all layers for itself, where that is not `encoder`.
+    encoder: an encoder folder, or a model folder to start from, whose heads of these tasks are used too.
+    pretrained: the encoder folder that initializes tasks with `task_specific_layers: all`; if None, `encoder`.
 
-    Started once per rank by torchrun, the ranks train one model, and the first of them writes.
+    Under torchrun all ranks train one model, and rank 0 writes. An interrupted run resumes from its last saved step.
+    Raises UserError: P05 (more task-specific layers than the model has), C01 or C05 (tokens and encoder do not belong
+    together), T01 (the gradient is not finite), R08 (out of memory).
     """
     machine = prepare(runtime, here())
     tasks = {task: open_tokens_for(tokens / task, encoder) for task in mixture.tasks}
-    facts = {
+    metadata = {
         "run": name,
         "seed": seed,
         "training": settings.model_dump(),
@@ -62,33 +64,34 @@ def finetune(
         "tokens": {task: folder_hash(tokens / task) for task in mixture.tasks},
         "machine": machine.facts() | fusion.facts(machine),
     }
-    first = pretrained or encoder
+    pretrained = pretrained or encoder
     if "all" in mixture.task_specific_layers.values():
-        facts["pretrained"] = folder_hash(first)
-    # The facts keep what was asked for; from here on `epochs` is what is run.
-    settings = planned(settings, mixture, [len(tasks[task].splits["train"]) for task in mixture.learns])
-    with Resume(resume_folder(facts, CODE), leads=machine.ranks.leads) as resume:
-        model = _begin(name, mixture, settings, seed, encoder, first, [t.task for t in tasks.values()])
+        metadata["pretrained"] = folder_hash(pretrained)
+    # The metadata has the settings of params.yaml; from here on `epochs` is the number that is run.
+    settings = with_min_steps(settings, mixture, [len(tasks[task].splits["train"]) for task in mixture.trained_tasks])
+    with Resume(resume_folder(metadata, CODE), leads=machine.ranks.leads) as resume:
+        model = _make_model(name, mixture, settings, seed, encoder, pretrained, [t.task for t in tasks.values()])
         learner = TaskLearner(settle(model, machine), tasks, mixture, settings, machine, seed)
-        outcome = _learn(f"{name} {seed}", learner, resume)
+        outcome = _train(f"{name} {seed}", learner, resume)
         machine.ranks.close()
         if machine.ranks.leads:
-            described = {task: t.task for task, t in tasks.items()}
-            save_model(out, model, described, encoder, facts | {"outcome": _summary(outcome)})
+            descriptions = {task: t.task for task, t in tasks.items()}
+            save_model(out, model, descriptions, encoder, metadata | {"outcome": _summary(outcome)})
             _write_curve(curve, outcome)
             write_json(cost, outcome.cost.to_json())
 
 
-def _begin(
+def _make_model(
     name: str, mixture: Mixture, settings: Training, seed: int, encoder: Path, pretrained: Path, tasks: Sequence[Task]
 ) -> Model:
-    """The model before its first step, with what it is to learn."""
+    """The model before its first step, with the weights that are not trained frozen."""
     loaded = load_encoder(encoder, settings.dropout, generator(seed, "pooler"))
-    most = loaded.encoder.config.num_hidden_layers
+    layers = loaded.encoder.config.num_hidden_layers
     task_specific_layers = {task: n for task, n in loaded.task_specific_layers.items() if task in mixture.tasks}
-    task_specific_layers |= {task: most if n == "all" else n for task, n in mixture.task_specific_layers.items()}
-    if most < max(task_specific_layers.values(), default=0):
-        fail("P05", f"task_specific_layers of '{name}' asks for more than the {most} of the model", where="params.yaml")
+    task_specific_layers |= {task: layers if n == "all" else n for task, n in mixture.task_specific_layers.items()}
+    if layers < max(task_specific_layers.values(), default=0):
+        what = f"task_specific_layers of '{name}' is more than the {layers} layers of the model"
+        fail("P05", what, where="params.yaml", fix=f"write at most {layers}, or `all`")
     heads_rng = generator(seed, "heads")
     model = Model(
         loaded.encoder,
@@ -99,20 +102,21 @@ def _begin(
         mixture.task_pooling,
         task_specific_layers,
     )
-    if anew := [task for task, number in mixture.task_specific_layers.items() if number == "all"]:
+    if reinitialized := [task for task, number in mixture.task_specific_layers.items() if number == "all"]:
         fresh = load_encoder(pretrained, settings.dropout, generator(seed, "pooler")).encoder
-        for task in anew:
+        for task in reinitialized:
             model.begin_own_layers(task, fresh)
     model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
-    choose_what_learns(model, mixture, settings)
+    set_trainable(model, mixture, settings)
     return model
 
 
-def _learn(title: str, learner: TaskLearner, resume: Resume) -> Outcome:
-    """Trains the learner's model, with a table of those word pieces alone that its texts have."""
+def _train(title: str, learner: TaskLearner, resume: Resume) -> Outcome:
+    """Trains the learner's model, with the word embeddings shrunk to the tokens that occur in its texts."""
     settings, texts = learner.settings, learner.tokens.values()
-    read = pieces_in(t.splits[split] for t in texts for split in WITH_LABELS)
-    with learner.model.encoder.embeddings.restricted(read) as table:
+    # Unused rows get no gradient, but AdamW would read and write them in every step; `table.decay` makes up for it.
+    used_ids = used_token_ids(t.splits[split] for t in texts for split in LABELED_SPLITS)
+    with learner.model.encoder.embeddings.restricted(used_ids) as table:
         run = begin(title, learner, settings, resume, learner.machine.ranks)
         outcome = train(run, make_stepper(learner, run))
         table.decay = decay_after(outcome.best_step, outcome.steps, settings)
@@ -120,20 +124,20 @@ def _learn(title: str, learner: TaskLearner, resume: Resume) -> Outcome:
 
 
 def _summary(outcome: Outcome) -> dict[str, int]:
-    """What the model folder says of its training; what happens rarely, only where it happened."""
-    usual = {
+    """The summary of a training in the model folder; rare events have a key only if they happened."""
+    always = {
         "steps": outcome.steps_done,
         "tokens": outcome.tokens,
         "parameters": outcome.parameters,
         "best_epoch": outcome.best_epoch,
     }
-    split = outcome.micro_batches if outcome.micro_batches > 1 else 0
-    rare = {"micro_batches": split, "loss_spikes": len(outcome.spikes.steps)}
-    return usual | {key: number for key, number in rare.items() if number}
+    micro_batches = outcome.micro_batches if outcome.micro_batches > 1 else 0
+    events = {"micro_batches": micro_batches, "loss_spikes": len(outcome.spikes.steps)}
+    return always | {key: number for key, number in events.items() if number}
 
 
 def _write_curve(path: Path, outcome: Outcome) -> None:
-    """A line per task and epoch."""
+    """Writes a line per task and epoch."""
     lines = [
         (step, epoch, task, "" if loss is None else f"{loss:.5f}", f"{dev:.5f}")
         for step, epoch, task, loss, dev in outcome.curve

@@ -1,11 +1,11 @@
-"""What training minimises: for each kind of task the sum of its rows' losses, and regularisers that look twice.
+"""Losses: the sum over the rows of a batch for each kind of task, and two consistency regularizers.
 
-A regulariser makes the loss grow where a second look at the same rows gives another answer. "dropout": the second look
-draws dropout anew (R-Drop; Liang et al. 2021). Both are read in one batch, in which every row is twice: a larger batch
-costs less than two. "adversarial": the second reads embeddings that were shifted a little, to where the answer changes
-most (SMART; Jiang et al. 2020, without its proximal term).
+A regularizer penalizes a model whose prediction for a row differs between two views of it. `r_drop` (Liang et al.
+2021): the views have different dropout masks. Both are in one batch, in which every row occurs twice, because one large
+batch is faster than two. `smart` (Jiang et al. 2020, without the proximal term): the second view has embeddings shifted
+slightly in the direction that changes the prediction most.
 
-Sums, not means: the caller divides once by the labels of the whole optimizer step.
+Losses are sums, not means: the caller divides once by the number of labels in the whole optimizer step.
 Shapes: B rows, C classes or scores, T tokens, E hidden width.
 """
 
@@ -21,8 +21,8 @@ from yourbert.core.tasks import Task
 from yourbert.model.attention import Packed
 from yourbert.model.multitask import Model
 
-# Of an embedding's length: where the search for the worst shift begins, and how far it may go.
-BEGIN, REACH = 1e-3, 5e-2
+# Norms relative to the norm of an embedding: the random start of the search for a shift, and the shift it returns.
+START_NORM, SHIFT_NORM = 1e-3, 5e-2
 
 
 def loss_sum(
@@ -32,10 +32,10 @@ def loss_sum(
     class_weights_C: Tensor | None = None,
     real_B: Tensor | None = None,
 ) -> Tensor:
-    """The loss of a batch, summed over rows; with `real_B` over those alone where it is true.
+    """The loss of a batch, summed over its rows, or over the rows where `real_B` is true.
 
-    Classification: cross-entropy. Similarity: the label moved to 0..1; a cross-encoder's logit is scored by binary
-    cross-entropy against it, a cosine by squared error (Reimers and Gurevych 2019), as in the study.
+    Classification: cross-entropy. Similarity, with the label scaled to 0..1: binary cross-entropy for the logit of a
+    cross-encoder, squared error for the cosine of a bi-encoder (Reimers and Gurevych 2019).
     """
     if real_B is not None:
         losses_B = _losses(task, scores_BC.float(), labels_B, class_weights_C, "none")
@@ -54,57 +54,62 @@ def _losses(task: Task, scores_BC: Tensor, labels_B: Tensor, class_weights_C: Te
 
 
 def balanced_weights(labels_R: Tensor, classes: int) -> Tensor:
-    """Weights under which every class counts alike and the mean over the given rows is 1; absent classes get 0."""
+    """Class weights [C] that give every class the same total weight and rows a mean of 1; an absent class gets 0."""
     counts_C = torch.bincount(labels_R, minlength=classes).float()
     present = int((counts_C > 0).sum())
     return torch.where(counts_C > 0, counts_C.sum() / (present * counts_C.clamp(min=1)), 0.0)
 
 
 def divergence(task: Task, first_BC: Tensor, second_BC: Tensor) -> Tensor:
-    """How far two looks at each row are apart, [B]: Kullback-Leibler both ways, or the squared difference."""
+    """How much two predictions for each row differ, [B]: the symmetric KL divergence, or the squared difference."""
     if task.kind == "classification":
         first_BC, second_BC = (F.log_softmax(scores.float(), -1) for scores in (first_BC, second_BC))
-        there_BC = F.kl_div(first_BC, second_BC, reduction="none", log_target=True)
-        return (there_BC + F.kl_div(second_BC, first_BC, reduction="none", log_target=True)).sum(-1) / 2
+        forward_BC = F.kl_div(first_BC, second_BC, reduction="none", log_target=True)
+        return (forward_BC + F.kl_div(second_BC, first_BC, reduction="none", log_target=True)).sum(-1) / 2
     if task.encoding == "cross":
         first_BC, second_BC = torch.sigmoid(first_BC.float()), torch.sigmoid(second_BC.float())
     return (first_BC.float() - second_BC.float()).square().sum(-1)
 
 
-def worst_shift(
-    task: Task, scores_BC: Tensor, embedded_TE: Tensor, look: Callable[[Tensor], Tensor], rng: torch.Generator
+def adversarial_shift(
+    task: Task, scores_BC: Tensor, embedded_TE: Tensor, forward: Callable[[Tensor], Tensor], rng: torch.Generator
 ) -> Tensor:
-    """A shift of the embeddings, REACH of each one's length, by one step uphill from a random place nearby.
+    """A shift of the embeddings that increases the divergence most, by one gradient step from a small random shift.
 
-    look: scores_BC of shifted embeddings. The weights get no gradient from the search.
+    forward: maps a shift of the embeddings to scores_BC. The shift of each token has SHIFT_NORM of the norm of its
+    embedding. The search leaves no gradient in the weights.
     """
-    length_T1 = embedded_TE.detach().float().norm(dim=-1, keepdim=True)
-    begin_TE = torch.empty_like(embedded_TE, dtype=torch.float32).normal_(generator=rng)
-    begin_TE.mul_(BEGIN * length_T1 / begin_TE.shape[1] ** 0.5)
-    shift_TE = begin_TE.to(embedded_TE.dtype).requires_grad_()
-    (uphill_TE,) = torch.autograd.grad(divergence(task, scores_BC.detach(), look(shift_TE)).sum(), shift_TE)
-    steepness_T1 = uphill_TE.float().norm(dim=-1, keepdim=True).clamp(min=1e-20)
-    worst_TE: Tensor = REACH * length_T1 / steepness_T1 * uphill_TE.float()
-    return worst_TE.to(embedded_TE.dtype)
+    norm_T1 = embedded_TE.detach().float().norm(dim=-1, keepdim=True)
+    # The divergence has its minimum, and so no gradient, at a shift of 0: the search starts at a random one.
+    start_TE = torch.empty_like(embedded_TE, dtype=torch.float32).normal_(generator=rng)
+    start_TE.mul_(START_NORM * norm_T1 / start_TE.shape[1] ** 0.5)
+    shift_TE = start_TE.to(embedded_TE.dtype).requires_grad_()
+    (grad_TE,) = torch.autograd.grad(divergence(task, scores_BC.detach(), forward(shift_TE)).sum(), shift_TE)
+    grad_norm_T1 = grad_TE.float().norm(dim=-1, keepdim=True).clamp(min=1e-20)
+    adversarial_TE: Tensor = SHIFT_NORM * norm_T1 / grad_norm_T1 * grad_TE.float()
+    return adversarial_TE.to(embedded_TE.dtype)
 
 
-def consistency_loss(task: Task, scores_2BC: Tensor, real_B: Tensor | None = None) -> Tensor:
-    """How far two looks at each row are apart, summed over rows; of a batch where each stands twice, side by side.
+def r_drop_loss(task: Task, scores_2BC: Tensor, real_B: Tensor | None = None) -> Tensor:
+    """The divergence between the two views of each row, summed over rows; the views are adjacent in the batch.
 
-    real_B: whether it is a row at all, in a batch filled up to a fixed size.
+    real_B: in a batch padded to a fixed size, whether an entry is a row or padding.
     """
-    apart_B = divergence(task, scores_2BC[0::2], scores_2BC[1::2])
-    return (apart_B if real_B is None else apart_B.masked_fill(~real_B, 0)).sum()
+    divergence_B = divergence(task, scores_2BC[0::2], scores_2BC[1::2])
+    return (divergence_B if real_B is None else divergence_B.masked_fill(~real_B, 0)).sum()
 
 
-def adversarial_loss(
+def smart_loss(
     model: Model, task: Task, batch: Packed, rng: torch.Generator, weight: float, loss: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The loss of a batch, summed over rows, with what the worst shift changes; three passes instead of one."""
+    """The loss of a batch plus `weight` times the divergence under the adversarial shift, summed over rows.
+
+    It takes three forward passes instead of one: the loss, the search for the shift, and the shifted embeddings.
+    """
     embedded_TE = model.encoder.embed(batch, rng)
     first_BC = model(task.name, batch, rng, embedded_TE)
     detached_TE = embedded_TE.detach()
-    shift_TE = worst_shift(
+    shift_TE = adversarial_shift(
         task, first_BC, detached_TE, lambda shift_TE: model(task.name, batch, rng, detached_TE + shift_TE), rng
     )
     second_BC = model(task.name, batch, rng, embedded_TE + shift_TE)

@@ -1,9 +1,9 @@
-"""Which task, or tasks, each optimizer step learns from.
+"""Sampling between tasks: from which task, or tasks, each optimizer step takes a batch.
 
-An epoch of a mixture reads as many rows as its tasks have together, whatever the rule; the rule decides the shares.
-A limit on the rows that a task counts for keeps one large task from drowning the others.
-References: the joint rule is the study's summed loss; annealing follows Stickland and Murray (2019), "BERT and PALs";
-the limit is that of Raffel et al. (2020), section 3.5.2, "examples-proportional mixing".
+Under every sampling rule an epoch reads about as many rows as all tasks have together; the rule decides the share of
+each task. `max_examples_per_task` caps the rows for which a task counts, so that one large task does not dominate.
+References: `joint` is the summed loss of the study; `annealed` follows Stickland and Murray (2019), "BERT and PALs";
+the cap is the K of Raffel et al. (2020), section 3.5.2, "examples-proportional mixing".
 Shapes: K tasks.
 """
 
@@ -22,7 +22,7 @@ Step = tuple[int, ...]
 
 
 def exponent(sampling: Sampling, temperature: float, epoch: int, epochs: int) -> float:
-    """The `a` of shares ~ rows^a: 1 is proportional, 0 gives every task the same share."""
+    """The exponent `a` of the sampling rule, with shares ~ rows^a: 1 is proportional, 0 gives equal shares."""
     match sampling:
         case "joint" | "round_robin":
             return 0.0
@@ -34,36 +34,36 @@ def exponent(sampling: Sampling, temperature: float, epoch: int, epochs: int) ->
             return 1.0 - ANNEALED_BY * epoch / max(1, epochs - 1)
 
 
-def quotas(rows_K: Sequence[int], a: float, steps: int) -> npt.NDArray[np.int64]:
-    """Whole numbers of steps for each task that add up to `steps`, in shares ~ rows^a (largest remainders)."""
+def allocate_steps(rows_K: Sequence[int], a: float, steps: int) -> npt.NDArray[np.int64]:
+    """Divides `steps` among the tasks in shares ~ rows^a, rounded by the largest-remainder method, [K]."""
     weights_K = np.asarray(rows_K, dtype=np.float64) ** a
     exact_K = steps * weights_K / weights_K.sum()
     counts_K: npt.NDArray[np.int64] = np.floor(exact_K).astype(np.int64)
-    behind = np.argsort(counts_K - exact_K, kind="stable")[: steps - counts_K.sum()]
-    counts_K[behind] += 1
+    largest_remainders = np.argsort(counts_K - exact_K, kind="stable")[: steps - counts_K.sum()]
+    counts_K[largest_remainders] += 1
     return counts_K
 
 
-def counted(rows_K: Sequence[int], limit: int) -> list[int]:
-    """The rows of each task that an epoch is planned for; a `limit` of 0 counts all."""
+def capped_rows(rows_K: Sequence[int], limit: int) -> list[int]:
+    """The number of rows for which each task counts in an epoch: at most `limit`, or all if that is 0."""
     return [min(rows, limit) if limit else rows for rows in rows_K]
 
 
 def steps_of_epoch(rows_K: Sequence[int], batch_size: int, sampling: Sampling) -> int:
-    """How many optimizer steps an epoch has: each as many as any other."""
+    """The number of optimizer steps of an epoch, which is the same for all epochs."""
     if sampling == "joint":
         return -(-sum(rows_K) // (batch_size * len(rows_K)))
     return sum(_batches(rows_K, batch_size))
 
 
-def planned(settings: Training, mixture: Mixture, rows_K: Sequence[int]) -> Training:
-    """The settings with the epochs that are run: whole ones are added until there are `min_steps` optimizer steps."""
-    steps = steps_of_epoch(counted(rows_K, mixture.max_examples_per_task), settings.batch_size, mixture.sampling)
+def with_min_steps(settings: Training, mixture: Mixture, rows_K: Sequence[int]) -> Training:
+    """The settings with `epochs` increased until there are at least `min_steps` optimizer steps."""
+    steps = steps_of_epoch(capped_rows(rows_K, mixture.max_examples_per_task), settings.batch_size, mixture.sampling)
     return settings.model_copy(update={"epochs": max(settings.epochs, -(-settings.min_steps // steps))})
 
 
 def _batches(rows_K: Sequence[int], batch_size: int) -> list[int]:
-    """Rounded up per task, so that a proportional epoch reads every row exactly once."""
+    """The number of batches per task, rounded up, so that a proportional epoch reads every row exactly once."""
     return [-(-rows // batch_size) for rows in rows_K]
 
 
@@ -76,13 +76,13 @@ def plan_epoch(
     epochs: int,
     seed: int,
 ) -> list[Step]:
-    """The tasks (indices) of each step of an epoch, counted from 0; "joint" names all of them in every step."""
+    """The task indices of each step of an epoch; `epoch` counts from 0. With `joint` every step has all tasks."""
     tasks, steps = range(len(rows_K)), steps_of_epoch(rows_K, batch_size, sampling)
     if sampling == "joint":
         return [tuple(tasks)] * steps
     if sampling == "round_robin":
         return [(step % len(rows_K),) for step in range(steps)]
-    counts_K = quotas(_batches(rows_K, batch_size), exponent(sampling, temperature, epoch, epochs), steps)
+    counts_K = allocate_steps(_batches(rows_K, batch_size), exponent(sampling, temperature, epoch, epochs), steps)
     order = np.repeat(tasks, counts_K)
     rng_for(seed, "mixing", epoch).shuffle(order)
     return [(int(task),) for task in order]

@@ -30,7 +30,7 @@ from yourbert.core.tasks import SPLITS, Kind, Split, Task
 from yourbert.tokens.tokenizer import Tokenizer
 
 LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
-# Tokens that `pieces_in` holds in memory: counting needs them as 64-bit numbers.
+# Tokens that `used_token_ids` holds in memory: counting needs them as 64-bit numbers.
 TOKENS_AT_ONCE = 1 << 22
 
 
@@ -110,7 +110,7 @@ def open_split(folder: Path, task: Task) -> PackedSplit:
     return split
 
 
-def pieces_in(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
+def used_token_ids(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
     """The word pieces that occur in any of the splits, rising."""
     counts = np.zeros(0, np.int64)
     for split in splits:

@@ -17,7 +17,7 @@ from tests.support import tiny
 from tests.support.gpu import curve, machine_of, on_a_gpu
 from tests.training.fused.conftest import kept_by_hash, layer_of
 from yourbert.config.schema import Runtime, Training
-from yourbert.finetuning.learner import TaskLearner, choose_what_learns
+from yourbert.finetuning.learner import TaskLearner, set_trainable
 from yourbert.model.encoder import Embeddings, Layer
 from yourbert.model.multitask import Model
 from yourbert.runtime.machine import Machine, prepare
@@ -114,7 +114,7 @@ def with_own_layers(learner: TaskLearner, settings: Training, own: dict[str, int
     tasks = [tokens.task for tokens in learner.tokens.values()]
     rng = torch.Generator().manual_seed(5)
     again = Model(model.encoder, tasks, settings.pooling, settings.head_dropout, rng, task_specific_layers=own)
-    choose_what_learns(again, learner.mixture, settings)
+    set_trainable(again, learner.mixture, settings)
     return TaskLearner(again, learner.tokens, learner.mixture, settings, learner.machine, learner.seed)
 
 
