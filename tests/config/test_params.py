@@ -165,7 +165,11 @@ def test_an_impossible_sequential_model_is_refused_with_its_place(
 
 
 def test_a_sequential_model_may_start_from_another(tmp_path: Path) -> None:
-    second = SEQUENTIAL.replace("sequential:\n", "").replace("next", "last").replace("init_from: pairs", "init_from: next")
+    second = (
+        SEQUENTIAL.replace("sequential:\n", "").replace("next", "last").replace("init_from: pairs", "init_from: next")
+    )
     assert "last" in read_params(changed(tmp_path, "sequential:\n", SEQUENTIAL + second)).multitask
-    error = refusal(changed(tmp_path, "sequential:\n", SEQUENTIAL.replace("init_from: pairs", "init_from: last") + second))
+    error = refusal(
+        changed(tmp_path, "sequential:\n", SEQUENTIAL.replace("init_from: pairs", "init_from: last") + second)
+    )
     assert "must name a model defined before 'next'" in str(error)

@@ -1,4 +1,4 @@
-"""`yourbert subsets`: every combination once, settings kept, comments kept, and nothing changed by a mistake."""
+"""`yourbert add-mixtures`: every combination once, settings kept, comments kept, and nothing changed by a mistake."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.shipped import SHIPPED, WITH_MIXTURE
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
-from yourbert.experiments.subsets import add_subsets
+from yourbert.experiments.subsets import add_mixtures
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) -> None:
     before = read_params(path)
-    new, there = add_subsets(["sst", "quora", "sts"], None, path)
+    new, there = add_mixtures(["sst", "quora", "sts"], None, path)
     assert new == ["sst-quora", "sst-sts", "sst-quora-sts"] and there == ["pairs"]
     after = read_params(path)
     assert set(after.mixtures) == {"pairs", *new}
@@ -34,24 +34,24 @@ def test_every_subset_gets_a_mixture_with_the_settings_of_the_first(path: Path) 
         assert after.training(name) == before.training("pairs")
     comments = [line for line in WITH_MIXTURE.splitlines() if line.lstrip().startswith("#")]
     assert [line for line in path.read_text().splitlines() if line.lstrip().startswith("#")] == comments
-    assert add_subsets(["sst", "quora", "sts"], None, path)[0] == [], "a second time adds nothing"
+    assert add_mixtures(["sst", "quora", "sts"], None, path)[0] == [], "a second time adds nothing"
 
 
 def test_without_names_all_tasks_are_combined(path: Path) -> None:
-    new, there = add_subsets([], None, path)
+    new, there = add_mixtures([], None, path)
     assert len(new) + len(there) == 11  # of four tasks: 6 pairs, 4 triples, all
 
 
 def test_without_a_mixture_there_is_a_plain_pattern(path: Path) -> None:
     path.write_text(SHIPPED)
-    assert add_subsets(["sst", "sts"], None, path) == (["sst-sts"], [])
+    assert add_mixtures(["sst", "sts"], None, path) == (["sst-sts"], [])
     assert read_params(path).mixtures["sst-sts"].sampling == "annealed"
 
 
 def test_loss_weights_follow_their_tasks(path: Path) -> None:
     text = path.read_text().replace("      sts: 20.0\n", "      quora: 2.0\n      sts: 0.5\n", 1)
     path.write_text(text)
-    add_subsets(["sst", "quora"], "pairs", path)
+    add_mixtures(["sst", "quora"], "pairs", path)
     assert read_params(path).mixtures["sst-quora"].loss_weights == {"quora": 2.0}
 
 
@@ -64,7 +64,7 @@ def test_loss_weights_follow_their_tasks(path: Path) -> None:
 )
 def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        add_subsets(tasks, like, path)
+        add_mixtures(tasks, like, path)
     assert path.read_text() == WITH_MIXTURE
 
 
@@ -75,6 +75,6 @@ def test_a_name_of_a_sequential_model_or_task_is_not_taken_twice(path: Path) -> 
     text = text.replace("name: quora-sts\n", "name: cfimdb-quora\n")
     text = text.replace("init_from: quora-sts", "init_from: cfimdb-quora")
     path.write_text(text)
-    new, _ = add_subsets(["sst", "cfimdb", "quora"], None, path)
+    new, _ = add_mixtures(["sst", "cfimdb", "quora"], None, path)
     assert {"sst-quora-mixture", "cfimdb-quora-mixture"} <= {*new} and new == list(dict.fromkeys(new))
     assert read_params(path).mixtures["sst-quora-mixture"].tasks == ["sst", "quora"]

@@ -17,7 +17,7 @@ from tests.tokens.test_tokenizer import write_base
 from yourbert.config.schema import Runtime, Training
 from yourbert.core.errors import UserError
 from yourbert.core.tasks import Task
-from yourbert.experiments.skills import localise
+from yourbert.experiments.skills import localize_skills
 from yourbert.finetuning.learner import TaskLearner
 from yourbert.inference.model_folder import load_model, save_model
 from yourbert.inference.predict import predict
@@ -132,8 +132,8 @@ def test_a_model_folder_keeps_them(pooling: str, tmp_path: Path) -> None:
         split = made.tokens[name].splits["dev"]
         np.testing.assert_array_equal(predict(loaded, name, split, made.machine), answers(made, name))
     runtime = Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=True)
-    with pytest.raises(UserError, match=r"P05.*do not share all layers"):
-        localise([tmp_path / "model"], tmp_path / "base", tmp_path, [0.1], 1, runtime, tmp_path / "out")
+    with pytest.raises(UserError, match=r"P05.*task-specific layers"):
+        localize_skills([tmp_path / "model"], tmp_path / "base", tmp_path, [0.1], 1, runtime, tmp_path / "out")
 
 
 def build_model(p: float = 0.1) -> Model:

@@ -78,7 +78,11 @@ def small_params(tasks: Sequence[str] = ("sst", "sts")) -> dict[str, Any]:
     shared = [name for name in params["sequential"][-1]["tasks"] if name in tasks]
     params |= {"mixtures": {"shared": {"tasks": shared, "sampling": "joint"}}, "sequential": []}
     params |= {"model": "random:1x32", "epochs": 1, "lr": 0.001, "num_threads": 1}
-    params["evaluate"] |= {"bootstrap_samples": 100, "num_explanations": 1, "submission": {"sst": "Predicted_Sentiment"}}
+    params["evaluate"] |= {
+        "bootstrap_samples": 100,
+        "num_explanations": 1,
+        "submission": {"sst": "Predicted_Sentiment"},
+    }
     params["report"] |= {"permutations": 100}
     return params
 

@@ -310,7 +310,7 @@ def test_the_doctor_mends_what_stops_dvc_and_what_dvc_would_use(project: Project
 
 
 def test_a_search_ends_weak_candidates_early_and_counts_its_cost(project: Project) -> None:
-    words = ["--set", "lr=1e-7,1e-2", "--budget", "epochs=1,3", "--keep", "0.5", "--run", "sst"]
+    words = ["--set", "lr=1e-7,1e-2", "--budget", "epochs=1,3", "--reduction-factor", "2", "--run", "sst"]
     command = ["yourbert", "search", *words, "--targets", "evaluate@sst-11711", "--jobs", "2"]
     done = project(*command)
     assert done.returncode == 0, done.stdout + done.stderr

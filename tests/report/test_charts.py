@@ -11,7 +11,7 @@ import pytest
 from yourbert.core.cost import Cost
 from yourbert.experiments.search.chart import draw
 from yourbert.experiments.search.cost import Try
-from yourbert.experiments.skills import Grafted, Line, draw_kept, draw_overlap
+from yourbert.experiments.skills import GraftScore, Line, draw_overlap, draw_scores
 
 
 def tried(rung: int, settings: str, score: float | None) -> Try:
@@ -20,10 +20,11 @@ def tried(rung: int, settings: str, score: float | None) -> Try:
 
 def grafted(run: str, calibration: float | None) -> list[Line]:
     whole: list[Line] = [
-        (run, kind, share, Grafted(score=0.5, calibration=calibration)) for kind, share in (("all", 1.0), ("none", 0.0))
+        (run, kind, share, GraftScore(score=0.5, calibration=calibration))
+        for kind, share in (("all", 1.0), ("none", 0.0))
     ]
     return whole + [
-        (run, kind, share, Grafted(score=share, calibration=calibration))
+        (run, kind, share, GraftScore(score=share, calibration=calibration))
         for kind in ("moved", "learnt")
         for share in (0.1, 0.01)
     ]
@@ -43,7 +44,7 @@ PAIRS = [
     ("drawing", "says"),
     [
         (lambda path: draw(TRIES, path), ("lr=1e-4", "rung 1", "rung 2", "dev score")),
-        (lambda path: draw_kept(LINES, path), ("sst, learnt", "sts, moved", "calibration error")),
+        (lambda path: draw_scores(LINES, path), ("sst, learnt", "sts, moved", "calibration error")),
         (lambda path: draw_overlap(PAIRS, path), ("0.1 of the weights", "0.01 of the weights", "1.00", "0.10")),
         (lambda path: draw_overlap([("sst", "sst", 0.1, 1.0)], path), ("1.00",)),
     ],

@@ -15,7 +15,8 @@ import yaml
 from tests.support.closure import ROOT
 from tests.support.commands import Shown, shown
 from yourbert.cli import COMMANDS as COMMAND_NAMES
-from yourbert.cli import command_line
+from yourbert.cli import RENAMED, command_line, refuse_renamed
+from yourbert.core.errors import UserError
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +37,24 @@ def check_yourbert(words: list[str], whole: bool) -> None:
     assert words[0] in COMMAND_NAMES
     if whole:
         command_line().parse_args(words)
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_renamed_command_or_option_is_refused_with_its_new_spelling(old: str) -> None:
+    command, *options = old.split()
+    for words in ([command, *options, "2"], [command, *(f"{option}=2" for option in options)]):
+        with pytest.raises(UserError, match=f"P05 yourbert: `{old}` was renamed.*write `yourbert ") as error:
+            refuse_renamed(words)
+        assert error.value.exit_code == 2 and RENAMED[old] in str(error.value)
+    assert RENAMED[old].split()[0] in COMMAND_NAMES
+
+
+def test_the_new_spellings_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["search", "--keep-models", "remote"], ["serve", "skills"]):
+        refuse_renamed(words)
+    with pytest.raises(SystemExit):
+        command_line().parse_args(["--version"])
+    assert re.fullmatch(r"yourbert \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 def check_dvc(words: list[str], whole: bool) -> None:

@@ -63,8 +63,8 @@ TESTED_IN = {
     "cli/predict": "deploy/test_batch",
     "cli/search": "pipeline/test_pipeline",
     "cli/serve": "deploy/serve/test_run",
-    "cli/skills": "repository/test_documented_commands",
-    "cli/subsets": "repository/test_documented_commands",
+    "cli/localize_skills": "repository/test_documented_commands",
+    "cli/add_mixtures": "repository/test_documented_commands",
 }  # fmt: skip
 
 

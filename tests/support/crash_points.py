@@ -46,7 +46,11 @@ def project(folder: Path) -> None:
     params |= {"model": "random:1x32", "corpus": "mine", "seeds": [1], "num_threads": 1, "precision": "fp32"}
     params |= {"batch_size": 8, "mixtures": {}, "sequential": [], "tasks": {"sst": params["tasks"]["sst"]}}
     params["pretrain"] |= {"enabled": True, "batch_size": 8}
-    params["evaluate"] |= {"bootstrap_samples": 100, "num_explanations": 1, "submission": {"sst": "Predicted_Sentiment"}}
+    params["evaluate"] |= {
+        "bootstrap_samples": 100,
+        "num_explanations": 1,
+        "submission": {"sst": "Predicted_Sentiment"},
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "mine").mkdir()
     (folder / "data").mkdir()

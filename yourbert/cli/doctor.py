@@ -1,4 +1,4 @@
-"""`yourbert doctor`: find and mend what a kill left behind."""
+"""`yourbert doctor`: find and repair what a killed process left behind."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "find and mend what a kill left behind"
-DESCRIPTION = """Looks for what a kill, a full disk or another hand left behind: files of DVC that are broken, objects
-of its cache that were cut, model folders that are not as they were saved, unfinished files, folders of killed
-experiments, other versions of packages than locked. With --fix what is broken is removed, so that `dvc repro` makes it
-again; a broken dvc.lock is kept in .yourbert/doctor. Exit code 0 when nothing is left to do, 5 when something is: a
-person has to look, or --fix was not given."""
+HELP = "find and repair what a killed process left behind"
+DESCRIPTION = """Looks for damage from a killed process, a full disk or a manual edit: broken DVC files, truncated
+objects in DVC's cache, model folders that differ from their manifest, unfinished files, folders of killed experiments,
+package versions that differ from the lock file. With --fix it deletes what is broken, so that `dvc repro` makes it
+again; a broken dvc.lock is kept in .yourbert/doctor. Exit code 0: nothing is left to do. Exit code 5: work is left,
+for a person or for --fix."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fix", action="store_true", help="mend it; refused while somebody works in the project")
+    parser.add_argument("--fix", action="store_true", help="repair it; refused while another process uses the project")
     parser.set_defaults(command=run)
 
 

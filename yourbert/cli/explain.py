@@ -1,4 +1,4 @@
-"""`yourbert explain`: which words an answer rests on."""
+"""`yourbert explain`: show how much each word contributes to a prediction."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from yourbert.cli.options import add_runtime, runtime_of
 
-HELP = "which words an answer rests on"
-DESCRIPTION = """Says what a model answers to a text, or a pair of texts, and what each word adds to that answer's score
-(integrated gradients): to the log-odds of a label, to a similarity itself. The last line tests it: without the words
-that weigh most the score should fall further than without as many others."""
+HELP = "show how much each word contributes to a prediction"
+DESCRIPTION = """Prints the prediction for a text, or a pair of texts, and the contribution of each word to its score
+(integrated gradients). The score is the log-odds of the predicted label, or the predicted similarity. The last line
+checks the attribution: removing the top words should lower the score more than removing equally many random words."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a model folder, for instance build/models/sst/11711")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="the text, or the two texts of a pair")
-    parser.add_argument("--task", help="which task of a model that has several")
-    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parser.add_argument("--task", help="the task to use, if the model has several")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_runtime(parser, precision=False)
     parser.set_defaults(command=run)
 
@@ -28,7 +28,9 @@ def run(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from yourbert.deploy.batch import open_explainer, prepared
-    from yourbert.evaluation.explain import shown
+    from yourbert.evaluation.explain import format_explanation
 
-    found = open_explainer(options.model, options.task, prepared(runtime_of(options))).explain(options.texts)
-    sys.stdout.write((json.dumps(asdict(found), ensure_ascii=False) if options.json else shown(found)) + "\n")
+    explainer = open_explainer(options.model, options.task, prepared(runtime_of(options)))
+    explanation = explainer.explain(options.texts)
+    as_json = json.dumps(asdict(explanation), ensure_ascii=False)
+    sys.stdout.write((as_json if options.json else format_explanation(explanation)) + "\n")

@@ -1,4 +1,4 @@
-"""`yourbert init`: a task of your own, from its table."""
+"""`yourbert init`: add a task from its data files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "a task of your own, from its table"
-DESCRIPTION = """Looks at the tables of a task and adds its block to params.yaml: which columns are texts, which is the
-label, and what it may be. Every row is then checked as the pipeline will. The files belong into the corpus: data/, or
-the folder that `corpus` in params.yaml names."""
+HELP = "add a task from its data files"
+DESCRIPTION = """Reads the data files of a task and adds its block to params.yaml: the text columns, the label column
+and the labels. Then it checks every row as the pipeline does. The files belong in the corpus: data/, or the folder that
+`corpus` in params.yaml names."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="of the task")
+    parser.add_argument("name", help="the name of the task")
     parser.add_argument("train", type=Path)
     parser.add_argument("dev", type=Path)
     parser.add_argument("--test", type=Path)
-    parser.add_argument("--text", nargs="+", default=[], metavar="COLUMN", help="one, or the two of a pair")
+    parser.add_argument("--text", nargs="+", default=[], metavar="COLUMN", help="the text column, or the two of a pair")
     parser.add_argument("--label", metavar="COLUMN")
-    parser.add_argument("--id", metavar="COLUMN", help="names each row")
+    parser.add_argument("--id", metavar="COLUMN", help="the column of row ids")
     parser.set_defaults(command=run)
 
 
@@ -29,12 +29,12 @@ def run(options: argparse.Namespace) -> None:
     from yourbert.core.tasks import Split
     from yourbert.corpus.propose_task import propose
 
-    given: dict[Split, Path | None] = {"train": options.train, "dev": options.dev, "test": options.test}
-    files = {split: file for split, file in given.items() if file}
+    paths: dict[Split, Path | None] = {"train": options.train, "dev": options.dev, "test": options.test}
+    files = {split: file for split, file in paths.items() if file}
     block, reasons = propose(options.name, files, options.text, options.label, options.id)
     sys.stdout.write("".join(f"{reason}\n" for reason in reasons) + "\nadded to params.yaml, below tasks:\n\n")
     sys.stdout.write(yaml.safe_dump({options.name: {"data": block}}, sort_keys=False))
     folders = {file.resolve().parent for file in files.values()}
     if len(folders) == 1:
-        sys.stdout.write(f"\nits files lie in {folders.pop()}: `dvc add data` if that is data/, else set `corpus`\n")
+        sys.stdout.write(f"\nits files are in {folders.pop()}: `dvc add data` if that is data/, else set `corpus`\n")
     sys.stdout.write(f"train it: dvc repro evaluate@{options.name}-11711\n")

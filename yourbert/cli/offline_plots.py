@@ -1,6 +1,6 @@
 """`yourbert offline-plots`: `dvc plots` without a network.
 
-DVC's page of plots loads the library that draws them from elsewhere. A page template of one's own may hold it instead.
+DVC's plots page loads its drawing library from a server. A custom page template can contain the library instead.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-HELP = "let `dvc plots` draw without a network"
-DESCRIPTION = """Writes .dvc/plots.html, a page that holds the library which draws DVC's plots (Vega-Lite, as the
-package vl-convert-python carries it), and tells DVC of it in .dvc/config.local. `dvc plots show` and `dvc plots diff`
-then make pages that need no network. `dvc config --local --unset plots.html_template` takes it back."""
-TEMPLATE = Path("plots.html")  # DVC looks for it from .dvc on
+HELP = "make `dvc plots` work without a network"
+DESCRIPTION = """Writes .dvc/plots.html, a page template that contains DVC's drawing library (Vega-Lite, from the
+package vl-convert-python), and sets it in .dvc/config.local. `dvc plots show` and `dvc plots diff` then make
+pages that need no network. `dvc config --local --unset plots.html_template` undoes it."""
+TEMPLATE = Path("plots.html")  # relative to .dvc
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -44,14 +44,14 @@ def run(options: argparse.Namespace) -> None:
 
     folder = Path(".dvc")
     if not folder.is_dir():
-        fail("P05", "no folder .dvc here", where="command line", fix="go to the project's folder")
-    # DVC's plots are written for the fifth Vega-Lite.
+        fail("P05", "no folder .dvc here", where="command line", fix="change to the project folder")
+    # DVC's plots are written for Vega-Lite 5.
     fifth = [version for version in vl_convert.get_vegalite_versions() if version.startswith("5.")]
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", max(fifth, key=_minor))
-    assert "</script" not in library and "{plot_divs}" not in library, "it can stand in a page"
+    assert "</script" not in library and "{plot_divs}" not in library, "the library fits into a script element"
     write_text(folder / TEMPLATE, PAGE.replace("LIBRARY", library))
-    told = ["dvc", "config", "--local", "plots.html_template", TEMPLATE.name]
-    subprocess.run([sys.executable, "-m", *told], check=True)
+    command = ["dvc", "config", "--local", "plots.html_template", TEMPLATE.name]
+    subprocess.run([sys.executable, "-m", *command], check=True)
     sys.stdout.write(f"wrote {folder / TEMPLATE}; `dvc plots show` needs no network now\n")
 
 

@@ -1,4 +1,4 @@
-"""The options that say what to compute with, as the keys of the same names in params.yaml."""
+"""Options for device, precision and threads, as `device`, `precision` and `num_threads` in params.yaml."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 def add_runtime(parser: argparse.ArgumentParser, precision: bool = True) -> None:
-    """precision: whether there is a choice; else it is fp32."""
+    """Adds the options. precision: whether it can be chosen; else it is fp32."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     if precision:
         parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: the fastest")
     else:
         parser.set_defaults(precision="fp32")
     parser.add_argument(
-        "--threads", type=at_least(0), default=0, metavar="N", help="0, the default: one per physical core"
+        "--threads", type=at_least(0), default=0, metavar="N", help="CPU threads; default: one per physical core"
     )
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Reads a whole number of at least `least`."""
+    """An argparse type: a whole number that is `least` or more."""
 
     def read(word: str) -> int:
         if not (word.isascii() and word.isdigit()) or int(word) < least:
-            raise argparse.ArgumentTypeError(f"'{word}' is not a whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"'{word}' is not a whole number >= {least}")
         return int(word)
 
     return read

@@ -1,4 +1,4 @@
-"""`yourbert predict`: answers every row of a file."""
+"""`yourbert predict`: predict every row of a file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from yourbert.cli.options import add_runtime, runtime_of
 
-HELP = "answer every row of a file"
-DESCRIPTION = """Answers every row of a table (.csv, .tsv, .jsonl, .parquet; .gz too) or every line of a text (.txt, or
-- for the standard input; of a pair task, two texts with a tab between them), in order: id, prediction, and the
-probability of each class."""
+HELP = "predict every row of a file"
+DESCRIPTION = """Predicts every row of a table (.csv, .tsv, .jsonl, .parquet; optionally .gz) or every line of a text
+file (.txt, or - for standard input; for a pair task, two texts separated by a tab). Writes id, prediction and the
+probability of each class, in the order of the input."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a model folder, for instance build/models/sst/11711")
     parser.add_argument("input", help="a table or text file, or -")
-    parser.add_argument("--task", help="which task of a model that has several")
-    parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="where a table has its texts")
-    parser.add_argument("--id", metavar="NAME", help="where a table has its ids; else rows are counted from 0")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .tsv or .jsonl; else csv to standard output")
+    parser.add_argument("--task", help="the task to use, if the model has several")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="the text columns of a table")
+    parser.add_argument("--id", metavar="NAME", help="the id column of a table; without one, rows are numbered from 0")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .tsv or .jsonl; default: csv to stdout")
     add_runtime(parser)
     parser.set_defaults(command=run)
 

@@ -1,4 +1,4 @@
-"""`yourbert serve`: a model behind HTTP."""
+"""`yourbert serve`: serve a model over HTTP."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from yourbert.cli.options import add_runtime, at_least, runtime_of
 
-HELP = "answer over HTTP, with a page to try it"
-DESCRIPTION = """Serves a model: POST /predict and /explain with JSON, a page at /, /openapi.json, /health, /ready and
-/metrics. It has no passwords and no TLS: by default only this machine reaches it; put a proxy before it for others."""
+HELP = "serve a model over HTTP, with a demo page"
+DESCRIPTION = """Serves a model: POST /predict and /explain with JSON, a demo page at /, /openapi.json, /health, /ready
+and /metrics. It has no authentication and no TLS: by default it listens on this machine only; put a proxy in front."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a model folder, for instance build/models/sst/11711")
-    parser.add_argument("--host", default="127.0.0.1", help="127.0.0.1, the default: this machine alone")
-    parser.add_argument("--port", type=at_least(0), default=8000, help="0: any that is free")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    parser.add_argument("--port", type=at_least(0), default=8000, help="default: 8000; 0: any free port")
     add_runtime(parser)
     parser.set_defaults(command=run)
 

@@ -209,7 +209,7 @@ def _copies(batch: Batch, count: int) -> Batch:
     )
 
 
-def shown(found: Explanation) -> str:
+def format_explanation(found: Explanation) -> str:
     """An explanation for people: a line for each word, with a bar as long as it weighs."""
     most = max(abs(word.weight) for word in found.words) or 1.0
     several = len({word.number for word in found.words}) > 1

@@ -1,11 +1,11 @@
-"""Where in the encoder a skill sits: grafting a few tailored weights onto the encoder it came from.
+"""Skill localization: which few fine-tuned weights of the encoder carry a task's score.
 
-A mask chooses weights; those take their tailored values, all others keep the ones of the encoder before. The question
-is how few carry the score. Two masks are compared at each size: the weights that moved most, and one that is learnt
-from there by descending the task's loss (Panigrahi et al. 2023, "Task-specific skill localization in fine-tuned
-language models"). The task's head always stays the tailored one. Masks of several tasks tell whether skills overlap.
+A mask selects weights of the encoder. A grafted model has the fine-tuned values of those and the values before
+fine-tuning of all others; the task's head is always the fine-tuned one. Two masks are compared at each size: the
+weights that moved most, and a mask trained from there on the task's loss (Panigrahi et al. 2023, "Task-specific skill
+localization in fine-tuned language models"). The overlap of two tasks' masks says whether they use the same weights.
 
-Shapes: N weights of the encoder in one row, R rows, C classes.
+Shapes: N all weights of the encoder, flattened and concatenated; R rows; C classes.
 """
 
 from __future__ import annotations
@@ -35,104 +35,102 @@ from yourbert.tokens.batching import BatchSampler
 from yourbert.tokens.packing import PackedSplit, open_tokens_for
 
 LOGGER = logging.getLogger("yourbert")
-# How far a weight's mark lies from the border of the mask before it is learnt: sigmoid(4) is 0.98.
-FIRM = 4.0
+# The initial logits of a trained mask are +4 and -4: sigmoid(4) is 0.98.
+INITIAL_LOGIT = 4.0
 LEARNING_RATE = 0.3
 SEED = 0
-STROKES = {"learnt": "-", "moved": ":"}  # of a mask's lines in the charts
+LINE_STYLES = {"learnt": "-", "moved": ":"}  # of the masks in the charts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grafted:
-    """What a model with grafted weights scores. calibration: the expected error of its confidence, where it has one."""
+class GraftScore:
+    """score: the task's metric on dev. calibration: the expected calibration error; None for a similarity."""
 
     score: float
     calibration: float | None
 
 
-Line = tuple[str, str, float, Grafted]  # task, mask, share, what it scores
-Overlap = tuple[str, str, float, float]  # task, other task, share, overlap of their learnt masks
+Line = tuple[str, str, float, GraftScore]  # task, mask, share of the weights, scores
+Overlap = tuple[str, str, float, float]  # task, other task, share of the weights, overlap of their trained masks
 
 
 class Graft:
-    """A model whose encoder can take any mixture of the weights before and after tailoring."""
+    """A model whose encoder can combine the weights from before and after fine-tuning."""
 
-    def __init__(self, tailored: Model, before: Mapping[str, Tensor], machine: Machine) -> None:
-        self.model, self.machine = tailored, machine
-        self.parameters = {f"encoder.{name}": p for name, p in tailored.encoder.named_parameters() if name in before}
+    def __init__(self, tuned: Model, before: Mapping[str, Tensor], machine: Machine) -> None:
+        self.model, self.machine = tuned, machine
+        self.parameters = {f"encoder.{name}": p for name, p in tuned.encoder.named_parameters() if name in before}
         self.before = {name: before[name.removeprefix("encoder.")].to(p.device) for name, p in self.parameters.items()}
         self.moved = {name: p.detach() - self.before[name] for name, p in self.parameters.items()}
 
     @property
-    def weights(self) -> int:
+    def num_weights(self) -> int:
         return sum(moved.numel() for moved in self.moved.values())
 
     def most_moved(self, share: float) -> Tensor:
-        """mask_N of the share of weights that tailoring moved farthest."""
-        return _largest(self._row({name: moved.abs() for name, moved in self.moved.items()}), self._count(share))
+        """mask_N: the share of the weights that fine-tuning changed most."""
+        return _top_mask(torch.cat([moved.abs().reshape(-1) for moved in self.moved.values()]), self._count(share))
 
-    def learnt(self, task: Task, train: PackedSplit, share: float, steps: int, lr: float, seed: int) -> Tensor:
-        """mask_N of the same size, moved from `most_moved` by `steps` of gradient descent on the task's loss."""
-        marks_N = torch.where(self.most_moved(share), FIRM, -FIRM).requires_grad_()
-        optimizer = torch.optim.Adam([marks_N], lr)
+    def trained_mask(self, task: Task, train: PackedSplit, share: float, steps: int, lr: float, seed: int) -> Tensor:
+        """mask_N of the same size: `most_moved` is the start of `steps` of Adam on the task's loss."""
+        logits_N = torch.where(self.most_moved(share), INITIAL_LOGIT, -INITIAL_LOGIT).requires_grad_()
+        optimizer = torch.optim.Adam([logits_N], lr)
         sampler = BatchSampler(train, 16, seed, f"skills {task.name}")
         for number in range(steps):
             batch = sampler.batch(number)
             labels_B = torch.from_numpy(batch.labels_B).to(self.machine.device)
-            given = (task.name, to_device(batch, self.machine), None)
-            scores = torch.func.functional_call(self.model, self.weights_of(torch.sigmoid(marks_N)), given)
+            arguments = (task.name, to_device(batch, self.machine), None)
+            # The soft mask sigmoid(logits) blends the weights; the gradient reaches the logits through the blend.
+            scores = torch.func.functional_call(self.model, self.blend(torch.sigmoid(logits_N)), arguments)
             loss = loss_sum(task, scores, labels_B) / len(batch.rows_B)
-            (marks_N.grad,) = torch.autograd.grad(loss, marks_N)
+            (logits_N.grad,) = torch.autograd.grad(loss, logits_N)
             optimizer.step()
-        return _largest(marks_N.detach(), self._count(share))
+        return _top_mask(logits_N.detach(), self._count(share))
 
-    def score(self, task: Task, dev: PackedSplit, mask_N: Tensor) -> Grafted:
-        """The dev score with the mask's weights tailored and all others as before."""
+    def score(self, task: Task, dev: PackedSplit, mask_N: Tensor) -> GraftScore:
+        """Scores dev with the masked weights fine-tuned and all others as before."""
         assert dev.labels is not None, "a dev split has labels"
-        tailored = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self._put(self.weights_of(mask_N.float()))
+        tuned = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._set_weights(self.blend(mask_N.float()))
         try:
-            answers = predict(self.model.eval(), task.name, dev, self.machine)
+            outputs = predict(self.model.eval(), task.name, dev, self.machine)
         finally:
-            self._put(tailored)
+            self._set_weights(tuned)
         labels_R = np.asarray(dev.labels)
-        return Grafted(
-            score=score(task, answers, labels_R).get(task.metric, 0.0),
-            calibration=calibration_error(calibration(answers, labels_R)) if task.labels else None,
+        return GraftScore(
+            score=score(task, outputs, labels_R).get(task.metric, 0.0),
+            calibration=calibration_error(calibration(outputs, labels_R)) if task.labels else None,
         )
 
     def _count(self, share: float) -> int:
-        return max(1, round(share * self.weights))
+        return max(1, round(share * self.num_weights))
 
-    def weights_of(self, mask_N: Tensor) -> dict[str, Tensor]:
-        """The encoder's weights by name: tailored where the mask is 1, as before where it is 0, between in between."""
+    def blend(self, mask_N: Tensor) -> dict[str, Tensor]:
+        """Weights by name: fine-tuned where the mask is 1, as before where it is 0, interpolated in between."""
         parts = torch.split(mask_N, [moved.numel() for moved in self.moved.values()])
         return {
             name: self.before[name] + part.view_as(moved) * moved
             for (name, moved), part in zip(self.moved.items(), parts, strict=True)
         }
 
-    def _row(self, weights: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([one.reshape(-1) for one in weights.values()])
-
     @torch.no_grad()
-    def _put(self, weights: Mapping[str, Tensor]) -> None:
+    def _set_weights(self, weights: Mapping[str, Tensor]) -> None:
         for name, p in self.parameters.items():
             p.copy_(weights[name])
 
 
-def _largest(marks_N: Tensor, count: int) -> Tensor:
-    mask_N = torch.zeros(len(marks_N), dtype=torch.bool, device=marks_N.device)
-    mask_N[torch.topk(marks_N, count).indices] = True
+def _top_mask(values_N: Tensor, count: int) -> Tensor:
+    mask_N = torch.zeros(len(values_N), dtype=torch.bool, device=values_N.device)
+    mask_N[torch.topk(values_N, count).indices] = True
     return mask_N
 
 
 def overlap(one_N: Tensor, other_N: Tensor) -> float:
-    """The share of one mask's weights that stand in another; of two masks drawn by chance, the other's share of all."""
+    """The share of one mask that the other contains. Of random masks it is the other's share of all weights."""
     return float((one_N & other_N).sum() / one_N.sum())
 
 
-def localise(
+def localize_skills(
     models: Sequence[Path],
     encoder: Path,
     tokens: Path,
@@ -141,48 +139,49 @@ def localise(
     runtime: Runtime,
     out: Path,
 ) -> tuple[list[Line], list[Overlap]]:
-    """Grafts each model's tasks at each share, and compares the masks of all; writes skills.csv and overlap.csv.
+    """Scores grafts of each model's tasks at each share and compares their masks; writes skills.csv and overlap.csv.
 
-    models: model folders that were tailored from the encoder folder `encoder`. tokens: the tasks' tokens.
-    Raises UserError (C01, C06) for folders that do not belong together.
+    models: model folders that were fine-tuned from the encoder folder `encoder`. tokens: the folder of the tasks'
+    tokens. Raises UserError: C01, C12 for a damaged folder, C06 for folders that do not belong together, P05 for a
+    model with task-specific layers.
     """
     machine = prepare(runtime)
     lines: list[Line] = []
-    learnt: dict[tuple[str, float], Tensor] = {}
+    masks: dict[tuple[str, float], Tensor] = {}
     for folder in models:
         model, tasks = load_model(folder, machine)
         if model.task_specific_layers:
-            what = "its tasks do not share all layers"
-            fail("P05", what, where=str(folder), fix="name the model that it went on from")
+            what = "models with task-specific layers are not supported"
+            fail("P05", what, where=str(folder), fix="name the model that its `init_from` names")
         before = load_encoder(encoder, 0.0, generator(0, "pooler")).encoder
         weights = {name: p.detach() for name, p in before.named_parameters()}
-        own = dict(model.encoder.named_parameters())
-        if any(name in weights and weights[name].shape != p.shape for name, p in own.items()):
-            fail("C06", f"this model does not come from {encoder}", where=str(folder), fix="train it again")
+        shapes = {name: p.shape for name, p in model.encoder.named_parameters()}
+        if any(name in shapes and shapes[name] != p.shape for name, p in weights.items()):
+            fail("C06", f"this model was not fine-tuned from {encoder}", where=str(folder), fix="train it again")
         graft = Graft(model, weights, machine)
         for name, task in tasks.items():
             opened = open_tokens_for(tokens / name, encoder)
             opened.check_same(task, folder)
             train, dev = opened.splits["train"], opened.splits["dev"]
-            run = _named(f"{folder.parent.name}:{name}" if len(tasks) > 1 else name, [line[0] for line in lines])
-            whole_N = torch.ones(graft.weights, dtype=torch.bool, device=machine.device)
-            lines.append((run, "all", 1.0, graft.score(task, dev, whole_N)))
-            lines.append((run, "none", 0.0, graft.score(task, dev, ~whole_N)))
+            run = _unique_name(f"{folder.parent.name}:{name}" if len(tasks) > 1 else name, [line[0] for line in lines])
+            all_N = torch.ones(graft.num_weights, dtype=torch.bool, device=machine.device)
+            lines.append((run, "all", 1.0, graft.score(task, dev, all_N)))
+            lines.append((run, "none", 0.0, graft.score(task, dev, ~all_N)))
             for share in shares:
-                LOGGER.info("%s: %g of %d weights", run, share, graft.weights)
-                mask_N = graft.learnt(task, train, share, steps, LEARNING_RATE, SEED)
+                LOGGER.info("%s: %g of %d weights", run, share, graft.num_weights)
+                mask_N = graft.trained_mask(task, train, share, steps, LEARNING_RATE, SEED)
                 lines.append((run, "moved", share, graft.score(task, dev, graft.most_moved(share))))
                 lines.append((run, "learnt", share, graft.score(task, dev, mask_N)))
-                learnt[run, share] = mask_N
-    runs = dict.fromkeys(run for run, _ in learnt)
-    pairs = [(one, two, share, overlap(mask_N, learnt[two, share])) for (one, share), mask_N in learnt.items()
-             for two in runs]  # fmt: skip
+                masks[run, share] = mask_N
+    runs = dict.fromkeys(run for run, _ in masks)
+    pairs = [(run, other, share, overlap(mask_N, masks[other, share])) for (run, share), mask_N in masks.items()
+             for other in runs]  # fmt: skip
     _write(out, lines, pairs)
     return lines, pairs
 
 
-def _named(run: str, known: Sequence[str]) -> str:
-    """A name that is free: models of one task with several seeds are "sst", "sst 2" and so on."""
+def _unique_name(run: str, known: Sequence[str]) -> str:
+    """Numbers a repeated name: models of one task with several seeds are "sst", "sst 2" and so on."""
     names = (run, *(f"{run} {number}" for number in range(2, len(known) + 3)))
     return next(name for name in names if name not in known)
 
@@ -196,17 +195,17 @@ def _write(out: Path, lines: Sequence[Line], pairs: Sequence[Overlap]) -> None:
     write_csv(out / "overlap.csv", ("task", "other", "share", "overlap"), [(*p[:3], f"{p[3]:.5f}") for p in pairs])
 
 
-def draw_kept(lines: Sequence[Line], path: Path) -> None:
-    """The dev score and the calibration error against the share of grafted weights; beside them the whole model's."""
+def draw_scores(lines: Sequence[Line], path: Path) -> None:
+    """Plots dev score and calibration error against the share of grafted weights; thin lines: the fine-tuned model."""
     figure, panels = canvas(8, 3.6, columns=2)
     for run, colour in zip(dict.fromkeys(run for run, *_ in lines), COLOURS * len(lines), strict=False):
         for axes, value in zip(panels, ("score", "calibration"), strict=True):
-            own = [(mask, share, getattr(one, value)) for name, mask, share, one in lines if name == run]
-            for kind, stroke in STROKES.items():
-                points = sorted((share, y) for mask, share, y in own if mask == kind and y is not None)
+            of_run = [(mask, share, getattr(scores, value)) for name, mask, share, scores in lines if name == run]
+            for kind, style in LINE_STYLES.items():
+                points = sorted((share, y) for mask, share, y in of_run if mask == kind and y is not None)
                 if points:
-                    axes.plot(*zip(*points, strict=True), stroke, marker=".", color=colour, label=f"{run}, {kind}")
-            for mask, _, y in own:
+                    axes.plot(*zip(*points, strict=True), style, marker=".", color=colour, label=f"{run}, {kind}")
+            for mask, _, y in of_run:
                 if mask == "all" and y is not None:
                     axes.axhline(y, color=colour, linewidth=0.7, alpha=0.6)
     for axes, what in zip(panels, ("dev score", "calibration error"), strict=True):
@@ -218,17 +217,17 @@ def draw_kept(lines: Sequence[Line], path: Path) -> None:
 
 
 def draw_overlap(pairs: Sequence[Overlap], path: Path) -> None:
-    """A matrix for each share: how much of the row's learnt mask the column's holds; by chance, the share."""
+    """Draws a matrix per share: the share of the row's trained mask that the column's mask contains."""
     shares = list(dict.fromkeys(share for _, _, share, _ in pairs))
-    runs = list(dict.fromkeys(one for one, *_ in pairs))
-    found = {(one, two, share): value for one, two, share, value in pairs}
+    runs = list(dict.fromkeys(run for run, *_ in pairs))
+    values = {(run, other, share): value for run, other, share, value in pairs}
     size = 1 + 0.45 * len(runs)
     figure, panels = canvas(size * len(shares), size, columns=len(shares))
     for axes, share in zip([panels] if len(shares) == 1 else panels, shares, strict=True):
-        matrix = [[found[one, two, share] for two in runs] for one in runs]
+        matrix = [[values[run, other, share] for other in runs] for run in runs]
         axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-        for row, values in enumerate(matrix):
-            for column, value in enumerate(values):
+        for row, line in enumerate(matrix):
+            for column, value in enumerate(line):
                 tone = "white" if value > 0.6 else "black"
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=tone)
         axes.set_xticks(range(len(runs)), runs, rotation=90)

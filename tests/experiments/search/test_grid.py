@@ -32,7 +32,7 @@ def test_a_name_says_what_is_run_and_not_how_it_was_written(project: Path) -> No
 
 def test_threads_left_open_follow_the_processors(project: Path) -> None:
     assert expand("grid", ["lr=1e-5"], [], cpus=3)[0].overrides[-1] == "++num_threads=3"
-    assert expand("grid", ["threads=2"], [], cpus=3)[0].overrides == ("++num_threads=2",)
+    assert expand("grid", ["num_threads=2"], [], cpus=3)[0].overrides == ("++num_threads=2",)
 
 
 @pytest.mark.parametrize(

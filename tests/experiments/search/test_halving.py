@@ -40,5 +40,5 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
 def test_the_best_share_goes_on_and_never_nobody() -> None:
     scores = {(f"lr={n}",): value for n, value in enumerate([0.1, 0.9, 0.5, 0.7, 0.3, 0.2])}
     assert space().promoted(scores) == [("lr=1",), ("lr=3",)]
-    assert space(keep=0.01).promoted(scores) == [("lr=1",)]
-    assert space(keep=1.0).promoted(scores)[-1] == ("lr=0",)
+    assert space(reduction_factor=100).promoted(scores) == [("lr=1",)]
+    assert space(reduction_factor=1).promoted(scores)[-1] == ("lr=0",)

@@ -22,7 +22,7 @@ from yourbert.experiments.search.grid import Experiment, combinations, expand
 class Space:
     """What is searched. settings: `key=value,value` each; drawn: how many combinations, 0 for all of them.
 
-    budget: `key=value,value`, smallest first, "" for one rung; keep: the share of a rung that goes on to the next.
+    budget: `key=value,value`, smallest first, "" for one rung. reduction_factor: eta; 1/eta of a rung is promoted.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Space:
     drawn: int = 0
     seed: int = 0
     budget: str = ""
-    keep: float = 1 / 3
+    reduction_factor: int = 3
 
     def budgets(self) -> list[str]:
         """The override of each rung; [""] where there is but one. Raises UserError (P18)."""
@@ -60,6 +60,6 @@ class Space:
         return one
 
     def promoted(self, scores: Mapping[tuple[str, ...], float]) -> list[tuple[str, ...]]:
-        """The candidates that go on, best first: the share `keep` of those that have a score, at least one."""
+        """The candidates that go on, best first: 1/`reduction_factor` of those that have a score, at least one."""
         best = sorted(scores, key=lambda settings: -scores[settings])
-        return best[: max(1, round(self.keep * len(best)))]
+        return best[: max(1, round(len(best) / self.reduction_factor))]
