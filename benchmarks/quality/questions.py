@@ -39,7 +39,7 @@ from yourbert.core.storage import read_json, write_json
 if TYPE_CHECKING:
     from yourbert.core.tasks import Metric
     from yourbert.corpus.rows import Row
-    from yourbert.evaluation.significance import Draws
+    from yourbert.evaluation.significance import Differences
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -189,25 +189,19 @@ class Answered:
 
     metric: Metric | Literal["mean of 0..1"]
     scores: Mapping[str, Sequence[float]]
-    draws: Mapping[str, Draws]
+    draws: Mapping[str, Differences]
 
     def told(self, params: Params) -> dict[str, Any]:
-        """With p-values corrected over the ways."""
-        from yourbert.evaluation.significance import compare, holm, verdict
+        """Scores and tests, corrected over the ways."""
+        from yourbert.evaluation.metrics import rounded
+        from yourbert.evaluation.significance import compare
 
-        found = {way: compare(draws, params.evaluate.confidence_level) for way, draws in self.draws.items()}
-        adjusted = holm([one.p for one in found.values()])
+        tests = compare(self.draws, params.report.alpha, params.report.equivalence_margin)
         return {
             "metric": self.metric,
             "scores": {way: [round(value, 5) for value in values] for way, values in self.scores.items()},
-            "against": {
-                way: {
-                    "difference": round(one.difference, 5), "low": round(one.low, 5), "high": round(one.high, 5),
-                    "p": round(p, 5), "verdict": verdict(one.difference, p, params.report.alpha),
-                }
-                for (way, one), p in zip(found.items(), adjusted, strict=True)
-            },
-        }  # fmt: skip
+            "against": {way: rounded(test.to_json()) for way, test in tests.items()},
+        }
 
 
 def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Sequence[Row], params: Params) -> Answered:
@@ -228,8 +222,7 @@ def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Seq
     for way in others:
         draws = paired(
             facts.metric, answers[way], answers[first], labels_R, classes=len(facts.labels),
-            permutations=params.report.permutations, resamples=params.evaluate.bootstrap_samples,
-            generator=rng_for(0, PURPOSE, name, task, way),
+            permutations=params.report.permutations, generator=rng_for(0, PURPOSE, name, task, way),
         )  # fmt: skip
         assert draws is not None, "every score is defined"
         found[way] = draws
@@ -267,12 +260,12 @@ def table(found: dict[str, Any]) -> str:
                 gap = "-"
                 if rival:
                     ends = f"{rival['low']:+.3f} to {rival['high']:+.3f}"
-                    gap = f"{rival['verdict']}: {rival['difference']:+.3f} ({ends}), p = {rival['p']:.3f}"
+                    gap = f"{rival['verdict']}: {rival['difference']:+.3f} ({ends}), p = {rival['p_holm']:.3f}"
                 rows.append(
                     [run, f"{task} ({one['metric']})", way, f"{fmean(values):.3f}{spread}", gap,
                      f"{of_run['seconds'][way]:.0f}"]
                 )  # fmt: skip
-    head = ["model", "dev of", "way", "mean ± sd over seeds", "against the first (95% interval)", "seconds"]
+    head = ["model", "dev of", "way", "mean ± sd over seeds", "against the first (corrected interval)", "seconds"]
     return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
 
 

@@ -29,18 +29,18 @@ def test_an_experiment_beside_the_commit_it_started_from(project: Project) -> No
         assert abs(float(after) - float(before) - float(difference)) < 0.0021
         if task == "sst":
             of_run = [row for row in rows if row["model"] == run]
-            counts = [str(sum(row["change"] == change for row in of_run)) for change in ("mended", "spoilt")]
+            counts = [str(sum(row["change"] == change for row in of_run)) for change in ("fixed", "broken")]
             assert line.split()[-2:] == counts and metric == "accuracy"
     assert not (project.root / "build" / "predictions").exists()
 
 
 def test_the_same_revision_is_no_real_change(project: Project) -> None:
-    compared = project("yourbert", "compare", "--md", "--gate")
+    compared = project("yourbert", "compare", "--md", "--fail-on-regression")
     assert compared.returncode == 0, compared.stderr
-    assert compared.stdout.count("no real change") == 4 and compared.stdout.startswith("| model")
+    assert compared.stdout.count("same predictions") == 4 and compared.stdout.startswith("| model")
 
 
-def test_the_gate_closes_when_anything_is_really_worse(project: Project) -> None:
+def test_a_significant_regression_ends_with_its_own_exit_code(project: Project) -> None:
     """A model whose right answers are all turned wrong; its metrics are not read, so nothing else says so."""
     for path in (project.root / "build/predictions/sst/11711").glob("sst-dev.csv"):
         rows = list(csv.reader(path.open()))
@@ -48,10 +48,10 @@ def test_the_gate_closes_when_anything_is_really_worse(project: Project) -> None
         wrong = [[row_id, label, swap[label], *shares] for row_id, label, _, *shares in rows[1:]]
         path.unlink()
         path.write_text("\n".join(",".join(row) for row in [rows[0], *wrong]) + "\n")
-    compared = project("yourbert", "compare", "--gate")
-    assert compared.returncode == 10 and compared.stderr == "" and compared.stdout.count("worse") == 1
-    back = project("yourbert", "compare", "workspace", "HEAD", "--gate")
-    assert back.returncode == 0 and back.stdout.count("better") == 1
+    compared = project("yourbert", "compare", "--fail-on-regression")
+    assert compared.returncode == 10 and compared.stderr == "" and compared.stdout.count("significantly worse") == 1
+    back = project("yourbert", "compare", "workspace", "HEAD", "--fail-on-regression")
+    assert back.returncode == 0 and back.stdout.count("significantly better") == 1
 
 
 def test_what_cannot_be_compared_is_one_line(project: Project) -> None:

@@ -10,14 +10,14 @@ import pytest
 from tests.report.conftest import QUALITY, ROWS, THREE, Tree, cells, flatten, gold, params
 
 
-def test_cost_stands_beside_what_it_bought(full: Tree) -> None:
-    page, own = full.cost(), full.report()[1]["sst"]["own"]["mean"]
+def test_cost_and_benefit_of_each_model(full: Tree) -> None:
+    page, single = full.cost(), full.report()[1]["sst"]["single_task"]["mean"]
     majority = np.bincount(gold(full.tasks["sst"], "dev")).max() / ROWS
-    gained = 100 * (own - majority)
+    gained = 100 * (single - majority)
     assert cells(page, "sst")[2:6] == ["100", "150", "1.500", f"{gained:.1f}"]  # 3,600 and 7,200 joules
     assert float(cells(page, "sst")[6]) == pytest.approx(1.5 / gained, rel=1e-2)
     points = [float(cells(page, task)[5]) for task in THREE]
-    together = cells(page, "own models, to set beside shared")
+    together = cells(page, "single-task models, for shared")
     assert together[2:5] == ["300", "450", "4.500"] and float(together[5]) == pytest.approx(sum(points), abs=0.11)
     assert cells(page, "shared")[2] == "300"
     assert "kwh_estimated" in page and "kwh_measured" in page and "pretraining" not in page

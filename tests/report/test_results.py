@@ -16,7 +16,7 @@ from yourbert.evaluation.metrics import Array
 
 def test_the_summary_says_the_same_in_numbers(full: Tree) -> None:
     text, summary = full.report()
-    own = summary["sst"]["own"]
+    own = summary["sst"]["single_task"]
     seeds = [json.loads(full.metrics("sst", s).read_text())["sst"]["dev"]["accuracy"] for s in (1, 2)]
     assert own["mean"] == pytest.approx(np.mean(seeds), abs=1e-5)
     assert own["sd"] == pytest.approx(np.std(seeds, ddof=1), abs=1e-5)
@@ -25,13 +25,17 @@ def test_the_summary_says_the_same_in_numbers(full: Tree) -> None:
     found = summary["comparisons"]["sst"]["shared"]
     assert found["verdict"] == "worse" and found["difference"] < found["high"] < 0
     assert found["p"] <= found["p_holm"] <= 0.05
-    assert summary["overall"]["shared"]["own"]["mean"] == pytest.approx(
+    assert summary["overall"]["shared"]["single_task"]["mean"] == pytest.approx(
         np.mean(
-            [summary["sst"]["own"]["mean"], summary["quora"]["own"]["mean"], (summary["sts"]["own"]["mean"] + 1) / 2]
+            [
+                summary["sst"]["single_task"]["mean"],
+                summary["quora"]["single_task"]["mean"],
+                (summary["sts"]["single_task"]["mean"] + 1) / 2,
+            ]
         ),
         abs=1e-4,
     )
-    assert "test" in summary["sst"]["own"] and "test" not in summary["quora"]["own"]
+    assert "test" in summary["sst"]["single_task"] and "test" not in summary["quora"]["single_task"]
     assert not any(isinstance(leaf, list) for leaf in leaves(summary))
 
 
@@ -43,10 +47,10 @@ def test_one_seeds_interval_is_that_of_its_metrics_file(tmp_path: Path) -> None:
     tree = Tree(tmp_path, params(["sts"], {}, seeds=[7]), QUALITY)
     text, summary = tree.report()
     stated = json.loads(tree.metrics("sts", 7).read_text())["sts"]["dev"]
-    own = summary["sts"]["own"]
+    own = summary["sts"]["single_task"]
     assert (own["low"], own["high"]) == pytest.approx((stated["pearson_low"], stated["pearson_high"]), abs=1e-4)
     assert "sd" not in own and "±" not in section(text, "Dev scores").split("\n\n")[1]
-    assert "Every model was trained once" in text
+    assert "Every model was trained with one seed" in text
 
 
 def test_several_mixtures_one_of_a_single_task(tmp_path: Path) -> None:
@@ -54,8 +58,8 @@ def test_several_mixtures_one_of_a_single_task(tmp_path: Path) -> None:
     tree = Tree(tmp_path, settings, {**QUALITY, "pairs": 0.6, "alone": 0.6})
     text, summary = tree.report()
     dev = section(text, "Dev scores")
-    assert [line[2] for line in lines(dev, "sst")] == ["own", "shared", "alone"]
-    assert [line[2] for line in lines(dev, "overall: quora, sts")] == ["own", "pairs"]
+    assert [line[2] for line in lines(dev, "sst")] == ["single-task", "shared", "alone"]
+    assert [line[2] for line in lines(dev, "overall: quora, sts")] == ["single-task", "pairs"]
     assert set(summary["overall"]) == {"shared", "pairs"}
     assert {row: set(by) for row, by in summary["comparisons"].items()} == {
         "sst": {"shared", "alone"},
@@ -66,7 +70,7 @@ def test_several_mixtures_one_of_a_single_task(tmp_path: Path) -> None:
 
 
 def test_the_same_answers_are_tested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chain that leaves a task alone hands on what its first model says of it."""
+    """A sequential model predicts for its frozen tasks what its first model predicts."""
     drawn = answers
 
     def handed_on(task: Task, labels_R: Array, quality: float, seed: list[int]) -> Array:
@@ -78,12 +82,12 @@ def test_the_same_answers_are_tested_once(tmp_path: Path, monkeypatch: pytest.Mo
     text, summary = Tree(tmp_path, settings, {**QUALITY, "pairs": 0.6}).report()
     for task in ("quora", "sts"):
         assert summary["comparisons"][task]["shared"] == summary["comparisons"][task]["pairs"]
-    assert "over all comparisons of the table (5;" in text, "sst, quora, sts, and overall of two models"
+    assert "over all 5 comparisons of the table" in text, "sst, quora, sts, and overall of two models"
 
 
 def test_a_single_task_without_mixtures(tmp_path: Path) -> None:
     text, summary = Tree(tmp_path, params(["sst"], {}), QUALITY).report()
-    assert "**sst** has its own model alone" in text and "against own" not in text and "Verdicts" not in text
+    assert "with the single-task model, the only one for this task" in text and "vs. single-task" not in text
     assert summary["comparisons"] == {} and summary["overall"] == {}
 
 
@@ -94,5 +98,5 @@ def test_an_undefined_score_is_said_not_written_as_nan(tmp_path: Path) -> None:
     text, summary = tree.report()
     assert "**sts**: pearson is undefined: every prediction is 2.5." in text
     undefined = [line[2:] for line in lines(section(text, "Dev scores"), "sts")]
-    assert undefined == [["own", "undefined", "-"], ["shared", "undefined", "-"]]
-    assert "NaN" not in text and "own" not in summary["sts"] and summary["overall"] == {}
+    assert undefined == [["single-task", "undefined", "-", "-"], ["shared", "undefined", "-", "-"]]
+    assert "NaN" not in text and "single_task" not in summary["sts"] and summary["overall"] == {}

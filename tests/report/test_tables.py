@@ -36,19 +36,21 @@ def test_a_difference_that_three_digits_do_not_show_has_four(value: float | None
 
 def test_the_table_has_tasks_by_tailorings(full: Tree) -> None:
     dev = section(full.report()[0], "Dev scores")
-    assert cells(dev, "task") == ["task", "score", "model", "dev", "against own"]
-    for task, verdict in zip(THREE, ("worse (-0.", "better (+0.", "no real change ("), strict=True):
+    assert cells(dev, "task") == ["task", "score", "model", "dev", "vs. single-task", "verdict"]
+    for task, verdict in zip(
+        THREE, ("significantly worse, p", "significantly better, p", "undecided, p = "), strict=True
+    ):
         own, shared = lines(dev, task)
-        assert (own[2], own[4], shared[2]) == ("own", "-", "shared") and shared[4].startswith(verdict)
+        assert (own[2], own[4:], shared[2]) == ("single-task", ["-", "-"], "shared") and shared[5].startswith(verdict)
         assert all(" ± " in line[3] and " to " in line[3] for line in (own, shared))
-    assert [line[2] for line in lines(dev, "cfimdb")] == ["own"]
+    assert [line[2] for line in lines(dev, "cfimdb")] == ["single-task"]
     assert [line[:3] for line in lines(dev, "overall: sst, quora, sts")] == [
-        ["overall: sst, quora, sts", "mean of 0..1", run] for run in ("own", "shared")
+        ["overall: sst, quora, sts", "mean of 0..1", run] for run in ("single-task", "shared")
     ]
 
 
 def test_the_study_stands_beside_ours_with_a_warning_for_synthetic_data(full: Tree) -> None:
-    study = section(full.report()[0], "Beside the study")
+    study = section(full.report()[0], "Comparison with the paper")
     assert cells(study, "sst (accuracy)")[1:4:2] == ["0.511", "0.306"]
     assert cells(study, "overall")[1] == "0.727" and cells(study, "cfimdb (accuracy)")[1] == "0.967"
     assert "synthetic" in study and "Not comparable" in study
@@ -56,16 +58,16 @@ def test_the_study_stands_beside_ours_with_a_warning_for_synthetic_data(full: Tr
 
 def test_on_another_corpus_the_study_can_be_compared(tmp_path: Path) -> None:
     tree = Tree(tmp_path, params(["sst"], {}, corpus="../x|y/cs224n"), QUALITY)
-    study = section(tree.report()[0], "Beside the study")
-    assert "synthetic" not in study and "the corpus ../x\\|y/cs224n" in study
+    study = section(tree.report()[0], "Comparison with the paper")
+    assert "synthetic" not in study and "corpus ../x\\|y/cs224n" in study
 
 
 def test_tasks_that_the_study_does_not_have_leave_it_out(tmp_path: Path) -> None:
-    assert "Beside the study" not in Tree(tmp_path, params(["a_b"], {}), QUALITY).report()[0]
+    assert "Comparison with the paper" not in Tree(tmp_path, params(["a_b"], {}), QUALITY).report()[0]
 
 
 def test_the_model_that_knows_quora_is_named(full: Tree, tmp_path: Path) -> None:
-    assert "saw Quora question pairs" in full.report()[0]
+    assert "was pretrained on Quora question pairs" in full.report()[0]
     other = Tree(tmp_path, params(["quora"], {}, model="google-bert/bert-base-uncased"), QUALITY)
     assert "saw Quora" not in other.report()[0]
 

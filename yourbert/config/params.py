@@ -17,7 +17,7 @@ from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 
 PARAMS_FILE = Path("params.yaml")
 # Keys beside the names of tasks and models in the metrics files; no model may have such a name.
-RESERVED = ("overall", "training", "comparisons", "own")
+RESERVED = ("overall", "training", "comparisons", "single_task")
 NONE = {"mixtures": "{}", "sequential": "[]"}  # how params.yaml says that there are none
 # Why keys of older versions are refused.
 REMOVED = {

@@ -280,7 +280,14 @@ class Report(Block):
     """How the report compares models."""
 
     permutations: int = Field(ge=100, description="Random permutations of the paired test.")
-    alpha: float = Field(gt=0, lt=0.5, description="Significance level.")
+    alpha: float = Field(gt=0, lt=0.5, description="Significance level of all comparisons together.")
+    equivalence_margin: float = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="Two models are called equivalent when the interval of their difference lies within this margin, "
+        "in units of the score (0.01 is one point of accuracy, or 0.01 of a correlation).",
+    )
 
 
 class Runtime(Block):

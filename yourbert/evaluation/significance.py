@@ -1,47 +1,84 @@
-"""Is a difference between two models real? The paired approximate-randomisation test, and Holm's correction.
+"""Compares two models on the same rows: a permutation test, its interval, an equivalence test, Holm's correction.
 
-If two models were equally good, it would not matter which of them gave which answer to a row. So the answers of the
-two are swapped on random rows, again and again, and the p-value is the share of swaps whose difference is at least as
-large as the one seen. With several seeds per model the same rows are swapped in all of them, and a model's score is
-the mean over its seeds. The interval of a difference comes from resampled rows, the same for both models.
+Test: if two models were equally good, it would not matter which of them gave which prediction for a row. The
+predictions of the two are swapped on random rows, P times; p is the share of swaps whose difference is at least as
+large as the observed one. With several seeds per model the same rows are swapped in all of them, and a model's score is
+its mean over seeds.
 
-Shapes: S seeds, R rows, P permutations, B resamples, K sums. Place in the flow: metrics -> significance -> report.
+Interval: the observed difference plus or minus the quantile of the swapped differences. It comes from the same swaps at
+the same corrected level as the test, so it excludes 0 exactly where the test is significant.
+
+Equivalence: two one-sided tests (TOST) against a margin, on the same swaps, each at half the level. They are
+significant exactly where the interval lies inside the margin.
+
+Shapes: S seeds, R rows, P permutations, B bootstrap samples, K sums. Data flow: metrics -> significance -> report.
 Sources: Noreen 1989, "Computer-Intensive Methods for Testing Hypotheses"; Yeh 2000, "More accurate tests for the
-statistical significance of result differences"; Holm 1979, "A simple sequentially rejective multiple test procedure".
+statistical significance of result differences"; Holm 1979, "A simple sequentially rejective multiple test procedure";
+Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power approach".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from yourbert.core.tasks import Metric
-from yourbert.evaluation.metrics import Array, Floats, in_chunks, interval, resample_rows, score_many
+from yourbert.evaluation.metrics import Array, Floats, in_chunks, resample_rows, score_many
 
-Verdict = Literal["better", "worse", "no real change"]
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+K = TypeVar("K", bound=Hashable)
 TIE = 1e-12  # differences closer than this are the same number, computed in another order
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Draws:
-    """The difference of two models: as seen, after P random swaps, and on B resampled sets of rows."""
+class Differences:
+    """The score differences of two models: observed, and after each of P random swaps.
 
-    seen: float
+    by_seed: the observed difference of each seed. rows: dev rows behind the score. fewest: those of the smallest task
+    in a mean over tasks. identical: whether both models predict the same for every row.
+    """
+
+    observed: float
     swapped_P: Floats
-    resampled_B: Floats
+    by_seed: tuple[float, ...]
+    rows: int
+    fewest: int
+    identical: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How far the first model is above the second. p: two-sided, before any correction. low, high: an interval."""
+    """The first model against the second: `difference` is score(first) - score(second).
+
+    p: two-sided, of the permutation test. p_holm: corrected over all comparisons of the family. low, high: the interval
+    at `level`, the significance level that Holm's procedure gives this comparison. p_equivalence: of the two one-sided
+    tests; compare it with level / 2. verdict: "better" or "worse" where the interval excludes 0, "equivalent" where it
+    lies inside the margin, else "undecided". rows_to_decide, seeds_to_decide: about how many dev rows (or seeds, where
+    the variance across seeds is the larger part) would decide it, if the difference stays as observed.
+    """
 
     difference: float
     low: float
     high: float
+    level: float
+    margin: float
     p: float
+    p_holm: float
+    p_equivalence: float
+    verdict: Verdict
+    identical: bool = False
+    rows_to_decide: int | None = None
+    seeds_to_decide: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        optional = {key: getattr(self, key) for key in ("rows_to_decide", "seeds_to_decide") if getattr(self, key)}
+        keys = ("difference", "low", "high", "level", "margin", "p", "p_holm", "p_equivalence", "verdict")
+        return {key: getattr(self, key) for key in keys} | optional
 
 
 def paired(
@@ -52,35 +89,29 @@ def paired(
     *,
     classes: int,
     permutations: int,
-    resamples: int,
     generator: np.random.Generator,
-) -> Draws | None:
-    """Draws of score(first) - score(second) on the same rows; None when a score is undefined.
+) -> Differences | None:
+    """The differences score(first) - score(second) on the same rows; None when a score is undefined.
 
-    first_SR, second_SR: class indices or similarities, a line per seed, as many seeds in both.
+    first_SR, second_SR: class indices or similarities, one line per seed, the same seeds in both.
     """
     assert first_SR.shape == second_SR.shape and first_SR.shape[1:] == labels_R.shape, "same seeds, same rows"
-    seen = _mean_score(metric, first_SR, labels_R, classes) - _mean_score(metric, second_SR, labels_R, classes)
-    if np.isnan(seen):
+    first_S, second_S = (_scores(metric, predicted_SR, labels_R, classes) for predicted_SR in (first_SR, second_SR))
+    observed = first_S.mean() - second_S.mean()
+    if np.isnan(observed):
         return None
     rows = len(labels_R)
     swaps = (generator.integers(0, 2, size=(n, rows), dtype=np.bool_) for n in in_chunks(permutations, rows))
     swapped_P = np.concatenate(list(_swapped(metric, first_SR, second_SR, labels_R, classes, swaps)))
-    chosen = resample_rows(rows, resamples, generator)
-    resampled_B = np.concatenate(
-        [
-            _resampled(metric, first_SR, labels_R, classes, rows_BR)
-            - _resampled(metric, second_SR, labels_R, classes, rows_BR)
-            for rows_BR in chosen
-        ]
-    )
-    return Draws(seen=float(seen), swapped_P=swapped_P, resampled_B=resampled_B)
+    return Differences(
+        observed=float(observed), swapped_P=swapped_P, by_seed=tuple((first_S - second_S).tolist()), rows=rows,
+        fewest=rows, identical=np.array_equal(first_SR, second_SR),
+    )  # fmt: skip
 
 
-def _mean_score(metric: Metric, predicted_SR: Array, labels_R: Array, classes: int) -> np.float64:
-    """The mean over seeds; NaN when one of them is undefined."""
-    labels_SR = np.broadcast_to(labels_R, predicted_SR.shape)
-    return np.float64(score_many(metric, predicted_SR, labels_SR, classes).mean())
+def _scores(metric: Metric, predicted_SR: Array, labels_R: Array, classes: int) -> Floats:
+    """The score of each seed; NaN where undefined."""
+    return score_many(metric, predicted_SR, np.broadcast_to(labels_R, predicted_SR.shape), classes)
 
 
 def _resampled(metric: Metric, predicted_SR: Array, labels_R: Array, classes: int, rows_BR: Array) -> Floats:
@@ -100,7 +131,7 @@ def resampled_means(
     resamples: int,
     generator: np.random.Generator,
 ) -> Floats:
-    """The mean score over seeds on B resampled sets of rows, from which `metrics.interval` takes an interval."""
+    """The mean score over seeds on B bootstrap samples of the rows; `metrics.interval` takes an interval from them."""
     chosen = resample_rows(len(labels_R), resamples, generator)
     return np.concatenate([_resampled(metric, predicted_SR, labels_R, classes, rows_BR) for rows_BR in chosen])
 
@@ -166,38 +197,97 @@ def _swapped_any(
         yield np.asarray(np.mean(gains_SP, axis=0))
 
 
-def mean_of(parts: Sequence[tuple[float, Draws]]) -> Draws:
+def mean_of(parts: Sequence[tuple[float, Differences]]) -> Differences:
     """The mean of several tasks' differences, each times its factor; the tasks' rows are independent."""
     assert parts, "a mean needs a part"
-    return Draws(
-        seen=float(np.mean([factor * draws.seen for factor, draws in parts])),
-        swapped_P=np.mean([factor * draws.swapped_P for factor, draws in parts], axis=0),
-        resampled_B=np.mean([factor * draws.resampled_B for factor, draws in parts], axis=0),
+    seeds = zip(*([factor * one for one in task.by_seed] for factor, task in parts), strict=True)
+    return Differences(
+        observed=float(np.mean([factor * task.observed for factor, task in parts])),
+        swapped_P=np.mean([factor * task.swapped_P for factor, task in parts], axis=0),
+        by_seed=tuple(float(np.mean(one)) for one in seeds),
+        rows=sum(task.rows for _, task in parts),
+        fewest=min(task.fewest for _, task in parts),
+        identical=all(task.identical for _, task in parts),
     )
 
 
-def compare(draws: Draws, confidence: float) -> Comparison:
-    """The difference, its interval, and p = (1 + swaps at least as extreme) / (1 + swaps).
+def compare(family: Mapping[K, Differences], alpha: float, margin: float) -> dict[K, Comparison]:
+    """Tests every comparison of a family, corrected over all of them.
+
+    alpha: the chance of one or more false "better" or "worse" in the family. margin: of equivalence, in units of the
+    score. Each comparison gets the level of Holm's step: alpha / (m - k) for the k-th smallest p of m, k from 0; from
+    the first that is not significant on, all get that one's level.
+    """
+    p_values = {key: p_value(one.swapped_P, one.observed) for key, one in family.items()}
+    corrected = dict(zip(p_values, holm([*p_values.values()]), strict=True))
+    levels, level, open_steps = {}, alpha, True
+    for k, key in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        if open_steps:
+            level = alpha / (len(p_values) - k)
+            open_steps = p_values[key] <= level * (1 + TIE)
+        levels[key] = level
+    return {key: _comparison(one, p_values[key], corrected[key], levels[key], margin) for key, one in family.items()}
+
+
+def p_value(swapped_P: Floats, difference: float) -> float:
+    """Two-sided: (1 + swaps at least as extreme) / (1 + swaps).
 
     A swap that leaves a score undefined counts as extreme, so that it can only make p larger.
     """
-    milder = int((np.abs(draws.swapped_P) < abs(draws.seen) - TIE).sum())
-    low, high = interval(draws.resampled_B, confidence) or (draws.seen, draws.seen)
-    p = (1 + len(draws.swapped_P) - milder) / (1 + len(draws.swapped_P))
-    return Comparison(difference=draws.seen, low=low, high=high, p=p)
+    milder = int((np.abs(swapped_P) < abs(difference) - TIE).sum())
+    return (1 + len(swapped_P) - milder) / (1 + len(swapped_P))
+
+
+def _comparison(one: Differences, p: float, p_holm: float, level: float, margin: float) -> Comparison:
+    difference, half = one.observed, half_width(one.swapped_P, level)
+    known = half if np.isfinite(half) else max(1.0, abs(difference))  # too few swaps for this level: no verdict
+    # The chance to see no disagreement at all among R rows, if models disagree on a share `margin` of them, is
+    # (1 - margin)^R. On fewer rows than this even identical predictions are no evidence of equivalence.
+    least = math.ceil(math.log(level) / math.log1p(-margin))
+    # One-sided p of "the true difference is at least the margin away": half the two-sided share.
+    beyond = p_value(one.swapped_P, margin - abs(difference)) / 2
+    verdict: Verdict = "undecided"
+    if abs(difference) > known:
+        verdict = "better" if difference > 0 else "worse"
+    elif abs(difference) + known < margin and one.fewest >= least:
+        verdict = "equivalent"
+    found = Comparison(
+        difference=difference, low=difference - known, high=difference + known, level=level, margin=margin, p=p,
+        p_holm=p_holm, p_equivalence=beyond if abs(difference) <= margin else 1 - beyond, verdict=verdict,
+        identical=one.identical,
+    )  # fmt: skip
+    return found if verdict != "undecided" or not np.isfinite(half) else _with_sizes(found, one, half, least)
+
+
+def half_width(swapped_P: Floats, level: float) -> float:
+    """The least h for which |difference| > h is the same as p <= level; infinite where no p can be so small."""
+    allowed = math.floor(level * (1 + len(swapped_P)) * (1 + TIE)) - 1  # swaps that may be at least as extreme
+    if allowed < 0:
+        return math.inf
+    extreme_P = np.sort(np.nan_to_num(np.abs(swapped_P), nan=np.inf))[::-1]
+    return float(extreme_P[allowed]) + TIE if allowed < len(extreme_P) else 0.0
+
+
+def _with_sizes(found: Comparison, one: Differences, half: float, least: int) -> Comparison:
+    """Adds about how many rows or seeds would decide it: the width of an interval shrinks with their square root."""
+    size, room = abs(found.difference), found.margin - abs(found.difference)
+    goal = max(size, room)  # to exclude 0, or to lie inside the margin, whichever is nearer
+    rows = one.rows * (half / goal) ** 2
+    if room >= size:
+        rows = max(rows, one.rows / one.fewest * least)
+    seeds = len(one.by_seed)
+    if seeds > 1:
+        deviation = float(np.std(one.by_seed, ddof=1)) / math.sqrt(seeds)
+        of_seeds = NormalDist().inv_cdf(1 - found.level / 2) * deviation
+        if of_seeds > half:
+            return replace(found, seeds_to_decide=math.ceil(seeds * (of_seeds / goal) ** 2))
+    return replace(found, rows_to_decide=math.ceil(max(rows, one.rows + 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down p-values: compare each with alpha, and one false alarm among all is rarer than alpha."""
+    """Holm's step-down p-values: reject those at most alpha, and the family-wise error rate is at most alpha."""
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
-
-
-def verdict(difference: float, p: float, alpha: float) -> Verdict:
-    """What a difference means at level alpha."""
-    if p > alpha or difference == 0:
-        return "no real change"
-    return "better" if difference > 0 else "worse"

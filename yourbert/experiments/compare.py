@@ -1,14 +1,14 @@
-"""Two revisions of the project against each other: every model that both have, by the report's own paired test.
+"""Compares two revisions of the project: every model that both have, by the report's paired tests.
 
-A revision is a commit, a branch, an experiment's name, or the workspace. Its predictions are outputs of DVC, so they
-come from the cache or a remote; nothing is trained. Rows whose answer differs in most seeds are counted, and listed on
+A revision is a commit, a branch, an experiment's name, or the workspace. Its predictions are DVC outputs and come from
+the cache or a remote; nothing is trained. Rows whose prediction differs in most seeds are counted, and listed on
 request. Shapes: S seeds, R rows.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,14 @@ from yourbert.core.storage import read_json, write_csv
 from yourbert.core.tasks import Task
 from yourbert.evaluation.metrics import RESAMPLING, Array, score_decided
 from yourbert.evaluation.predictions import Predictions, read_predictions
-from yourbert.evaluation.significance import Comparison, Verdict, compare, holm, paired, verdict
+from yourbert.evaluation.significance import Comparison, Differences, Verdict, compare, paired
 from yourbert.experiments.git import WORKSPACE, commit_of, git
 from yourbert.report.load import runs_of
-from yourbert.report.tables import inert, number, p_value, plain
+from yourbert.report.tables import difference, inert, number, plain, verdict
 from yourbert.report.transfer import flipped
 
 PREDICTIONS = "build/predictions"
-HEAD = ("model", "task", "metric", "before", "after", "difference", "interval", "p", "verdict", "mended", "spoilt")
+HEAD = ("model", "task", "metric", "before", "after", "difference (interval)", "verdict", "fixed", "broken")
 ROWS = ("model", "task", "id", "label", "before", "after", "change")
 
 
@@ -56,7 +56,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """A dev row whose answer turned right, or wrong."""
+    """A dev row whose prediction changed from wrong to right, or from right to wrong."""
 
     id: str
     label: str
@@ -67,13 +67,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """What one task of one model scores in both revisions. before, after: means over the seeds that both have."""
+    """One task of one model in both revisions. before, after: mean scores over the seeds that both have."""
 
     run: str
     task: Task
     before: float
     after: float
-    comparison: Comparison
+    differences: Differences
     rows: list[Row]
 
 
@@ -104,7 +104,7 @@ def _fetch(commit: str, revision: str, out: Path) -> None:
 
 
 def differences(before: Side, after: Side) -> list[Difference]:
-    """One for each task of each model that both have. Raises UserError (C01) where none is, or rows differ."""
+    """One for each task of each model that both have. Raises UserError (C01) if there is none, or the rows differ."""
     known = runs_of(before.params)
     found = []
     for run, tasks in runs_of(after.params).items():
@@ -129,8 +129,7 @@ def _difference(run: str, name: str, seeds: Sequence[int], before: Side, after: 
     before_SR, after_SR = (np.stack([one.predicted_R for one in part]) for part in sides)
     draws = paired(
         task.metric, after_SR, before_SR, labels_R, classes=len(task.labels),
-        permutations=after.params.report.permutations, resamples=after.params.evaluate.bootstrap_samples,
-        generator=rng_for(RESAMPLING, "compare", run, name),
+        permutations=after.params.report.permutations, generator=rng_for(RESAMPLING, "compare", run, name),
     )  # fmt: skip
     if draws is None:
         fail("C01", f"the {task.metric} of '{name}' is undefined", where=f"{PREDICTIONS}/{run}", fix="see metrics/runs")
@@ -139,13 +138,13 @@ def _difference(run: str, name: str, seeds: Sequence[int], before: Side, after: 
         task,
         before=_score(task, before_SR, labels_R),
         after=_score(task, after_SR, labels_R),
-        comparison=compare(draws, after.params.evaluate.confidence_level),
+        differences=draws,
         rows=list(_flipped(task, first.ids, labels_R, before_SR, after_SR)),
     )
 
 
 def _answers(one: Predictions, ids: Sequence[str], labels_R: Array) -> bool:
-    """Whether these are answers to just these rows."""
+    """Whether these are predictions for exactly these rows."""
     return one.ids == ids and one.labels_R is not None and np.array_equal(one.labels_R, labels_R)
 
 
@@ -154,28 +153,26 @@ def _score(task: Task, predicted_SR: Array, labels_R: Array) -> float:
 
 
 def _flipped(task: Task, ids: Sequence[str], labels_R: Array, before_SR: Array, after_SR: Array) -> Iterator[Row]:
-    """Rows of a classification whose answer by most seeds is right in one revision alone."""
+    """Rows of a classification that most seeds get right in one revision only."""
     for row, before, after, change in flipped(task, labels_R, before_SR, after_SR) if task.labels else ():
         yield Row(ids[row], task.labels[int(labels_R[row])], before, after, change)
 
 
-def judged(found: Sequence[Difference], alpha: float) -> list[tuple[Difference, float, Verdict]]:
-    """Each with its p-value after Holm's correction over all of them and what that means, largest difference first."""
-    adjusted = holm([one.comparison.p for one in found])
-    verdicts = [(one, p, verdict(one.comparison.difference, p, alpha)) for one, p in zip(found, adjusted, strict=True)]
-    return sorted(verdicts, key=lambda three: -abs(three[0].comparison.difference))
+def tested(found: Sequence[Difference], params: Params) -> list[tuple[Difference, Comparison]]:
+    """Each with its test, corrected over all of them; the largest difference first."""
+    family = {number: one.differences for number, one in enumerate(found)}
+    comparisons = compare(family, params.report.alpha, params.report.equivalence_margin)
+    return sorted(zip(found, comparisons.values(), strict=True), key=lambda pair: -abs(pair[1].difference))
 
 
-def table(verdicts: Sequence[tuple[Difference, float, Verdict]], markdown: bool) -> str:
+def table(comparisons: Sequence[tuple[Difference, Comparison]], markdown: bool) -> str:
+    shown: Callable[[str], str] = plain if markdown else str
     lines = [
         [
-            plain(one.run) if markdown else one.run, plain(one.task.name) if markdown else one.task.name,
-            one.task.metric, number(one.before), number(one.after), number(one.comparison.difference, sign=True),
-            f"{number(one.comparison.low, sign=True)} to {number(one.comparison.high, sign=True)}",
-            p_value(p).removeprefix("p = "), word,
-            *(_count(one, change) for change in ("mended", "spoilt")),
+            shown(one.run), shown(one.task.name), one.task.metric, number(one.before), number(one.after),
+            difference(comparison), verdict(comparison), *(_count(one, change) for change in ("fixed", "broken")),
         ]
-        for one, p, word in verdicts
+        for one, comparison in comparisons
     ]  # fmt: skip
     return tabulate(lines, HEAD, tablefmt="pipe" if markdown else "simple", disable_numparse=True)
 
@@ -185,7 +182,7 @@ def _count(one: Difference, change: str) -> str:
 
 
 def write_rows(path: Path, found: Sequence[Difference]) -> None:
-    """The rows that changed, harmless in a spreadsheet."""
+    """The rows that changed, with spreadsheet formulas quoted."""
     lines = (
         [one.run, one.task.name, *map(inert, (row.id, row.label, row.before, row.after)), row.change]
         for one in found
@@ -198,7 +195,7 @@ def compare_revisions(first: str, second: str, markdown: bool, rows: Path | None
     """The table of two revisions, and the verdict on each task of each model, "run/task"."""
     with side(first) as before, side(second) as after:
         found = differences(before, after)
-        verdicts = judged(found, after.params.report.alpha)
+        comparisons = tested(found, after.params)
         if rows is not None:
             write_rows(rows, found)
-        return table(verdicts, markdown), {f"{one.run}/{one.task.name}": word for one, _, word in verdicts}
+        return table(comparisons, markdown), {f"{one.run}/{one.task.name}": c.verdict for one, c in comparisons}

@@ -1,4 +1,4 @@
-"""The data card: what became of every row, what the rows are like, and which stand where they should not."""
+"""The data card: rows read, used and rejected, their lengths and labels, and leakage between files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MOST_LABELS = 8  # whose shares can be read one by one
 
 
 def files_table(gathered: Gathered) -> str:
-    """What became of every row of every file."""
-    header = ["task", "split", "file", "rows read", "used", "rejected", "texts cut", "rows also in train"]
+    """Rows read, used, rejected and truncated, for every file."""
+    header = ["task", "split", "file", "rows read", "used", "rejected", "truncated", "rows also in train"]
     rows = []
     for task, split, one in _accounts(gathered):
         shared = gathered.accounts[task].get("overlap", {}).get(f"{split}_in_train")
@@ -25,8 +25,8 @@ def files_table(gathered: Gathered) -> str:
 
 
 def rows_table(gathered: Gathered) -> str:
-    """How long the inputs are, before any is cut, and how the labels are shared out."""
-    header = ["task", "split", "labels", "tokens, median", "nine in ten have at most", "longest"]
+    """The lengths of the inputs before truncation, and the label distribution."""
+    header = ["task", "split", "labels", "tokens, median", "90th percentile", "longest"]
     rows = []
     for task, split, one in _accounts(gathered):
         length = one.get("length", {})

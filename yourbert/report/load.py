@@ -1,9 +1,9 @@
-"""Files -> what the report is made of, for the runs and seeds of params.yaml alone.
+"""Reads the files behind the report, for the models and seeds of params.yaml alone.
 
-The metrics folder keeps files of runs that are long gone (they are in git), so nothing is found by listing folders.
-Every file that is needed is named first; then all are read, and refused unless they belong together.
+The metrics folder may hold files of models that params.yaml no longer has, so folders are not listed: every needed
+file is named first, then all are read, and refused unless they belong to the same runs.
 
-Shapes: S seeds, R rows. Place in the flow: evaluate -> gather -> figures -> markdown.
+Shapes: S seeds, R rows. Data flow: evaluate -> load -> results -> markdown, page.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gathered:
-    """All that the report reads. runs: the tasks of each, own models first. training, costs: one per seed.
+    """All that the report reads. runs: the tasks of each model, single-task models first. training, costs: by seed.
 
-    The costs of a chain are with those of what it goes on from.
+    The costs of a sequential model include those of the model it starts from.
     """
 
     tasks: Mapping[str, Task]
@@ -68,7 +68,7 @@ class Gathered:
 
     @property
     def alike(self) -> dict[tuple[str, ...], list[str]]:
-        """The mixtures by their tasks, so that each stands beside the same own models."""
+        """The multi-task models by their set of tasks, each of which has one set of single-task models."""
         found: dict[tuple[str, ...], list[str]] = {}
         for run, tasks in self.mixtures.items():
             found.setdefault(tuple(sorted(tasks, key=list(self.tasks).index)), []).append(run)
@@ -76,7 +76,7 @@ class Gathered:
 
 
 def runs_of(params: Params) -> dict[str, tuple[str, ...]]:
-    """Every model of params.yaml and its tasks: one per task, then the mixtures, then the chains."""
+    """Every model of params.yaml and its tasks: one per task, then the mixtures, then the sequential models."""
     return {task: (task,) for task in params.tasks} | {name: tuple(x.tasks) for name, x in params.multitask.items()}
 
 
@@ -98,23 +98,23 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
                 rows = [predictions / run / str(seed) / f"{name}-{split}.csv" for seed in params.seeds]
                 answers[name, split, run] = _answers(tasks[name], blocks, rows)
     _same_rows(answers)
-    after = {chain.name: chain.init_from for chain in params.sequential}
+    starts = {model.name: model.init_from for model in params.sequential}
     return Gathered(
         tasks=tasks,
         runs=runs,
         answers=answers,
         training=training,
-        costs={run: _whole_costs(run, costs, after) for run in runs},
+        costs={run: _total_costs(run, costs, starts) for run in runs},
         accounts={name: read_json(metrics / "data" / f"{name}.json") for name in params.tasks},
         pretrain=read_json(pretrained) if pretrained.is_file() else {},
         pretrain_cost=Cost.from_json(read_json(pretrain_cost)) if pretrain_cost.is_file() else Cost(),
     )
 
 
-def _whole_costs(run: str, costs: Mapping[str, list[Cost]], after: Mapping[str, str]) -> list[Cost]:
-    if run not in after:
+def _total_costs(run: str, costs: Mapping[str, list[Cost]], starts: Mapping[str, str]) -> list[Cost]:
+    if run not in starts:
         return costs[run]
-    return [one + before for one, before in zip(costs[run], _whole_costs(after[run], costs, after), strict=True)]
+    return [one + before for one, before in zip(costs[run], _total_costs(starts[run], costs, starts), strict=True)]
 
 
 def _needed(
@@ -173,14 +173,14 @@ def _labels(file: Path, one: Predictions) -> Array:
 
 
 def _check_scores(task: Task, file: Path, one: Predictions, stated: float | None, source: Path) -> None:
-    """Predictions of another model would make a report of two experiments."""
+    """The predictions must be those that the metrics file was computed from."""
     found = score_decided(task, one.predicted_R, _labels(file, one)).get(task.metric)
     if (found is None) != (stated is None) or abs((found or 0) - (stated or 0)) > AGREE:
         _mixed(file, f"its {task.metric} is {found}, but {source} says {stated}")
 
 
 def _same_rows(answers: Mapping[Place, Answers]) -> None:
-    """A paired test compares answers to the same rows."""
+    """A paired test needs predictions for the same rows."""
     for (task, split, run), one in answers.items():
         own = answers.get((task, split, task), one)
         if one.ids != own.ids or not np.array_equal(one.labels_R, own.labels_R):

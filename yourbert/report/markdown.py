@@ -1,7 +1,7 @@
-"""The report as a page of Markdown: the answer first, then the table behind it, then how it was found.
+"""The report in Markdown: the answer first, then the table behind it, then the methods.
 
 Nothing in it depends on the date, the machine or the order of files: the same inputs give the same bytes.
-Place in the flow: the last stage; `write_report` is its one library call.
+The stage `report` calls `write_report`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,11 @@ def write_report(
     summary: Path,
     overlaps: Mapping[str, Mapping[str, int]] | None = None,
 ) -> tuple[Gathered, Figures]:
-    """Writes report.md, cost.md, changes.csv (to `out`) and summary.json (`summary`) from what the runs left behind.
+    """Writes report.md, cost.md and changes.csv to `out`, and the scores and tests to `summary`; returns both inputs.
 
-    Returns what they were made of, for the page.
-
-    metrics, predictions, tokens: the folders of `evaluate` and `tokenize`. overlaps: how many texts one task is
-    scored on and another trained on, {"sts/dev": {"quora/train": 3}}. Raises UserError (C01) when a file is missing
-    or does not belong to the others.
+    metrics, predictions, tokens: the folders that `evaluate` and `tokenize` write. overlaps: how many texts of one
+    task's dev or test another task trains on, {"sts/dev": {"quora/train": 3}}. Raises UserError (C01) for a missing
+    file, or files of different runs.
     """
     gathered = gather(params, metrics, predictions, tokens)
     figures = compute(gathered, params)
@@ -51,60 +49,61 @@ def write_report(
 def page(
     gathered: Gathered, figures: Figures, params: Params, overlaps: Mapping[str, Mapping[str, int]]
 ) -> Iterator[str]:
-    """The page's blocks from top to bottom; empty ones are left out."""
-    yield "# Which tailoring of BERT serves each task best"
+    """The blocks of report.md from top to bottom; empty ones are left out."""
+    yield "# The best model for each task"
     yield answer(gathered, figures)
     yield cautions(gathered, params)
     yield "## Dev scores"
     yield tables.scores_table(gathered, figures, "dev")
     yield legend(gathered, params, "in parentheses")
     if gathered.mixtures:
-        yield "Which answers change when tasks join: changes.csv; what joining costs: [cost.md](cost.md)."
+        yield "changes.csv lists the predictions that co-training changes; [cost.md](cost.md) has what it costs."
     yield from _test(gathered, figures)
     yield from _study(gathered, figures, params)
-    yield "## The data"
+    yield "## Data"
     yield data_card.files_table(gathered)
     yield data_card.rows_table(gathered)
     yield from warnings(gathered)
     yield from _overlaps(overlaps)
-    yield "## What training took"
+    yield "## Training statistics"
     yield tables.training_table(gathered)
-    yield "Seconds, energy and what they bought: [cost.md](cost.md)."
+    yield "Time, energy and the gain for them: [cost.md](cost.md)."
     yield pretraining(gathered)
-    yield "## How the figures were found"
+    yield "## Methods"
     yield methods(figures, params)
 
 
 def cautions(gathered: Gathered, params: Params) -> str:
-    """What a reader must know before believing any figure."""
+    """What a reader must know before using any score."""
     found = []
     if params.corpus == "bundled":
-        found.append("The files that came with the project are synthetic: scores on them say nothing about real text.")
-    flattered = [plain(task) for task in ("quora", "sts") if task in gathered.tasks]
-    if SEEN_QUORA in params.model and flattered:
+        found.append("The bundled corpus is synthetic: scores on it say nothing about real text.")
+    inflated = [plain(task) for task in ("quora", "sts") if task in gathered.tasks]
+    if SEEN_QUORA in params.model and inflated:
         found.append(
-            f"{plain(params.model)} saw Quora question pairs (duplicates) in its own pretraining, "
-            f"so its {' and '.join(flattered)} figures flatter it."
+            f"{plain(params.model)} was pretrained on Quora question pairs (duplicates), which inflates the "
+            f"{' and '.join(inflated)} scores."
         )
     if len(params.seeds) == 1:
         found.append(
-            "Every model was trained once: the verdicts allow for the luck of the dev rows, not for the luck of "
-            "training. More `seeds` in params.yaml show that too."
+            "Every model was trained with one seed. Intervals and p-values reflect the size of the dev set, not the "
+            "variance across training seeds. Add more `seeds` to measure that as well."
         )
     return "\n".join(f"- {one}" for one in found)
 
 
 def legend(gathered: Gathered, params: Params, place: str) -> str:
-    """How to read the table above it, in which intervals stand in this place."""
+    """How to read the table above. place: where the table shows the intervals."""
     seeds, share = len(params.seeds), f"{params.evaluate.confidence_level:.0%}"
     spread = f"the mean ± standard deviation over {seeds} seeds" if seeds > 1 else "that of the one seed"
-    lines = [f"Each score is {spread}; {place} its {share} interval over dev rows."]
+    lines = [f"Each score is {spread}, with its {share} bootstrap interval over dev rows {place}."]
     if gathered.mixtures:
         lines.append(
-            "A model of several tasks is judged against one model per task: better, worse or no real change, "
-            "with the difference and its corrected p-value."
+            "vs. single-task: the difference to the single-task model, with its interval corrected for multiple "
+            "comparisons. The verdict is significantly better or worse if the interval excludes 0, equivalent if it "
+            f"lies within ±{params.report.equivalence_margin:g}, and undecided otherwise."
         )
-    lines.append("The best epoch was chosen on dev, which flatters every dev score a little.")
+    lines.append("The best epoch was chosen on dev, which slightly inflates every dev score.")
     return "\n".join(lines)
 
 
@@ -112,21 +111,21 @@ def _test(gathered: Gathered, figures: Figures) -> Iterator[str]:
     if any(split == "test" for _, split, _ in gathered.answers):
         yield "## Test scores"
         yield tables.scores_table(gathered, figures, "test")
-        yield "Nothing was chosen on these rows. Read as above; test files without labels have no line."
+        yield "Nothing was selected on these rows. Test files without labels are left out."
 
 
 def _study(gathered: Gathered, figures: Figures, params: Params) -> Iterator[str]:
     if not tables.study_rows(gathered):
         return
-    yield "## Beside the study"
+    yield "## Comparison with the paper"
     yield tables.study_table(gathered, figures)
     if params.corpus == "bundled":
         yield (
-            "**Not comparable**: the files that came with the project are synthetic; the study's are on the "
-            "data of its class. `corpus: cs224n` in params.yaml gives figures that can be compared."
+            "**Not comparable**: the bundled corpus is synthetic, and the paper's scores are on the CS224N data. "
+            "`corpus: cs224n` in params.yaml gives comparable scores."
         )
     else:
-        yield f"Our figures are on the corpus {plain(params.corpus)}, with the model {plain(params.model)}."
+        yield f"Ours: corpus {plain(params.corpus)}, model {plain(params.model)}."
     yield SOURCE
 
 
@@ -137,55 +136,60 @@ def warnings(gathered: Gathered) -> Iterator[str]:
         for one in account.get("warnings", [])
     ]
     if lines:
-        yield "What `tokenize` noticed:"
+        yield "Warnings of `tokenize`:"
         yield "\n".join(lines)
 
 
 def _overlaps(overlaps: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     if any(overlaps.values()):
-        yield "Texts that a shared model was trained on for one task and is scored on for another:"
+        yield "Texts that a multi-task model is trained on for one task and evaluated on for another:"
         yield data_card.overlap_table(overlaps)
 
 
 def pretraining(gathered: Gathered) -> str:
-    """What came before fine-tuning, for all models alike; nothing where no stage has told."""
+    """The domain pretraining before fine-tuning; empty where its metrics are missing."""
     if not gathered.pretrain:
         return ""
     if not gathered.pretrain.get("enabled"):
-        return "No domain pretraining: every model starts from the same weights, those of the base model."
+        return "No domain pretraining: every model starts from the base model's weights."
     steps, tokens = (count(gathered.pretrain.get(key)) for key in ("steps", "tokens"))
-    return f"Before all of these: domain pretraining, {steps} steps over {tokens} tokens."
+    return f"Domain pretraining before all of these: {steps} steps, {tokens} tokens."
 
 
 def methods(figures: Figures, params: Params) -> str:
-    """How each kind of figure was found, so that another can find it again."""
-    evaluate, compared = params.evaluate, figures.comparisons
+    """How each kind of figure is computed, in enough detail to compute it again."""
+    evaluate, tests = params.evaluate, figures.tests
     seeds = ", ".join(map(str, params.seeds))
     lines = [
         f"Model {plain(params.model)}, corpus {plain(params.corpus)}, seeds {seeds}.",
-        f"Intervals: {evaluate.bootstrap_samples:,} resamples of the rows, the same for every model and every seed; "
-        f"the middle {evaluate.confidence_level:.0%} of the mean over seeds.",
-        *(_verdicts(compared, params) if compared else ()),
-        "The figures of one seed are in metrics/runs/, its answers row by row in build/predictions/; this page's are "
-        "in metrics/summary.json, with the interval of each difference (before correction).",
+        f"Intervals of scores: percentile bootstrap of the mean over seeds, {evaluate.bootstrap_samples:,} samples of "
+        f"the rows, the same samples for every model and seed; {evaluate.confidence_level:.0%}.",
+        *(_tests(tests, params) if tests else ()),
+        "metrics/runs/ has the scores of each seed, build/predictions/ the predictions, and metrics/summary.json the "
+        "scores and tests of this page.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _verdicts(compared: int, params: Params) -> Iterator[str]:
-    swaps, alpha = params.report.permutations, params.report.alpha
+def _tests(tests: int, params: Params) -> Iterator[str]:
+    swaps, alpha, margin = params.report.permutations, params.report.alpha, params.report.equivalence_margin
     yield (
-        f"Verdicts: paired approximate randomisation with {swaps:,} swaps, two-sided, the same rows swapped in all "
-        f"seeds; p-values corrected by Holm over all comparisons of the table ({compared}; the same "
-        f"answers are tested once); a difference is real when p ≤ {alpha:g}. They allow for the luck of the dev rows; "
-        "the luck of training is what the standard deviation over seeds shows."
+        f"Differences: paired permutation test with {swaps:,} swaps, two-sided, the same rows swapped in all seeds; "
+        f"Holm's correction over all {tests} comparisons of the table (identical predictions are tested once); "
+        f"significant at a corrected p of at most {alpha:g}. The interval of a difference comes from the same swaps at "
+        "the same corrected level, so it excludes 0 exactly where the difference is significant."
+    )
+    yield (
+        f"Equivalence: two one-sided tests (TOST) on the same swaps; equivalent within ±{margin:g} "
+        "(`report.equivalence_margin`) where the interval lies inside, on enough dev rows that a disagreement on "
+        f"{margin:.2g} of the rows would have shown. Any other difference is undecided."
     )
     yield (
         "Overall: the mean over tasks of each task's score on 0..1, where a correlation r (and mcc) counts as "
-        "(r + 1) / 2; the own models' figure takes the same tasks."
+        "(r + 1) / 2; single-task has the same tasks."
     )
-    if compared / (swaps + 1) > alpha:
+    if tests / (swaps + 1) > alpha:
         yield (
-            f"**Too few swaps**: with {compared} comparisons and {swaps} swaps no p-value can reach {alpha:g}. "
+            f"**Too few permutations**: with {tests} comparisons and {swaps} swaps no corrected p can reach {alpha:g}. "
             "Raise `report.permutations` in params.yaml."
         )

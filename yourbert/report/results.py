@@ -1,6 +1,6 @@
-"""Gathered answers -> the figures of the report: means over seeds, intervals, and verdicts on every mixture.
+"""The figures of the report: means over seeds, their intervals, and the tests of every multi-task model.
 
-Shapes: S seeds, R rows, B resamples. Place in the flow: gather -> figures -> tables, summary.json.
+Shapes: S seeds, R rows, B bootstrap samples. Data flow: load -> results -> tables, summary.json.
 """
 
 from __future__ import annotations
@@ -18,24 +18,21 @@ from yourbert.core.tasks import Split, Task, normalised, share
 from yourbert.evaluation.metrics import RESAMPLING, Floats, bootstrap_rng, interval, rounded
 from yourbert.evaluation.significance import (
     Comparison,
-    Draws,
-    Verdict,
+    Differences,
     compare,
-    holm,
     mean_of,
     paired,
     resampled_means,
-    verdict,
 )
 from yourbert.report.load import LABELLED, Answers, Gathered, Place
 
-OWN = "own"
+SINGLE_TASK = "single_task"
 OVERALL = "overall"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A score: one value per seed, and the interval of their mean over resampled rows."""
+    """A score: one value per seed, and the bootstrap interval of their mean over rows."""
 
     seeds: tuple[float, ...]
     low: float
@@ -55,40 +52,21 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
-    """A mixture against the own model (or the set of them): how far above, and what that means after Holm."""
-
-    comparison: Comparison
-    p: float
-    verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "difference": self.comparison.difference,
-            "low": self.comparison.low,
-            "high": self.comparison.high,
-            "p": self.comparison.p,
-            "p_holm": self.p,
-            "verdict": self.verdict,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class Figures:
-    """cells: scores by (task, split, run), absent where undefined. matches: by (task or "overall", mixture).
+    """cells: scores by (task, split, run), absent where undefined. comparisons: by (task or "overall", mixture).
 
-    overall: by (split, mixture, run), where run is "own" for the set of own models of that mixture's tasks.
-    comparisons: how many tests are behind the matches.
+    overall: by (split, mixture, run), where run is "single_task" for the single-task models of that mixture's tasks.
+    tests: the number of tests behind the comparisons.
     """
 
     cells: Mapping[Place, Cell]
     overall: Mapping[tuple[Split, str, str], Cell]
-    matches: Mapping[tuple[str, str], Match]
-    comparisons: int
+    comparisons: Mapping[tuple[str, str], Comparison]
+    tests: int
 
 
 def compute(gathered: Gathered, params: Params) -> Figures:
-    """All figures, each draw from a generator that its name decides."""
+    """All figures; every random draw comes from a generator seeded by the figure's name."""
     drawn = {place: _draws_of(gathered, place, params) for place, one in gathered.answers.items() if _defined(one)}
     confidence = params.evaluate.confidence_level
     cells = {place: _cell(gathered.answers[place].scores, draws, confidence) for place, draws in drawn.items()}
@@ -96,11 +74,11 @@ def compute(gathered: Gathered, params: Params) -> Figures:
         (split, mixture, run): cell
         for mixture, tasks in gathered.mixtures.items()
         for split in LABELLED
-        for run in (OWN, mixture)
+        for run in (SINGLE_TASK, mixture)
         if len(tasks) > 1 and (cell := _overall(gathered, drawn, tasks, split, run, confidence)) is not None
     }
-    matches, comparisons = _matches(gathered, cells, params)
-    return Figures(cells=cells, overall=overall, matches=matches, comparisons=comparisons)
+    comparisons, tests = _comparisons(gathered, cells, params)
+    return Figures(cells=cells, overall=overall, comparisons=comparisons, tests=tests)
 
 
 def _defined(one: Answers) -> bool:
@@ -127,8 +105,8 @@ def _cell(scores: Sequence[float], draws: Floats, confidence: float) -> Cell:
 def _overall(
     gathered: Gathered, drawn: Mapping[Place, Floats], tasks: Sequence[str], split: Split, run: str, confidence: float
 ) -> Cell | None:
-    """The mean of the tasks' normalised scores, seed by seed; None when one of them is missing."""
-    places: list[Place] = [(task, split, task if run == OWN else run) for task in tasks]
+    """The mean of the tasks' normalised scores, seed by seed; None where one of them is missing."""
+    places: list[Place] = [(task, split, task if run == SINGLE_TASK else run) for task in tasks]
     if any(place not in drawn for place in places):
         return None
     metrics = [gathered.tasks[task].metric for task in tasks]
@@ -138,54 +116,49 @@ def _overall(
     return _cell(seeds, np.mean(scaled, axis=0), confidence)
 
 
-def _matches(
+def _comparisons(
     gathered: Gathered, cells: Mapping[Place, Cell], params: Params
-) -> tuple[dict[tuple[str, str], Match], int]:
-    """Every mixture against the own models on dev, per task and overall, and how many tests that took.
+) -> tuple[dict[tuple[str, str], Comparison], int]:
+    """Every multi-task model against the single-task models on dev, per task and overall, and the number of tests.
 
-    Holm's correction is over these. A chain that leaves a task alone answers it as what it goes on from does: the same
-    answers are tested once.
+    Holm's correction is over these tests. A sequential model that freezes a task predicts what its `init_from`
+    predicts; the same predictions are tested once.
     """
-    draws: dict[tuple[str, str], Draws] = {}
+    family: dict[tuple[str, str], Differences] = {}
     same: dict[tuple[str, str], tuple[str, str]] = {}
     for mixture, tasks in gathered.mixtures.items():
         parts = {}
         for task in tasks:
-            first = same[task, mixture] = (task, _first_that_answers_so(gathered, task, mixture))
-            parts[task] = part = draws.get(first) or _pair(gathered, cells, task, mixture, params)
+            first = same[task, mixture] = (task, _first_with_these_predictions(gathered, task, mixture))
+            parts[task] = part = family.get(first) or _paired(gathered, cells, task, mixture, params)
             if part is not None:
-                draws[first] = part
+                family[first] = part
         known = [(share(gathered.tasks[t].metric), part) for t, part in parts.items() if part is not None]
         if len(tasks) > 1 and len(known) == len(tasks):
-            draws[OVERALL, mixture] = mean_of(known)
-    found = {key: compare(one, params.evaluate.confidence_level) for key, one in draws.items()}
-    adjusted = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
-    alpha = params.report.alpha
-    matches = {
-        key: Match(comparison=one, p=adjusted[key], verdict=verdict(one.difference, adjusted[key], alpha))
-        for key, one in found.items()
-    }
-    return matches | {key: matches[first] for key, first in same.items() if first in matches}, len(found)
+            family[OVERALL, mixture] = mean_of(known)
+    tested = compare(family, params.report.alpha, params.report.equivalence_margin)
+    return tested | {key: tested[first] for key, first in same.items() if first in tested}, len(tested)
 
 
-def _first_that_answers_so(gathered: Gathered, task: str, mixture: str) -> str:
+def _first_with_these_predictions(gathered: Gathered, task: str, mixture: str) -> str:
     answers = {m: gathered.answers[task, "dev", m].predicted_SR for m in gathered.mixtures_of(task)}
     return next(m for m, predicted_SR in answers.items() if np.array_equal(predicted_SR, answers[mixture]))
 
 
-def _pair(gathered: Gathered, cells: Mapping[Place, Cell], name: str, mixture: str, params: Params) -> Draws | None:
+def _paired(
+    gathered: Gathered, cells: Mapping[Place, Cell], name: str, mixture: str, params: Params
+) -> Differences | None:
     task: Task = gathered.tasks[name]
     if (name, "dev", name) not in cells or (name, "dev", mixture) not in cells:
         return None
-    theirs, own = gathered.answers[name, "dev", mixture], gathered.answers[name, "dev", name]
+    multi, single = gathered.answers[name, "dev", mixture], gathered.answers[name, "dev", name]
     return paired(
         task.metric,
-        theirs.predicted_SR,
-        own.predicted_SR,
-        own.labels_R,
+        multi.predicted_SR,
+        single.predicted_SR,
+        single.labels_R,
         classes=len(task.labels),
         permutations=params.report.permutations,
-        resamples=params.evaluate.bootstrap_samples,
         generator=rng_for(RESAMPLING, "paired test", name, mixture),
     )
 
@@ -194,11 +167,11 @@ def as_json(gathered: Gathered, figures: Figures) -> dict[str, Any]:
     """The figures as mappings with numbers at the leaves, which is what `dvc metrics` can show."""
     tree: dict[str, Any] = {task: {} for task in gathered.tasks}
     for (task, split, run), cell in figures.cells.items():
-        leaf = tree[task].setdefault(OWN if run == task else run, {})
+        leaf = tree[task].setdefault(SINGLE_TASK if run == task else run, {})
         leaf.update(cell.to_json() if split == "dev" else {"test": cell.to_json()})
     tree["comparisons"], tree[OVERALL] = {}, {}
-    for (row, mixture), match in figures.matches.items():
-        tree["comparisons"].setdefault(row, {})[mixture] = match.to_json()
+    for (row, mixture), comparison in figures.comparisons.items():
+        tree["comparisons"].setdefault(row, {})[mixture] = comparison.to_json()
     for (split, mixture, run), cell in figures.overall.items():
         leaf = tree[OVERALL].setdefault(mixture, {}).setdefault(run, {})
         leaf.update(cell.to_json() if split == "dev" else {"test": cell.to_json()})

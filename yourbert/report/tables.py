@@ -1,4 +1,4 @@
-"""Figures -> the rows of the report's tables, and the few rules for showing text and numbers in Markdown."""
+"""The rows of the report's tables, and the rules for text and numbers in Markdown."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from tabulate import tabulate
 
 from yourbert.core.tasks import Split
+from yourbert.evaluation.significance import Comparison
 from yourbert.report.load import Gathered
 from yourbert.report.published import OVERALL as STUDY_OVERALL
 from yourbert.report.published import OVERALL_TASKS, STUDY
-from yourbert.report.results import OWN, Cell, Figures, Match
+from yourbert.report.results import SINGLE_TASK, Cell, Figures
 from yourbert.report.scores import scored
 
 NOTHING = "-"
@@ -47,8 +48,8 @@ def number(value: float | None, sign: bool = False) -> str:
     """A score with three digits, or a dash; a difference, which has a sign, with one more where three show nothing."""
     if value is None:
         return NOTHING
-    digits = 4 if sign and value and abs(value) < 0.0005 else 3
-    return f"{value + 0.0:{'+' if sign else ''}.{digits}f}"
+    digits = 4 if sign and 0.00005 <= abs(value) < 0.0005 else 3
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
 
 
 def count(value: Any) -> str:
@@ -68,35 +69,56 @@ def score(cell: Cell | None) -> str:
     return f"{number(cell.mean)}{sd} ({number(cell.low)} to {number(cell.high)})"
 
 
-def judged(match: Match | None) -> str:
-    if match is None:
+def model_name(run: str, task: str) -> str:
+    """A model as the report calls it beside a task."""
+    return "single-task model" if run in (task, SINGLE_TASK) else run
+
+
+def margin_of(comparison: Comparison) -> str:
+    return f"within {comparison.margin:g}"
+
+
+def difference(comparison: Comparison) -> str:
+    """`difference (low to high)`, at the corrected level of the comparison."""
+    ends = (number(end, sign=True) for end in (comparison.low, comparison.high))
+    return f"{number(comparison.difference, sign=True)} ({' to '.join(ends)})"
+
+
+def verdict(comparison: Comparison | None) -> str:
+    if comparison is None:
         return NOTHING
-    return f"{match.verdict} ({number(match.comparison.difference, sign=True)}, {p_value(match.p)})"
+    if comparison.identical:
+        return "same predictions"
+    words = {"better": "significantly better", "worse": "significantly worse"}
+    margin = f" {margin_of(comparison)}" if comparison.verdict == "equivalent" else ""
+    return f"{words.get(comparison.verdict, comparison.verdict)}{margin}, {p_value(comparison.p_holm)}"
 
 
 def scores_table(gathered: Gathered, figures: Figures, split: Split) -> str:
-    """A line for each task and model, and for each overall score and model; on dev with the verdict on it."""
-    verdicts = split == "dev" and bool(gathered.mixtures)
-    header = ["task", "score", "model", split, *(["against own"] if verdicts else [])]
-    rows = [
-        [plain(one.name), one.metric, plain(run), score(cell), judged(one.matches.get(run))][: len(header)]
-        for one in scored(gathered, figures, split)
-        for run, cell in one.cells.items()
-    ]
+    """A line for each task and model, and for each overall score and model; on dev with the tests."""
+    tested = split == "dev" and bool(gathered.mixtures)
+    header = ["task", "score", "model", split, *(["vs. single-task", "verdict"] if tested else [])]
+    rows = []
+    for one in scored(gathered, figures, split):
+        for run, cell in one.cells.items():
+            comparison = one.comparisons.get(run)
+            shown = [NOTHING if comparison is None else difference(comparison), verdict(comparison)]
+            name = "single-task" if run == SINGLE_TASK else plain(run)
+            rows.append([plain(one.name), one.metric, name, score(cell), *shown][: len(header)])
     return table(header, rows, left=3)
 
 
 def study_rows(gathered: Gathered) -> list[str]:
-    """The tasks that stand in the study under the same name, with the same score."""
+    """The tasks that the paper has under the same name, with the same metric."""
     return [t for t, facts in gathered.tasks.items() if t in STUDY and facts.metric == STUDY[t].metric]
 
 
 def study_table(gathered: Gathered, figures: Figures) -> str:
-    """The study's figures and ours in pairs of columns."""
+    """The paper's scores and ours in pairs of columns."""
     mixtures = list(gathered.mixtures)
-    header = ["task", "study: own", "ours: own", "study: multi-task"]
+    header = ["task", "paper: single-task", "ours: single-task", "paper: multi-task"]
     header += [f"ours: {plain(mixture)}" for mixture in mixtures]
-    header += ["study: literature", "study: own, test", "ours: own, test"]
+    header += ["paper: literature", "paper: single-task, test", "ours: single-task, test"]
     rows = [_study_row(gathered, figures, task, mixtures) for task in study_rows(gathered)]
     return table(header, rows + _study_overall(gathered, figures, mixtures))
 
@@ -107,7 +129,7 @@ def _study_row(gathered: Gathered, figures: Figures, task: str, mixtures: Sequen
     test = number(_mean(cells.get((task, "test", task))))
     return [
         f"{plain(task)} ({theirs.metric})",
-        number(theirs.own),
+        number(theirs.single),
         ours[0],
         number(theirs.mixture),
         *ours[1:],
@@ -118,18 +140,18 @@ def _study_row(gathered: Gathered, figures: Figures, task: str, mixtures: Sequen
 
 
 def _study_overall(gathered: Gathered, figures: Figures, mixtures: Sequence[str]) -> list[Row]:
-    """One line when a mixture has just the study's three tasks, by their own scores."""
+    """One line where a mixture has exactly the paper's three tasks."""
     same = [m for m in mixtures if frozenset(gathered.runs[m]) == OVERALL_TASKS]
     if not same or not set(study_rows(gathered)) >= OVERALL_TASKS:
         return []
     overall = figures.overall
     ours = [number(_mean(overall.get(("dev", m, m)))) if m in same else NOTHING for m in mixtures]
-    own, test = (number(_mean(overall.get((split, same[0], OWN)))) for split in ("dev", "test"))
+    single, test = (number(_mean(overall.get((split, same[0], SINGLE_TASK)))) for split in ("dev", "test"))
     return [
         [
             "overall",
-            number(STUDY_OVERALL["own"]),
-            own,
+            number(STUDY_OVERALL["single"]),
+            single,
             number(STUDY_OVERALL["mixture"]),
             *ours,
             number(STUDY_OVERALL["baseline"]),
@@ -144,7 +166,7 @@ def _mean(cell: Cell | None) -> float | None:
 
 
 def training_table(gathered: Gathered) -> str:
-    """What each model's training took, as the mean over its seeds."""
+    """Steps, tokens, best epoch and trained parameters of each model, means over its seeds."""
     keys = ("steps", "tokens", "best_epoch", "parameters")
     rows = [
         [plain(run), plain(", ".join(gathered.runs[run])), *(_seeds_mean(_values(seeds, key)) for key in keys)]

@@ -45,7 +45,7 @@ def test_every_way_is_a_valid_setting_and_another_one(name: str) -> None:
 def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_path: Path) -> None:
     page = tmp_path / "findings.md"
     page.write_text(f"# Found\n\n{BEGIN}\n\n{END}\n\nThe end.\n")
-    words = ["tricks", "order", "defaults", "--runs", "sst", "--seeds", "1", "2", "--epochs", "1"]
+    words = ["tricks", "curriculum", "defaults", "--runs", "sst", "--seeds", "1", "2", "--epochs", "1"]
     words += ["--base", options.own, "--corpus", options.corpus, "--page", page]
     words += ["--work", tmp_path / "work", "--records", tmp_path / "records", "--out", tmp_path / "questions.json"]
     command = [sys.executable, "-m", "benchmarks.quality.questions", *map(str, words)]
@@ -56,7 +56,7 @@ def test_nothing_is_trained_twice_and_the_page_is_filled(options: Options, tmp_p
     assert [len(scores[way]) for way in ("all on", "all off, fp32")] == [2, 2] and "| sst" in done.stdout
     assert str(tmp_path) not in known["tricks"]["command"]
     text = page.read_text()
-    assert QUESTIONS["tricks"].asks in text and QUESTIONS["order"].asks in text and text.endswith("The end.\n")
+    assert QUESTIONS["tricks"].asks in text and QUESTIONS["curriculum"].asks in text and text.endswith("The end.\n")
     records = {path: json.loads(path.read_text()) for path in (tmp_path / "records").iterdir()}
     assert len(records) == 2 * (2 + 3 + 1 - 1), "the plain way of two questions is one and the same"
     assert all(len(record["dev"]["sst"].split()) > 1 and record["seconds"] >= 0 for record in records.values())
@@ -76,11 +76,11 @@ def test_some_ways_of_a_question_are_enough() -> None:
 def test_a_page_shows_the_ways_in_their_order() -> None:
     """Read from a file, whose keys are sorted, the first way is still the first."""
     scores = {"SMART": [0.5], "plain": [0.4]}
-    against = {"SMART": {"difference": 0.1, "low": 0.0, "high": 0.2, "p": 0.01, "verdict": "better"}}
+    against = {"SMART": {"difference": 0.1, "low": 0.0, "high": 0.2, "p_holm": 0.01, "verdict": "better"}}
     one = {"metric": "accuracy", "scores": scores, "against": against}
     found = {"seeds": [1], "seconds": {"SMART": 2.0, "plain": 1.0}, "tasks": {"sst": one}}
     facts = {"revision": "abc", "packages": {"torch": "2"}}
-    shown = section("adversarial", {"command": "c", "machine": facts, "runs": {"sst": found}})
+    shown = section("smart", {"command": "c", "machine": facts, "runs": {"sst": found}})
     assert shown.index("| plain") < shown.index("| SMART")
 
 
@@ -130,9 +130,9 @@ def test_a_pretraining_comes_first_and_its_seconds_count(options: Options, tmp_p
 
 
 def test_the_table_says_how_far_apart_and_how_sure() -> None:
-    against = {"b": {"difference": 0.005, "low": -0.01, "high": 0.02, "p": 0.4, "verdict": "no real change"}}
+    against = {"b": {"difference": 0.005, "low": -0.01, "high": 0.02, "p_holm": 0.4, "verdict": "undecided"}}
     one = {"metric": "accuracy", "scores": {"a": [0.48, 0.50], "b": [0.49, 0.50]}, "against": against}
     lines = table({"sst": {"seconds": {"a": 10.0, "b": 21.0}, "tasks": {"sst": one}}}).splitlines()
     first, second = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:])
     assert first == ["sst", "sst (accuracy)", "a", "0.490 ± 0.014", "-", "10"]
-    assert second[2:] == ["b", "0.495 ± 0.007", "no real change: +0.005 (-0.010 to +0.020), p = 0.400", "21"]
+    assert second[2:] == ["b", "0.495 ± 0.007", "undecided: +0.005 (-0.010 to +0.020), p = 0.400", "21"]

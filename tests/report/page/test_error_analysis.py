@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from yourbert.report.page.error_analysis import DevRows, badness, slice_scores, slices
+from yourbert.report.page.error_analysis import DevRows, mean_loss, slice_scores, slices
 
 
 def test_kinds_of_text() -> None:
@@ -17,7 +17,7 @@ def test_kinds_of_text() -> None:
     }
     assert found["with a negation"] == [False, True, True, False]
     assert found["with a contrast"] == [False, False, True, False]
-    assert found["with a word that train hardly has"] == [True, True, True, False]
+    assert found["with a word that is rare in train"] == [True, True, True, False]
     assert found["short"] == [True, False, False, True]
     pairs = dict(slices([["a b c", "a b c"], ["a b", "x y"], ["a b", "a y"]], Counter()))
     (few,) = [mask.tolist() for name, mask in pairs.items() if name.startswith("few words")]
@@ -52,7 +52,7 @@ def test_the_worst_rows_are_those_whose_label_was_least_likely() -> None:
     ours = answers(
         predicted_SR=np.array([[0, 1, 0]]), labels_R=np.array([1, 1, 1]), probabilities_SRC=probabilities_SRC
     )
-    assert np.argsort(-badness(task, ours)).tolist() == [0, 2, 1]
+    assert np.argsort(-mean_loss(task, ours)).tolist() == [0, 2, 1]
     similarity = tiny.task("sim", "similarity")
-    off = badness(similarity, answers(predicted_SR=np.array([[1.0, 4.0]]), labels_R=np.array([1.5, 1.0])))
+    off = mean_loss(similarity, answers(predicted_SR=np.array([[1.0, 4.0]]), labels_R=np.array([1.5, 1.0])))
     assert off.tolist() == [0.5, 3.0]

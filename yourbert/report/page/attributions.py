@@ -1,4 +1,4 @@
-"""The words that the worst answers rest on, as `evaluate` explained them, for the page."""
+"""Word attributions of the highest-loss rows, as `evaluate` wrote them, for the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Explained = Mapping[str, Any]  # an `Explanation` of yourbert/evaluation/explain
 
 @dataclass(frozen=True)
 class Shown:
-    """A word of text `number` with what it adds to the answer's score, -1 to 1 of the most that any adds."""
+    """A word of text `number`, with its attribution as a share of the largest one, -1 to 1."""
 
     text: str
     number: int
@@ -24,20 +24,20 @@ class Shown:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """How far the score falls without the words that weigh most, and without as many by chance; the mean over rows."""
+    """The drop of the score without the words of highest attribution, and without as many random words; row means."""
 
     first: float
     chance: float
 
 
 def read_explained(predictions: Path, run: str, seed: int, task: str) -> dict[str, Explained]:
-    """Row id -> its explanation, by the first seed's model; none where `evaluate` made none."""
+    """Row id -> its explanation by the first seed's model; empty if `evaluate` wrote none."""
     path = predictions / run / str(seed) / f"{task}-explained.json"
     return read_json(path) if path.is_file() else {}
 
 
 def words_of(explained: Explained | None) -> list[list[Shown]]:
-    """The words of each text of a row; none where it was not explained."""
+    """The words of each text of a row; empty without an explanation."""
     if not explained:
         return []
     words: Sequence[Mapping[str, Any]] = explained["words"]

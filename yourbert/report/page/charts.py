@@ -1,4 +1,4 @@
-"""The charts of the page, as parts of it."""
+"""The charts of the page, as inline SVG."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from yourbert.evaluation.metrics import Bin
 from yourbert.report.charts import COLOURS, canvas, inline
 from yourbert.report.load import Gathered
 from yourbert.report.results import Figures
+from yourbert.report.tables import model_name
 
 Curve = Mapping[int, tuple[float | None, float]]  # epoch -> loss, dev score; the means over seeds
-
-
-def name_of(run: str, task: str) -> str:
-    return "own model" if run == task else run
 
 
 def colours(runs: Sequence[str]) -> dict[str, str]:
@@ -29,18 +26,18 @@ def draw_scores(gathered: Gathered, figures: Figures) -> str:
     places = [(task, run) for task in gathered.tasks for run in (task, *gathered.mixtures_of(task))]
     known = [(task, run) for task, run in places if (task, "dev", run) in figures.cells]
     figure, axes = canvas(7, 0.6 + 0.26 * len(known))
-    shown = colours(["own model", *gathered.mixtures])
+    shown = colours(["single-task model", *gathered.mixtures])
     for row, (task, run) in enumerate(known):
-        cell, colour = figures.cells[task, "dev", run], shown[name_of(run, task)]
+        cell, colour = figures.cells[task, "dev", run], shown[model_name(run, task)]
         axes.plot([cell.low, cell.high], [row, row], color=colour, linewidth=2.5, solid_capstyle="round")
         axes.plot(cell.mean, row, "o", color=colour, markersize=6)
-    axes.set_yticks(range(len(known)), [f"{task}, {name_of(run, task)}" for task, run in known])
+    axes.set_yticks(range(len(known)), [f"{task}, {model_name(run, task)}" for task, run in known])
     axes.invert_yaxis()
     axes.grid(axis="x")
-    axes.set_xlabel("dev score and its interval")
+    axes.set_xlabel("dev score with its interval")
     axes.spines[["top", "right", "left"]].set_visible(False)
     return inline(figure, "scores", "Dev scores with intervals: " + "; ".join(
-        f"{task}, {name_of(run, task)} {figures.cells[task, 'dev', run].mean:.3f}" for task, run in known
+        f"{task}, {model_name(run, task)} {figures.cells[task, 'dev', run].mean:.3f}" for task, run in known
     ))  # fmt: skip
 
 
@@ -73,7 +70,7 @@ def draw_curves(task: str, metric: str, curves: Mapping[str, Curve]) -> str:
     shown = colours(list(curves))
     for run, curve in curves.items():
         losses = {epoch: loss for epoch, (loss, _) in curve.items() if loss is not None}
-        label = name_of(run, task)
+        label = model_name(run, task)
         panels[0].plot(list(curve), [dev for _, dev in curve.values()], "o-", color=shown[run], label=label)
         panels[1].plot(list(losses), list(losses.values()), "o-", color=shown[run], label=label)
     for axes, what in zip(panels, (f"dev {metric}", "training loss"), strict=True):
@@ -87,7 +84,7 @@ def draw_curves(task: str, metric: str, curves: Mapping[str, Curve]) -> str:
 
 
 def draw_calibration(task: str, bins: Mapping[str, Sequence[Bin]]) -> str:
-    """How often a model is right when it is so sure; on the line it is as sure as it should be."""
+    """Accuracy by confidence (a reliability diagram); a calibrated model lies on the diagonal."""
     figure, axes = canvas(3.2, 2.8)
     axes.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1)
     shown, most = colours(list(bins)), max(b.rows for found in bins.values() for b in found)
@@ -95,12 +92,12 @@ def draw_calibration(task: str, bins: Mapping[str, Sequence[Bin]]) -> str:
         sure, right = [b.confidence for b in found], [b.accuracy for b in found]
         sizes = [10 + 60 * b.rows / most for b in found]
         axes.plot(sure, right, color=shown[run], linewidth=1)
-        axes.scatter(sure, right, sizes, color=shown[run], label=name_of(run, task))
-    axes.set_xlabel("how sure the model is")
-    axes.set_ylabel("share that is right")
+        axes.scatter(sure, right, sizes, color=shown[run], label=model_name(run, task))
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.grid()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left")
-    return inline(figure, f"calibration-{task}", f"{task}: how often the models are right at each confidence")
+    return inline(figure, f"calibration-{task}", f"{task}: accuracy of the models by confidence")

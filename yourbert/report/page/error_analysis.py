@@ -1,4 +1,4 @@
-"""The dev rows behind the scores: their texts, which kinds of text they are, and what each model made of them.
+"""Error analysis on the dev rows: their texts, slices by kind of text, scores by slice, and loss by row.
 
 Shapes: S seeds, R rows, C classes.
 """
@@ -33,23 +33,23 @@ NEGATION = re.compile(
 CONTRAST = re.compile(
     r"\b(?:but|however|although|though|yet|despite|while|whereas|nevertheless|still|instead)\b", re.IGNORECASE
 )
-RARE = 2  # a word that train has less often than this
-LEAST = 10  # rows of a slice that is worth a line
+RARE = 2  # words that train has fewer times than this are rare
+LEAST = 10  # rows that a slice needs for a score
 
 
 @dataclass(frozen=True)
 class DevRows:
-    """texts: of each row, one or two. slices: name -> which rows belong to it."""
+    """texts: one or two for each row. slices: name -> mask_R of the rows in it."""
 
     texts: Sequence[Sequence[str]]
     slices: Mapping[str, Mask]
 
 
 def dev_rows(task: Task, data: TaskData, corpus: Path, answers: Answers) -> DevRows:
-    """Reads the rows again that a task's models answered. Raises UserError (C01) when they are others."""
+    """Reads the dev rows of a task. Raises UserError (C01) if they are not the rows of the predictions."""
     rows = list(_rows(task, data, corpus, "dev"))
     if tuple(row_id for row_id, _ in rows) != answers.ids:
-        fail("C01", "the corpus has other rows than were answered", where=str(corpus), fix="run `dvc repro`")
+        fail("C01", "the dev file does not match the predictions", where=str(corpus), fix="run `dvc repro`")
     seen = Counter(word for _, texts in _rows(task, data, corpus, "train") for word in words(texts))
     texts = [texts for _, texts in rows]
     return DevRows(texts, dict(slices(texts, seen)))
@@ -70,14 +70,14 @@ def is_negated(texts: Sequence[str]) -> bool:
 
 
 def slices(texts: Sequence[Sequence[str]], seen: Counter[str]) -> Iterator[tuple[str, Mask]]:
-    """Kinds of text that models are known to find hard, and the rows of each. seen: how often train has each word."""
+    """Slices that are often hard for models. seen: how often train has each word."""
     lengths_R = np.array([len(words(row)) for row in texts])
     low, high = np.quantile(lengths_R, [1 / 3, 2 / 3])
     yield f"short (up to {low:.0f} words)", lengths_R <= low
     yield f"long (more than {high:.0f} words)", lengths_R > high
     yield "with a negation", np.array([is_negated(row) for row in texts])
     yield "with a contrast (but, although, ..)", np.array([any(CONTRAST.search(text) for text in row) for row in texts])
-    yield "with a word that train hardly has", np.array([any(seen[w] < RARE for w in words(row)) for row in texts])
+    yield "with a word that is rare in train", np.array([any(seen[w] < RARE for w in words(row)) for row in texts])
     if texts and len(texts[0]) == 2:
         shared_R = np.array([_overlap(*row) for row in texts])
         low, high = np.quantile(shared_R, [1 / 3, 2 / 3])
@@ -86,7 +86,7 @@ def slices(texts: Sequence[Sequence[str]], seen: Counter[str]) -> Iterator[tuple
 
 
 def _overlap(first: str, second: str) -> float:
-    """The share of all words of a pair that stand in both of its texts."""
+    """The Jaccard overlap of a pair: words in both texts over words in either."""
     one, two = set(words([first])), set(words([second]))
     return len(one & two) / max(1, len(one | two))
 
@@ -102,16 +102,16 @@ class SliceScore:
 
 
 def slice_scores(task: Task, rows: DevRows, answers: Answers, resamples: int, confidence: float) -> list[SliceScore]:
-    """The mean score over seeds on each slice with rows enough, its interval, and that of all others where enough."""
+    """The mean score over seeds on each slice of enough rows, its interval, and the score on all other rows."""
     found = []
     for name, mask_R in rows.slices.items():
-        if (own := _mean(task, answers, mask_R)) is not None:
+        if (score := _mean(task, answers, mask_R)) is not None:
             draws = resampled_means(
                 task.metric, answers.predicted_SR[:, mask_R], answers.labels_R[mask_R], classes=len(task.labels),
                 resamples=resamples, generator=rng_for(RESAMPLING, "slice", task.name, name),
             )  # fmt: skip
-            low, high = interval(draws, confidence) or (own, own)
-            found.append(SliceScore(name, int(mask_R.sum()), own, low, high, _mean(task, answers, ~mask_R)))
+            low, high = interval(draws, confidence) or (score, score)
+            found.append(SliceScore(name, int(mask_R.sum()), score, low, high, _mean(task, answers, ~mask_R)))
     return found
 
 
@@ -123,7 +123,7 @@ def _mean(task: Task, answers: Answers, mask_R: Mask) -> float | None:
     return float(np.mean(values)) if len(values) == len(scores) else None
 
 
-def badness(task: Task, answers: Answers) -> Array:
-    """How wrong each row is, the mean over seeds."""
+def mean_loss(task: Task, answers: Answers) -> Array:
+    """The loss of each row, the mean over seeds."""
     outputs = answers.predicted_SR if answers.probabilities_SRC is None else answers.probabilities_SRC
     return np.asarray(np.mean([row_losses(task, one, answers.labels_R) for one in outputs], axis=0))

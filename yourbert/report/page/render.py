@@ -1,10 +1,8 @@
-"""Gathered figures and dev rows -> report/index.html.
+"""Renders report/index.html from the results, the dev rows and the learning curves.
 
-Words and tables that the Markdown report has too are rendered from it; what a page can do better - charts, verdicts in
-colour, rows that can be searched - is made here. Everything that comes from data passes through Jinja's escaping, and
-the page's own policy forbids any script but the one it carries, and any address.
-
-Place in the flow: figures, dev rows, curves -> page.
+Text and tables that the Markdown report also has are rendered from it. Charts, coloured verdicts and searchable rows
+are made here. All data passes through Jinja's escaping, and the page's content security policy allows no script but its
+own and no network address.
 """
 
 from __future__ import annotations
@@ -28,19 +26,19 @@ from yourbert.report.cost import cost_page
 from yourbert.report.data_card import files_table, overlap_table, rows_table
 from yourbert.report.load import LABELLED, Answers, Gathered
 from yourbert.report.page.attributions import Explained, faithfulness, read_explained, words_of
-from yourbert.report.page.charts import draw_calibration, draw_curves, draw_scores, name_of, read_curves
-from yourbert.report.page.error_analysis import DevRows, badness, dev_rows, slice_scores
-from yourbert.report.results import OWN, Figures
+from yourbert.report.page.charts import draw_calibration, draw_curves, draw_scores, read_curves
+from yourbert.report.page.error_analysis import DevRows, dev_rows, mean_loss, slice_scores
+from yourbert.report.results import SINGLE_TASK, Figures
 from yourbert.report.scores import scored
-from yourbert.report.tables import number, p_value, study_rows, study_table, training_table
+from yourbert.report.tables import difference, model_name, number, study_rows, study_table, training_table, verdict
 from yourbert.report.transfer import changed_rows
 from yourbert.report.verdicts import answer
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 SHOWN_CHARACTERS = 2_000
-WORST, FLIPPED = 30, 60  # rows shown of each task and model
-SMALL = 12  # classes of a confusion table that can still be read
+HIGHEST_LOSS, FLIPPED = 30, 60  # rows shown per task and model
+SMALL = 12  # classes of a confusion matrix that is still readable
 
 
 def write_page(
@@ -53,9 +51,9 @@ def write_page(
     predictions: Path,
     out: Path,
 ) -> None:
-    """Writes the page. corpus: where the dev rows stand; curves, predictions: the folders of those files.
+    """Writes the page. corpus: the folder of the dev files; curves, predictions: the folders of those files.
 
-    Raises UserError (C01) when rows or curves do not belong to the answers.
+    Raises UserError (C01) where rows or curves do not match the predictions.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -65,7 +63,8 @@ def write_page(
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"visible": visible, "number": number, "p_value": p_value, "name_of": name_of}
+    environment.filters |= {"visible": visible, "number": number, "difference": difference, "verdict": verdict}
+    environment.filters["model_name"] = model_name
     rows = {
         task: dev_rows(facts, params.tasks[task].data, corpus, gathered.answers[task, "dev", task])
         for task, facts in gathered.tasks.items()
@@ -74,10 +73,10 @@ def write_page(
         script=Markup(script),
         style=Markup(style),
         policy=f"{POLICY}; script-src 'sha256-{digest}'",
-        title="Which tailoring of BERT serves each task best",
+        title="The best model for each task",
         answer=rendered(answer(gathered, figures)),
         cautions=rendered(markdown.cautions(gathered, params)),
-        runs=[OWN, *gathered.mixtures],
+        runs=[SINGLE_TASK, *gathered.mixtures],
         scores={split: list(scored(gathered, figures, split)) for split in LABELLED},
         scores_chart=Markup(draw_scores(gathered, figures)),
         legend=rendered(markdown.legend(gathered, params, "below it")),
@@ -106,17 +105,17 @@ def rendered(*blocks: str) -> Any:
 
 
 def visible(text: str) -> str:
-    """A text as people may look at it: what no screen shows as its number, and a very long one cut, which is said."""
+    """A text for display: control characters as code points, and a very long text truncated with a note."""
     cut = text[:SHOWN_CHARACTERS]
     shown = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"⟨U+{ord(c):04X}⟩" for c in cut)
-    more = f" … (cut at {SHOWN_CHARACTERS:,} of {len(text):,} characters)" if len(text) > len(cut) else ""
+    more = f" … (truncated at {SHOWN_CHARACTERS:,} of {len(text):,} characters)" if len(text) > len(cut) else ""
     return shown + more
 
 
 def _task(
     gathered: Gathered, params: Params, task: str, rows: DevRows, curves: Path, predictions: Path
 ) -> dict[str, Any]:
-    """All that the page says about one task."""
+    """The page's values for one task."""
     from markupsafe import Markup
 
     facts, runs = gathered.tasks[task], [task, *gathered.mixtures_of(task)]
@@ -133,25 +132,25 @@ def _task(
         "metric": facts.metric,
         "curves": Markup(draw_curves(task, facts.metric, found)),
         "calibration": Markup(draw_calibration(task, bins)) if bins else "",
-        "calibration_errors": {name_of(run, task): calibration_error(one) for run, one in bins.items()},
+        "calibration_errors": {model_name(run, task): calibration_error(one) for run, one in bins.items()},
         "confusions": [
-            {"run": name_of(run, task), **_confusion(facts, one)}
+            {"run": model_name(run, task), **_confusion(facts, one)}
             for run, one in answers.items()
             if 0 < len(facts.labels) <= SMALL
         ],
-        "runs": [name_of(run, task) for run in runs],
-        "slices": _slices(facts, rows, {name_of(run, task): one for run, one in answers.items()}, params.evaluate),
-        "worst": [
+        "runs": [model_name(run, task) for run in runs],
+        "slices": _slices(facts, rows, {model_name(run, task): one for run, one in answers.items()}, params.evaluate),
+        "highest_loss": [
             line
             for run, one in answers.items()
-            for line in _worst(facts, name_of(run, task), rows, one, explained[run])
+            for line in _highest_loss(facts, model_name(run, task), rows, one, explained[run])
         ],
-        "faithful": {name_of(run, task): faithfulness(one) for run, one in explained.items() if one},
+        "faithful": {model_name(run, task): faithfulness(one) for run, one in explained.items() if one},
     }
 
 
 def _confusion(facts: Task, answers: Answers) -> dict[str, Any]:
-    """Rows of each label by what was said, the mean over seeds, and the share of the label's rows."""
+    """The confusion matrix: counts as means over seeds, and shares of each label's rows."""
     size = len(facts.labels)
     cells = np.zeros((size, size))
     for predicted_R in answers.predicted_SR:
@@ -165,7 +164,7 @@ def _confusion(facts: Task, answers: Answers) -> dict[str, Any]:
 
 
 def _slices(facts: Task, rows: DevRows, answers: Mapping[str, Answers], settings: Evaluate) -> list[dict[str, Any]]:
-    """A line for each kind of text, with what every model scores on it."""
+    """A line for each slice, with the score of every model."""
     found = {
         run: {
             one.name: one
@@ -180,47 +179,47 @@ def _slices(facts: Task, rows: DevRows, answers: Mapping[str, Answers], settings
     ]
 
 
-def _worst(
+def _highest_loss(
     facts: Task, run: str, rows: DevRows, answers: Answers, explained: Mapping[str, Explained]
 ) -> Iterator[dict[str, Any]]:
-    """The rows that a model gets most wrong, worst first."""
-    bad_R = badness(facts, answers)
-    for row in np.argsort(-bad_R, kind="stable")[:WORST].tolist():
+    """The rows of highest loss, highest first."""
+    loss_R = mean_loss(facts, answers)
+    for row in np.argsort(-loss_R, kind="stable")[:HIGHEST_LOSS].tolist():
         yield {
             "run": run,
             "id": answers.ids[row],
             "texts": rows.texts[row],
             "words": words_of(explained.get(answers.ids[row])),
-            "label": _said(facts, answers.labels_R[row]),
+            "label": _shown_label(facts, answers.labels_R[row]),
             "answer": _answer(facts, answers, row),
             "slices": [name for name, mask_R in rows.slices.items() if mask_R[row]],
         }
 
 
-def _said(facts: Task, value: Any) -> str:
+def _shown_label(facts: Task, value: Any) -> str:
     return facts.labels[int(value)] if facts.labels else f"{float(value):.2f}"
 
 
 def _answer(facts: Task, answers: Answers, row: int) -> str:
-    """What the model says, with how sure it is; over seeds, the mean."""
+    """The prediction with its probability, the mean over seeds."""
     if answers.probabilities_SRC is None:
         return f"{answers.predicted_SR[:, row].mean():.2f}"
     shares_C: Array = answers.probabilities_SRC[:, row].mean(axis=0)
-    said = int(shares_C.argmax())
-    return f"{facts.labels[said]} ({shares_C[said]:.0%})"
+    best = int(shares_C.argmax())
+    return f"{facts.labels[best]} ({shares_C[best]:.0%})"
 
 
 def _matrix(gathered: Gathered, figures: Figures) -> list[dict[str, Any]]:
-    """What each task gains in each mixture: its rows are tasks, its cells by mixture."""
+    """The comparison of each task (rows) in each multi-task model (cells) with its single-task model."""
     tasks = [task for task in gathered.tasks if gathered.mixtures_of(task)]
     return [
-        {"task": task, "cells": [figures.matches.get((task, mixture)) for mixture in gathered.mixtures]}
+        {"task": task, "cells": [figures.comparisons.get((task, mixture)) for mixture in gathered.mixtures]}
         for task in tasks
     ]
 
 
 def _flipped(gathered: Gathered, rows: Mapping[str, DevRows]) -> Iterator[dict[str, Any]]:
-    """Rows whose answer changes when tasks join, with their texts."""
+    """The rows whose prediction co-training changes, with their texts."""
     for _, lines in groupby(changed_rows(gathered), lambda one: (one.task, one.mixture)):
         for one in islice(lines, FLIPPED):
             row_id = gathered.answers[one.task, "dev", one.task].ids[one.row]
