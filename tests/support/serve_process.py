@@ -29,11 +29,11 @@ logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
 folder, limits, slow = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
 if slow:
     import time
-    quick = model.Served.predict
+    quick = model.ServedModel.predict
     def predict(self, name, rows):
         time.sleep(slow)
         return quick(self, name, rows)
-    model.Served.predict = predict
+    model.ServedModel.predict = predict
 machine = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
 exit_cleanly(lambda: serve(Path(folder), "127.0.0.1", 0, machine, Limits(**limits)))
 """

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with served(folder, tmp_path_factory.mktemp("log") / "log", seconds=2.0) as service:
+    with served(folder, tmp_path_factory.mktemp("log") / "log", receive_timeout_s=2.0) as service:
         yield service
 
 

@@ -21,7 +21,7 @@ from tests.support.predicting import TASKS, sentence
 from tests.support.serve_process import Service, served
 from yourbert.config.schema import Runtime
 from yourbert.deploy.batch import batch_predict
-from yourbert.deploy.serve.app import build
+from yourbert.deploy.serve.app import build_app
 from yourbert.deploy.serve.limits import Limits
 
 pytestmark = pytest.mark.integration
@@ -98,7 +98,7 @@ async def status(app: Any, method: str, path: str, headers: list[tuple[bytes, by
 
 @pytest.mark.parametrize(("length", "code"), [(b"\xb2", 400), (b"9" * 5000, 413), (b"-1", 400), (b"", 400)])
 def test_s02_a_length_that_is_no_number(length: bytes, code: int) -> None:
-    app = build(Echo(), Limits(), None)  # type: ignore[arg-type]
+    app = build_app(Echo(), Limits(), None)  # type: ignore[arg-type]
     headers = [(b"content-type", b"application/json"), (b"content-length", length)]
     assert asyncio.run(status(app, "POST", "/predict", headers, b"{")) == code
 
@@ -106,7 +106,7 @@ def test_s02_a_length_that_is_no_number(length: bytes, code: int) -> None:
 @pytest.mark.parametrize("count", COUNTS)
 def test_s02_any_request(count: int) -> None:
     """It is answered, or refused as a client's mistake, and nothing else happens."""
-    app = build(Echo(), Limits(), None)  # type: ignore[arg-type]
+    app = build_app(Echo(), Limits(), None)  # type: ignore[arg-type]
     with asyncio.Runner() as runner:
         seen: set[int] = set()
         holds(count, REQUESTS, lambda one: seen.add(runner.run(status(app, *one))))
@@ -158,7 +158,7 @@ def test_s10_a_failure_inside(folder: Path) -> None:
         def predict(self, name: str, rows: Sequence[Sequence[str]]) -> list[Any]:
             raise RuntimeError(f"{rows} of {folder}")
 
-    with TestClient(build(Broken(), Limits(), None), raise_server_exceptions=False) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(Broken(), Limits(), None), raise_server_exceptions=False) as client:  # type: ignore[arg-type]
         response = client.post("/predict", json=mood([SECRET]))
         assert response.status_code == 500 and response.json()["error"]["code"] == "S10"
         assert SECRET not in response.text and str(folder) not in response.text

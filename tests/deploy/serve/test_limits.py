@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 def test_s01_a_large_body(service: Service) -> None:
     before = service.resident()
     told = error(service.ask("predict", mood(["x" * (10 << 20)])), 413, "S01")
-    assert str(Limits().body) in told["message"]
+    assert str(Limits().max_body_bytes) in told["message"]
     parts = iter([b'{"texts": ["'] + [b"x" * 65536] * 160)
     headers = {"Content-Type": "application/json"}
     response = requests.post(service.url("predict"), data=parts, headers=headers, timeout=60)
@@ -26,8 +26,8 @@ def test_s01_a_large_body(service: Service) -> None:
 
 
 def test_s04_many_texts(service: Service) -> None:
-    assert str(Limits().texts) in error(service.ask("predict", mood(["a"] * 10_000)), 413, "S04")["message"]
-    assert len(service.ask("predict", mood(["a"] * Limits().texts)).json()["answers"]) == Limits().texts
+    assert str(Limits().max_texts) in error(service.ask("predict", mood(["a"] * 10_000)), 413, "S04")["message"]
+    assert len(service.ask("predict", mood(["a"] * Limits().max_texts)).json()["answers"]) == Limits().max_texts
 
 
 SLOW: dict[str, bytes] = {

@@ -25,9 +25,9 @@ def test_s09_the_folder_changes(folder: Path, tmp_path: Path) -> None:
         with (own / "model.safetensors").open("r+b") as file:
             file.seek(-1, 2)
             file.write(b"\xff")
-        assert "not whole" in service.get("ready").json()["stale"]
+        assert "damaged" in service.get("ready").json()["stale"]
         shutil.rmtree(own)
-        assert "not whole" in service.get("ready").json()["stale"]
+        assert "damaged" in service.get("ready").json()["stale"]
         shutil.copytree(other, own)
         assert "another model" in service.get("ready").json()["stale"]
         assert "yourbert_model_stale 1.0" in service.get("metrics").text

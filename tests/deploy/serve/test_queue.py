@@ -15,15 +15,15 @@ import pytest
 from tests.deploy.serve.conftest import HEAD, error, mood
 from tests.support.predicting import sentence
 from tests.support.serve_process import served
-from yourbert.deploy.serve.limits import Limits, Refused
-from yourbert.deploy.serve.queue import Queue
+from yourbert.deploy.serve.limits import Limits, RequestError
+from yourbert.deploy.serve.queue import Scheduler
 
 pytestmark = pytest.mark.integration
 
 
 def test_s06_a_crowd(folder: Path, tmp_path: Path) -> None:
     """64 clients at once where 16 rows may wait: refused or answered, and nobody gets another's answer."""
-    with served(folder, tmp_path / "log", slow=0.05, waiting=16) as service:
+    with served(folder, tmp_path / "log", slow=0.05, max_waiting_rows=16) as service:
         alone = {n: service.ask("predict", mood([sentence(n)])).json()["answers"] for n in range(64)}
 
         def client(number: int) -> list[int]:
@@ -74,9 +74,9 @@ def test_rows_that_wait_are_computed_together() -> None:
         return [f"{task} {row[0]}" for row in rows]
 
     async def program() -> list[Any]:
-        queue = Queue(answer, answer, Limits())
-        worker = asyncio.create_task(queue.work())
-        asks = [queue.ask(queue.predictions, "ab"[n % 2], [[str(n)], [str(-n)]]) for n in range(20)]
+        scheduler = Scheduler(answer, answer, Limits())
+        worker = asyncio.create_task(scheduler.run())
+        asks = [scheduler.submit(scheduler.predictions, "ab"[n % 2], [[str(n)], [str(-n)]]) for n in range(20)]
         found = await asyncio.gather(*asks)
         worker.cancel()
         return found
@@ -95,15 +95,15 @@ def test_a_prediction_waits_for_one_explanation_at_most() -> None:
         return [task] * len(rows)
 
     async def program() -> None:
-        queue = Queue(answer, answer, Limits())
-        worker = asyncio.create_task(queue.work())
+        scheduler = Scheduler(answer, answer, Limits())
+        worker = asyncio.create_task(scheduler.run())
         asks = []
-        for _ in range(1 + Limits().explanations):  # the first is begun, the others wait
-            asks.append(asyncio.create_task(queue.ask(queue.explanations, "why", [["x"]])))
+        for _ in range(1 + Limits().max_waiting_explanations):  # the first is begun, the others wait
+            asks.append(asyncio.create_task(scheduler.submit(scheduler.explanations, "why", [["x"]])))
             await asyncio.sleep(0.005)
-        with pytest.raises(Refused, match="waiting"):
-            await queue.ask(queue.explanations, "why", [["x"]])
-        await queue.ask(queue.predictions, "what", [["x"]])
+        with pytest.raises(RequestError, match="waiting"):
+            await scheduler.submit(scheduler.explanations, "why", [["x"]])
+        await scheduler.submit(scheduler.predictions, "what", [["x"]])
         await asyncio.gather(*asks)
         worker.cancel()
 

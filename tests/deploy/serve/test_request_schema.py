@@ -7,8 +7,8 @@ import requests
 
 from tests.deploy.serve.conftest import error
 from tests.support.serve_process import Service
-from yourbert.deploy.serve.limits import Refused
-from yourbert.deploy.serve.request_schema import Predict, read, strict_json
+from yourbert.deploy.serve.limits import RequestError
+from yourbert.deploy.serve.request_schema import PredictRequest, parse_body, strict_json
 
 BODIES = {
     "[1": "", "": "", "null": "", '"x"': "", "[]": "", "{}": "texts", '{"texts": NaN}': "",
@@ -31,6 +31,6 @@ def test_s02_a_body_that_is_none(service: Service, body: str) -> None:
 
 
 def test_s02_a_near_name_is_named() -> None:
-    with pytest.raises(Refused, match="did you mean 'texts'"):
-        read(Predict, b'{"texts": ["a"], "text": ["a"]}')
+    with pytest.raises(RequestError, match="did you mean 'texts'"):
+        parse_body(PredictRequest, b'{"texts": ["a"], "text": ["a"]}')
     assert strict_json(b'{"a": [1, "b"]}') == {"a": [1, "b"]}

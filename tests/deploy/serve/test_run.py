@@ -33,11 +33,15 @@ def test_s08_an_end_under_load(folder: Path, tmp_path: Path) -> None:
         assert "Traceback" not in service.log.read_text()
 
 
-@pytest.mark.parametrize("words", [["--port", "99999"], ["--host", "no.such.host.invalid"], ["--port", "x"]])
-def test_an_address_that_cannot_be(folder: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["--port", "99999"], ["--port", "x"], ["--host", "no.such.host.invalid"], ["--host", "8.8.8.8"], ["--host", ""]],
+)
+def test_an_invalid_address_blames_the_option_that_is_wrong(folder: Path, words: list[str]) -> None:
     command = [*YOURBERT, "serve", str(folder), "--device", "cpu", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("YB-P05") and done.stderr.count("\n") == 1
+    assert ("--host" in done.stderr, "--port" in done.stderr) == (words[0] == "--host", words[0] == "--port")
 
 
 def test_a_port_that_is_taken(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""A model as a service: HTTP with JSON, texts in and answers out, made to hold under load and hostile input.
+"""A model as a service: HTTP with JSON, texts in and predictions out, made for heavy load and hostile input.
 
-limits          what a request may be, and what becomes of one that is not
-request_schema  the bodies of requests, read strictly
-queue           rows of waiting requests -> batches, one at a time
-model           the folder that is served
-app             the paths
-run             the process: sockets, signals, the slow
+limits          the limits of a request, and the error of one that exceeds them
+request_schema  the bodies of requests, parsed strictly
+queue           waiting requests -> batches, one at a time
+model           the model folder that is served
+app             the endpoints
+run             the process: sockets, signals, slow clients
 """

@@ -1,7 +1,7 @@
-"""What a request may be: every limit in one place, and the errors that say which one was passed.
+"""The limits of a request, in one place, and the error response of a request that exceeds one.
 
-An error is JSON, {"error": {"code", "message", "field", "request_id"}}: no traceback, no path, nothing of what others
-asked. What a client did wrong is named after `docs/serving.md`, S01 to S10.
+An error is JSON, {"error": {"code", "message", "field", "request_id"}}. It contains no traceback, no path and nothing
+from other requests. `docs/serving.md` lists the codes, S01 to S10.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGGER = logging.getLogger("yourbert")
-Note = Callable[[str, int, float], None]
-LINGER = 2.0  # seconds
+Record = Callable[[str, int, float], None]  # path, status, seconds
+DRAIN_TIMEOUT_S = 2.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Nothing may frame the page, guess at types, or load from elsewhere; the page has its own, wider policy.
-SECURE = {
+# No framing, no content sniffing, no external resources; the demo page sets its own, wider policy.
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -35,96 +35,101 @@ SECURE = {
 
 @dataclass(frozen=True)
 class Limits:
-    """body: bytes. texts: rows of one call. waiting: rows of all calls that are not begun yet. explanations: calls that
-    ask why and wait. seconds: for the head of a request to come, and for its body. drain: for answers after SIGTERM."""
+    """max_texts: rows of one request. max_waiting_rows: of all requests that are not being computed yet.
 
-    body: int = 1 << 20
-    texts: int = 256
-    waiting: int = 1024
-    explanations: int = 4
-    seconds: float = 10.0
-    drain: float = 8.0
+    receive_timeout_s: for the head of a request, and again for its body. shutdown_timeout_s: for responses after
+    SIGTERM.
+    """
+
+    max_body_bytes: int = 1 << 20
+    max_texts: int = 256
+    max_waiting_rows: int = 1024
+    max_waiting_explanations: int = 4
+    receive_timeout_s: float = 10.0
+    shutdown_timeout_s: float = 8.0
 
 
-class Refused(Exception):
-    """A request that is not answered, and why."""
+class RequestError(Exception):
+    """A request that is refused. retry_after: seconds, 0 for none."""
 
-    def __init__(self, status: int, code: str, message: str, field: str = "", retry: int = 0) -> None:
+    def __init__(self, status: int, code: str, message: str, field: str = "", retry_after: int = 0) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.field, self.retry = status, code, message, field, retry
+        self.status, self.code, self.message, self.field, self.retry_after = status, code, message, field, retry_after
 
     @property
-    def whole(self) -> bool:
-        """Whether the body was read to its end, so that what comes next is the next request."""
+    def body_is_read(self) -> bool:
+        """Whether the body was read to its end; else the connection cannot be used for another request."""
         return self.code not in ("S01", "S05")
 
     def response(self, request_id: str) -> JSONResponse:
         error = {"code": self.code, "message": self.message, "field": self.field, "request_id": request_id}
-        headers = {"Retry-After": str(self.retry)} if self.retry else {}
-        headers |= {} if self.whole else {"Connection": "close"}
+        headers = {"Retry-After": str(self.retry_after)} if self.retry_after else {}
+        headers |= {} if self.body_is_read else {"Connection": "close"}
         return JSONResponse({"error": error}, self.status, headers)
 
 
-class Guard:
-    """The outermost layer: names each request, bounds its body in bytes and seconds, and hides what went wrong inside.
+class LimitsMiddleware:
+    """The outermost ASGI layer: gives each request an id, limits its body, and hides the details of internal errors.
 
-    hosts: the names under which the service may be asked, None for any. note: told path, status and seconds of each.
+    hosts: the accepted Host headers, None for any. record: called with path, status and seconds of each request.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, hosts: Container[str] | None, note: Note) -> None:
-        self.app, self.limits, self.hosts, self.note = app, limits, hosts, note
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Container[str] | None, record: Record) -> None:
+        self.app, self.limits, self.hosts, self.record = app, limits, hosts, record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        started, status = time.perf_counter(), 0
+        client_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def answer(message: Message) -> None:
+        async def send_response(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                for name, value in SECURE.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
         try:
             self._check_host(scope)
-            body = await self._body(scope, receive)
-            await self.app(scope, replayed(body, receive), answer)
-        except Refused as refused:
-            await refused.response(request_id)(scope, receive, answer if refused.whole else lingering(answer, receive))
+            body = await self._receive_body(scope, receive)
+            await self.app(scope, replay_body(body, receive), send_response)
+        except RequestError as refused:
+            last_send = send_response if refused.body_is_read else drain_request(send_response, receive)
+            await refused.response(request_id)(scope, receive, last_send)
         except Exception as error:
-            # The kind of error alone: its message may quote what somebody asked.
-            LOGGER.error("YB-S10 request %s failed inside (%s)", request_id, type(error).__name__)
+            # Only the type of the error: its message may quote the request.
+            LOGGER.error("YB-S10 request %s failed: internal error (%s)", request_id, type(error).__name__)
             if not status:
-                inside = Refused(500, "S10", "the server failed at this request; its log has the request id")
-                await inside.response(request_id)(scope, receive, answer)
+                internal = RequestError(500, "S10", "internal error; the server's log contains the request id")
+                await internal.response(request_id)(scope, receive, send_response)
         finally:
-            # Paths that do not exist are one path: they are the client's to choose.
-            self.note(getattr(scope.get("route"), "path", "other"), status, time.perf_counter() - began)
+            # All unknown paths count as one: clients choose them, and each would be a metric of its own.
+            self.record(getattr(scope.get("route"), "path", "other"), status, time.perf_counter() - started)
 
     def _check_host(self, scope: Scope) -> None:
         host = Headers(scope=scope).get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if self.hosts is not None and name not in self.hosts:
-            raise Refused(400, "S03", "the service is not asked by this name", field="Host")
+            raise RequestError(400, "S03", "unknown host name", field="Host")
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        told = Headers(scope=scope).get("content-length", "0")
-        # "²" is a digit that `int` does not read, and thousands of digits are more than it reads.
-        if told.isascii() and told.isdigit() and (len(told) > 18 or int(told) > self.limits.body):
+    async def _receive_body(self, scope: Scope, receive: Receive) -> bytes:
+        length = Headers(scope=scope).get("content-length", "0")
+        # `int` accepts no "²", which is a digit, and not thousands of digits.
+        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > self.limits.max_body_bytes):
             raise self._too_large()
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with asyncio.timeout(self.limits.receive_timeout_s):
                 return await self._read(receive)
         except TimeoutError:
-            raise Refused(408, "S05", f"the body did not come within {self.limits.seconds:g} seconds") from None
+            message = f"the body did not arrive within {self.limits.receive_timeout_s:g} seconds"
+            raise RequestError(408, "S05", message) from None
 
     async def _read(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
@@ -132,43 +137,43 @@ class Guard:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(400, "S07", "the client went away")
+                raise RequestError(400, "S07", "the client disconnected")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > self.limits.body:
+            if size > self.limits.max_body_bytes:
                 raise self._too_large()
             if not message.get("more_body", False):
                 return b"".join(parts)
 
-    def _too_large(self) -> Refused:
-        return Refused(413, "S01", f"a body has {self.limits.body} bytes at most")
+    def _too_large(self) -> RequestError:
+        return RequestError(413, "S01", f"the body has more than {self.limits.max_body_bytes} bytes")
 
 
-def lingering(send: Send, receive: Receive) -> Send:
-    """Before the connection is closed on a client that still sends, what it sends is read for a while and forgotten.
+def drain_request(send: Send, receive: Receive) -> Send:
+    """A `send` that reads and discards the rest of the request before the connection is closed.
 
-    Else the system would answer its next bytes by a reset, and the client might never read why it was refused.
+    Otherwise the kernel resets the connection at the client's next bytes, and the client may not see the response.
     """
 
-    async def last(message: Message) -> None:
+    async def send_and_drain(message: Message) -> None:
         if message["type"] != "http.response.body":
             await send(message)
             return
         await send({**message, "more_body": True})
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER):
-                while (got := await receive())["type"] == "http.request" and got.get("more_body", False):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while (part := await receive())["type"] == "http.request" and part.get("more_body", False):
                     pass
         await send({"type": "http.response.body", "body": b""})
 
-    return last
+    return send_and_drain
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """A body that was read already, as the app will read it; then whatever comes after it."""
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body already read once more, then what follows it."""
     parts: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> Message:
+    async def receive_again() -> Message:
         return parts.pop() if parts else await receive()
 
-    return again
+    return receive_again

@@ -2,34 +2,34 @@
 
 const find = (id) => document.getElementById(id);
 let tasks = {};
-let asked = 0;
+let latest = 0;
 
-async function ask(path, body) {
-  const request = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const response = await fetch(path, request);
-  const said = await response.json();
-  if (!response.ok) throw new Error(said.error ? said.error.message : response.statusText);
-  return said;
+async function request(path, body) {
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await fetch(path, options);
+  const result = await response.json();
+  if (!response.ok) throw new Error(result.error ? result.error.message : response.statusText);
+  return result;
 }
 
-// Everything that comes from a model or a person is set as text, never as HTML.
+// Text from the model or the user is set as textContent, never as HTML.
 function element(name, text = "", kind = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+  const node = document.createElement(name);
+  node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
 }
 
 function describe() {
   const task = tasks[find("task").value];
   const labels = task.labels && task.labels.length ? `labels: ${task.labels.join(", ")}` : `from ${task.low} to ${task.high}`;
-  find("about").textContent = `${task.kind}; ${labels}; reads ${task.max_length} word pieces`;
+  find("about").textContent = `${task.kind}; ${labels}; at most ${task.max_length} tokens`;
   find("pair").hidden = !task.pair;
   find("second").required = task.pair;
   find("answer").hidden = true;
 }
 
-function show(answer) {
+function showPrediction(answer) {
   find("prediction").textContent = answer.prediction;
   find("cut").hidden = !answer.cut;
   const shares = Object.entries(answer.probabilities || {});
@@ -48,10 +48,10 @@ function show(answer) {
   }));
 }
 
-function showWords(found) {
-  const most = Math.max(...found.words.map((word) => Math.abs(word.weight)), 1e-9);
+function showWords(explanation) {
+  const most = Math.max(...explanation.words.map((word) => Math.abs(word.weight)), 1e-9);
   const texts = [];
-  for (const word of found.words) {
+  for (const word of explanation.words) {
     const line = texts[word.number] || (texts[word.number] = element("p"));
     const mark = element("mark", word.text, word.weight > 0 ? "for" : "against");
     mark.style.setProperty("--share", Math.abs(word.weight) / most);
@@ -59,28 +59,28 @@ function showWords(found) {
     line.append(mark, " ");
   }
   find("words").replaceChildren(...texts.filter(Boolean));
-  find("why").textContent = `Green speaks for the answer, red against it. Score ${found.score.toFixed(2)}; without the ` +
-    `${found.left_out} words that weigh most ${found.without_first.toFixed(2)}, without as many others ${found.without_random.toFixed(2)}.`;
+  find("why").textContent = `Green supports the prediction, red opposes it. Score ${explanation.score.toFixed(2)}; without the ` +
+    `${explanation.left_out} top words ${explanation.without_first.toFixed(2)}, without equally many random words ${explanation.without_random.toFixed(2)}.`;
 }
 
 async function submit(event) {
   event.preventDefault();
-  const mine = ++asked;
+  const mine = ++latest;
   const task = find("task").value;
   const text = tasks[task].pair ? [find("first").value, find("second").value] : find("first").value;
   const button = find("ask").querySelector("button");
   button.disabled = true;
-  find("status").textContent = "asking";
+  find("status").textContent = "predicting";
   try {
-    const { answers } = await ask("predict", { task, texts: [text] });
-    if (mine !== asked) return;
-    show(answers[0]);
+    const { answers } = await request("predict", { task, texts: [text] });
+    if (mine !== latest) return;
+    showPrediction(answers[0]);
     find("words").replaceChildren();
     find("why").textContent = "";
     find("answer").hidden = false;
-    find("status").textContent = "looking which words it rests on";
-    const { explanation } = await ask("explain", { task, text });
-    if (mine !== asked) return;
+    find("status").textContent = "explaining";
+    const { explanation } = await request("explain", { task, text });
+    if (mine !== latest) return;
     showWords(explanation);
     find("status").textContent = "";
   } catch (error) {
@@ -91,7 +91,7 @@ async function submit(event) {
 }
 
 async function start() {
-  const about = await ask("tasks");
+  const about = await request("tasks");
   tasks = about.tasks;
   find("model").textContent = about.model;
   find("task").replaceChildren(...Object.keys(tasks).map((name) => element("option", name)));

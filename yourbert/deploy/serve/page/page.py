@@ -1,4 +1,4 @@
-"""Three files that never change; what is asked and answered passes through the service's JSON."""
+"""The static files of the demo page, which uses the JSON endpoints of the service."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ POLICY = (
 )
 
 
-def page() -> Mapping[str, Callable[[], Awaitable[Response]]]:
-    """What answers each path of the page."""
-    return {path: _part((HERE / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
+def page_endpoints() -> Mapping[str, Callable[[], Awaitable[Response]]]:
+    """Path -> endpoint of each file of the page."""
+    return {path: _endpoint((HERE / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
 
 
-def _part(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+def _endpoint(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     headers = {"Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'"}
 
-    async def part() -> Response:
+    async def endpoint() -> Response:
         return Response(content, media_type=f"{kind}; charset=utf-8", headers=headers)
 
-    return part
+    return endpoint
