@@ -22,7 +22,7 @@ import torch
 from yourbert.config.schema import Mixture, Runtime, Training
 from yourbert.core.tasks import Task
 from yourbert.finetuning.learner import TaskLearner
-from yourbert.inference.model_folder import settle
+from yourbert.inference.model_folder import place_model
 from yourbert.model.encoder import EncoderConfig
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import random_encoder
@@ -121,7 +121,7 @@ def _learner(name: str, machine: Machine, options: argparse.Namespace) -> TaskLe
         intermediate_size=4 * options.width,
     )
     encoder = random_encoder(config, torch.Generator().manual_seed(SEED), dropout=0.1)
-    model = settle(Model(encoder, [task], "cls", 0.1, torch.Generator().manual_seed(SEED)), machine)
+    model = place_model(Model(encoder, [task], "cls", 0.1, torch.Generator().manual_seed(SEED)), machine)
     split = _split(batch * (options.steps + BLOCK), *lengths)
     model.encoder.embeddings.restricted(used_token_ids([split])).__enter__()  # for good
     settings = Training(

@@ -27,7 +27,7 @@ from yourbert.core.tasks import Task
 from yourbert.evaluation.evaluate import evaluate
 from yourbert.finetuning.finetune import finetune
 from yourbert.finetuning.learner import LABELED_SPLITS, TaskLearner
-from yourbert.inference.model_folder import settle
+from yourbert.inference.model_folder import place_model
 from yourbert.inference.predict import predict
 from yourbert.model.heads import MlmHead
 from yourbert.model.multitask import Model
@@ -112,7 +112,7 @@ def task_learner(job: Job, machine: Machine, settings: Training) -> TaskLearner:
     described = [t.task for t in tokens.values()]
     heads_rng = generator(job.seed, "heads")
     model = Model(loaded.encoder, described, settings.pooling, settings.head_dropout, heads_rng)
-    settle(model, machine)
+    place_model(model, machine)
     mixture = Mixture(tasks=[job.task], sampling="proportional")
     learner = TaskLearner(model, tokens, mixture, settings, machine, job.seed)
     # As around a training, but for good: the process ends with the measurement.
@@ -166,7 +166,7 @@ def _predict(job: Job, machine: Machine) -> Block:
     task: Task = opened(job, job.task).task
     rng = generator(job.seed, "heads")
     loaded = load_encoder(Path(job.weights), 0.0, generator(job.seed, "pooler"))
-    model = settle(Model(loaded.encoder, [task], job.training["pooling"], 0.0, rng), machine).eval()
+    model = place_model(Model(loaded.encoder, [task], job.training["pooling"], 0.0, rng), machine).eval()
     tokenizer, rows = Tokenizer.load(Path(job.weights)), texts(job, "dev")[0]
 
     def pass_over() -> PackedSplit:

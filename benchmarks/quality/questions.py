@@ -207,7 +207,7 @@ class Answered:
 def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Sequence[Row], params: Params) -> Answered:
     """A task by way, and each way against the first."""
     from yourbert.core.seeding import rng_for
-    from yourbert.evaluation.metrics import score_decided
+    from yourbert.evaluation.metrics import score_predictions
     from yourbert.evaluation.significance import paired
 
     facts = params.tasks[task].data.facts(task)
@@ -215,7 +215,7 @@ def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Seq
     answers = {way: np.stack([one.answers(task) for one in of]).astype(kind) for way, of in trials.items()}
     labels_R, (first, *others) = np.array([row.label for row in rows]).astype(kind), trials
     scores = {
-        way: [score_decided(facts, one_R, labels_R)[facts.metric] for one_R in answers_SR]
+        way: [score_predictions(facts, one_R, labels_R)[facts.metric] for one_R in answers_SR]
         for way, answers_SR in answers.items()
     }
     found = {}

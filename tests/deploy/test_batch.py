@@ -98,7 +98,7 @@ def test_the_answers_are_those_of_evaluate(folder: Path, name: str, tmp_path: Pa
                 writer.writerow([*row_id, *(sentence(i + 31 * j) for j in range(len(data.text))), labels[i % 2]])
     alone = saved(tmp_path / "one", {name: task})
     tokenize_task(name, data, corpus, tmp_path / "one" / "base", tmp_path / "tokens" / name)
-    evaluation = Evaluate(bootstrap=100, confidence=0.95, submission={})
+    evaluation = Evaluate(bootstrap_samples=100, confidence_level=0.95, submission={})
     out = tmp_path / "predictions"
     evaluate(alone, tmp_path / "tokens", evaluation, FP32, out, tmp_path / "m.json", tmp_path / "c.csv")
     expected = table((out / f"{name}-dev.csv").read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def test_the_answers_are_those_of_evaluate(folder: Path, name: str, tmp_path: Pa
             [float(v) for v in ours[numbers]], [float(v) for v in theirs[1:][numbers]], atol=1e-5
         )
     assert len({tuple(row[1:]) for row in found}) > 10, "the rows have different answers"
-    assert f"{name}: 60 rows" in told and "texts cut at 16 tokens" in told
+    assert f"{name}: 60 rows" in told and "texts truncated to 16 tokens" in told
 
 
 def test_windows_of_any_size_give_the_same_answers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_a_text_of_a_megabyte_is_cut_and_answered(mood: Path, yourbert: Command)
     status, printed, told = yourbert("predict", mood, "-", *PLAIN, stdin=f"{long}\nbad film\n".encode())
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert status == 0 and len(table(printed)) == 3 and "1 texts cut at 16 tokens" in told
+    assert status == 0 and len(table(printed)) == 3 and "1 texts truncated to 16 tokens" in told
     assert most < 100 * len(long)
 
 
@@ -226,10 +226,18 @@ def test_a_folder_that_does_not_record_its_columns(tmp_path: Path, yourbert: Com
         (("predikt",), 2, "YB-P05 yourbert: argument COMMAND: invalid choice: 'predikt'"),
         (("predict", "MODEL"), 2, "required: input"),
         (("predict", "MODEL", "-", "--threads", "x"), 2, "argument --threads: 'x' is not a whole number"),
-        (("predict", "MODEL", "-", "--out", "a.txt"), 2, "YB-P05 a.txt: the name ends in none of .csv .tsv .jsonl"),
-        (("predict", "nowhere", "-"), 5, "YB-C01 nowhere: this is no model folder"),
-        (("predict", "MODEL", "-"), 3, "YB-I06 MODEL: the model has mood, same, sim: which of them?"),
-        (("predict", "MODEL", "-", "--task", "moot"), 3, "no task 'moot': the model has mood, same, sim; did you mean"),
+        (
+            ("predict", "MODEL", "-", "--out", "a.txt"),
+            2,
+            "YB-P05 --out a.txt: unknown format; the name must end in one of .csv, .tsv, .jsonl",
+        ),
+        (("predict", "nowhere", "-"), 5, "YB-C01 nowhere: not a model folder"),
+        (("predict", "MODEL", "-"), 3, "YB-I06 MODEL: the model has several tasks (mood, same, sim); name one"),
+        (
+            ("predict", "MODEL", "-", "--task", "moot"),
+            3,
+            "no task 'moot' (the model has mood, same, sim); did you mean",
+        ),
         (("predict", "MODEL", "no.csv", "--task", "mood"), 3, "YB-D29 no.csv: cannot read it"),
     ],
 )
@@ -255,6 +263,16 @@ def test_a_bad_row_at_the_end_is_found_before_anything_is_computed(
     status, printed, told = yourbert("predict", mood, tmp_path / "t.txt", "--out", tmp_path / "a.csv")
     assert (status, printed) == (3, "") and f"YB-I01 {tmp_path}/t.txt:10:1" in told
     assert (tmp_path / "a.csv").read_text() == "as it was" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_input_is_never_overwritten(mood: Path, tmp_path: Path, yourbert: Command) -> None:
+    (tmp_path / "t.csv").write_text("sentence\ngood\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "t.csv")
+    for out in (tmp_path / "t.csv", tmp_path / "x" / ".." / "t.csv", tmp_path / "link.csv"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        status, _, told = yourbert("predict", mood, tmp_path / "t.csv", "--out", out, "--columns", "sentence")
+        assert status == 2 and f"YB-P05 --out {out}: this is the input file" in told
+    assert (tmp_path / "t.csv").read_text() == "sentence\ngood\n"
 
 
 def test_of_a_short_input_nothing_is_printed_when_a_row_is_bad(folder: Path, yourbert: Command) -> None:

@@ -105,9 +105,9 @@ def test_bad_lines_are_named_all_at_once() -> None:
     assert [line[:15] for line in lines] == [
         "YB-I04 stdin:2:", "YB-I04 stdin:3:", "YB-I01 stdin:4:", "YB-D08 stdin:5:",
     ]  # fmt: skip
-    assert "1 field; this task reads two texts with a tab between them" in lines[0]
+    assert "1 field; this task reads two texts separated by a tab" in lines[0]
     assert "write the line as `first text<TAB>second text`" in lines[0]
-    assert told("-", stdin=b"a\n\nb\n") == ["YB-I01 stdin:2:1: the text is empty. Fix: write it, or delete the row."]
+    assert told("-", stdin=b"a\n\nb\n") == ["YB-I01 stdin:2:1: the text is empty. Fix: add a text, or delete the row."]
 
 
 def test_of_many_bad_rows_some_are_shown_and_all_are_counted() -> None:
@@ -125,10 +125,10 @@ def test_after_a_bad_row_none_is_asked() -> None:
 def test_columns_are_asked_for_where_nobody_knows_them(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", "id,phrase\n1,good\n")
     (line,) = told(path, OLD)
-    assert "the model does not say which columns its texts stand in (columns: 'id', 'phrase')" in line
+    assert "the model does not name its text columns (columns: 'id', 'phrase')" in line
     assert "name them with --columns (one text)" in line and "YB-I04" in line
     (line,) = told(path, SIM, ("phrase",))
-    assert "1 columns are named, and task 'sim' reads two texts" in line
+    assert "1 columns are named, but task 'sim' reads two texts" in line
     (line,) = told(path, MOOD, ("phrasse",))
     assert "YB-D12" in line and "did you mean 'phrase'?" in line and "--columns" in line and "params.yaml" not in line
     (line,) = told(path, MOOD, ("phrase",), id_column="number")

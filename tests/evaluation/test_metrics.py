@@ -121,7 +121,7 @@ def test_outputs_that_are_no_numbers_are_the_users_error(bad: float) -> None:
 
 def intervals_of(task: Task, outputs: metrics.Array, labels: metrics.Array) -> dict[str, float]:
     generator = metrics.bootstrap_rng(task, "dev")
-    return metrics.intervals(task, outputs, labels, resamples=400, confidence=0.95, generator=generator)
+    return metrics.bootstrap_intervals(task, outputs, labels, resamples=400, confidence=0.95, generator=generator)
 
 
 def test_intervals_hold_the_score_and_repeat() -> None:

@@ -115,7 +115,7 @@ def test_a_tie_in_the_written_digits_does_not_change_the_prediction(tmp_path: Pa
         ("id,label,prediction,p_0.0,p_1.0\nx,1.0\n", ":2: 2 fields, the header has 5"),
         ("id,label,prediction,p_0.0,p_1.0\nx,1.0,7,0,1\n", ":2: '7' is not a label of task 'quora'"),
         ("id,label,prediction,p_0.0,p_1.0\nx,1.0,1.0,nan,1\n", ":2: 'nan' is not a number"),
-        ("id,label,prediction,p_0.0,p_1.0\nx,1.0,1.0,0,1\ny,,1.0,0,1\n", ":3: no label, though"),
+        ("id,label,prediction,p_0.0,p_1.0\nx,1.0,1.0,0,1\ny,,1.0,0,1\n", ":3: no label, but"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:

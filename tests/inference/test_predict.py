@@ -11,7 +11,7 @@ import torch
 from tests.inference.conftest import TASKS
 from tests.support import tiny
 from tests.support.gpu import machine_of, on_a_gpu
-from yourbert.inference.model_folder import settle
+from yourbert.inference.model_folder import place_model
 from yourbert.inference.predict import predict, to_device
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import random_encoder
@@ -35,6 +35,6 @@ def test_a_gpu_predicts_what_a_cpu_predicts(precision: str, tolerance: float, en
     split, answers = tiny.split(task, 64, 3), []
     for machine in (tiny.MACHINE, machine_of(precision=precision)):
         encoder = random_encoder(tiny.CONFIG, torch.Generator().manual_seed(1))
-        model = settle(Model(encoder, [task], "cls", 0.0, torch.Generator().manual_seed(2)), machine).eval()
+        model = place_model(Model(encoder, [task], "cls", 0.0, torch.Generator().manual_seed(2)), machine).eval()
         answers.append(predict(model, task.name, split, machine))
     np.testing.assert_allclose(answers[1], answers[0], atol=5 * tolerance)

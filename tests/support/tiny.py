@@ -17,7 +17,7 @@ from yourbert.config.schema import Mixture, Training
 from yourbert.core.seeding import rng_for
 from yourbert.core.tasks import Task
 from yourbert.finetuning.learner import TaskLearner, set_trainable
-from yourbert.inference.model_folder import settle
+from yourbert.inference.model_folder import place_model
 from yourbert.model.encoder import EncoderConfig
 from yourbert.model.heads import MlmHead
 from yourbert.model.multitask import Model
@@ -126,7 +126,7 @@ def learner(
         mixed.task_specific_layers,
     )  # fmt: skip
     set_trainable(model, mixed, settings)
-    settle(model, machine)
+    place_model(model, machine)
     return TaskLearner(model, dict(zip(names, tasks, strict=True)), mixed, settings, machine, seed)
 
 

@@ -1,1 +1,1 @@
-"""A model folder handed over: answers for whole files, an HTTP server (`serve/`), other libraries (`export/`)."""
+"""Using a model folder: predictions for files, an HTTP server (`serve/`), export to other libraries (`export/`)."""

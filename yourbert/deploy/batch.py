@@ -1,7 +1,7 @@
-"""A model folder and an input in; an answer for each row out, in the order of the rows, as csv or JSON lines.
+"""Batch prediction: a model folder and an input in, one prediction per row out, as csv, tsv or JSON lines.
 
-The rows pass through in windows: a window's texts are packed, rows of like length are computed together, and their
-order is restored before the next window is read. So a million rows take no more memory than the first window does.
+Rows are streamed in windows: a window is tokenized, predicted in batches of similar length, and written in the order of
+the input before the next one is read. Memory therefore does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from yourbert.core.errors import UserError, fail, nearest, quoted
 from yourbert.core.storage import replacing
 from yourbert.core.tasks import Task
 from yourbert.corpus.rows import chunks_of
-from yourbert.deploy.inputs import open_input
+from yourbert.deploy.inputs import STDIN, open_input
 from yourbert.evaluation.explain import Explainer
 from yourbert.evaluation.predictions import header, prediction_rows
 from yourbert.inference.model_folder import load_model
@@ -36,7 +36,7 @@ from yourbert.tokens.tokenizer import Tokenizer
 
 LOGGER = logging.getLogger("yourbert")
 WINDOW_ROWS, WINDOW_CHARACTERS = 20_000, 20_000_000
-WORTH_TIMING = 1000  # rows; of fewer, the time says more about the start
+MIN_TIMED_ROWS = 1000  # with fewer, start-up dominates the rows/s
 FORMATS = (".csv", ".tsv", ".jsonl")
 
 Write = Callable[[Sequence[str], Numbers], None]
@@ -52,68 +52,76 @@ def batch_predict(
     out: Path | None,
     runtime: Runtime,
 ) -> None:
-    """Answers every row of `source` with the model in `folder`, to the file `out`, else to the standard output.
+    """Predicts every row of `source` with the model in `folder`; writes to the file `out`, or to standard output.
 
-    A file is read through before anything is computed, so that a bad row in it is named at once; `out` gets its name
-    when the last answer is in it. Raises UserError (C.. model folder, I.. and D.. input, P05 name of `out`).
+    A file is checked completely before anything is computed, and `out` appears only once it is complete.
+    Raises UserError: C.. for the model folder, I.. and D.. for the input, P05 for `out`.
     """
-    if out is not None and out.suffix not in FORMATS:
-        fail(
-            "P05", f"the name ends in none of {' '.join(FORMATS)}", where=str(out), fix="write a name like answers.csv"
-        )
+    if out is not None:
+        _check_output(out, source)
     machine = prepared(runtime)
     model, tasks = load_model(folder, machine)
-    task = chosen(tasks, task_name, folder)
+    task = select_task(tasks, task_name, folder)
     tokenizer = Tokenizer.load(folder)
-    # The standard input is None in a process that was started without one.
+    # None in a process that was started without a standard input.
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
     rows = open_input(source, task, columns, id_column, stdin)
     total = None if rows.name == "stdin" else sum(1 for _ in rows)
-    progress, cut = RowProgress(task.name, total), 0
+    progress, truncated = RowProgress(task.name, total), 0
     windows = chunks_of(rows, WINDOW_ROWS, WINDOW_CHARACTERS)
-    first = next(windows, None)  # so that what is wrong with it is told before a heading is written
-    with opened_output(out) as file:
-        write = writer(file, task, out.suffix if out is not None else FORMATS[0])
+    first = next(windows, None)  # read before the header is written, so that its errors come first
+    with open_output(out) as file:
+        write = make_writer(file, task, out.suffix if out is not None else FORMATS[0])
         for window in chain([] if first is None else [first], windows):
             texts = [row.texts for row in window]
-            outputs, cut_S = predict_texts(model, task, tokenizer, texts, machine)
+            outputs, truncated_S = predict_texts(model, task, tokenizer, texts, machine)
             write([row.id for row in window], outputs)
             file.flush()
-            cut += int(cut_S.sum())
+            truncated += int(truncated_S.sum())
             progress.advance(len(window))
     progress.close()
-    shortened_too = f", {cut} texts cut at {task.max_length} tokens" if cut else ""
-    speed = f", {progress.speed():.0f} rows/s" if progress.rows >= WORTH_TIMING else ""
-    LOGGER.info("%s: %d rows%s%s", task.name, progress.rows, shortened_too, speed)
+    cut = f", {truncated} texts truncated to {task.max_length} tokens" if truncated else ""
+    speed = f", {progress.speed():.0f} rows/s" if progress.rows >= MIN_TIMED_ROWS else ""
+    LOGGER.info("%s: %d rows%s%s", task.name, progress.rows, cut, speed)
+
+
+def _check_output(out: Path, source: str) -> None:
+    """Refuses a format that cannot be written, and the input itself, which `out` would replace."""
+    if out.suffix not in FORMATS:
+        what = f"unknown format; the name must end in one of {', '.join(FORMATS)}"
+        fail("P05", what, where=f"--out {out}", fix="write a name like predictions.csv")
+    if source != STDIN and out.exists() and Path(source).exists() and out.samefile(source):
+        fail("P05", "this is the input file, which would be overwritten", where=f"--out {out}", fix="name another file")
 
 
 def prepared(runtime: Runtime) -> Machine:
-    """`prepare` for settings that come from the command line, not from params.yaml."""
+    """`prepare` for settings from the command line: its errors do not name params.yaml."""
     try:
         return prepare(runtime)
     except UserError as error:
         raise UserError(replace(problem, where="command line") for problem in error.problems) from None
 
 
-def chosen(tasks: Mapping[str, Task], name: str | None, folder: Path) -> Task:
+def select_task(tasks: Mapping[str, Task], name: str | None, folder: Path) -> Task:
     """The task of that name, or the only one. Raises UserError (I06)."""
     if name is None and len(tasks) == 1:
         return next(iter(tasks.values()))
     if name is not None and name in tasks:
         return tasks[name]
-    has = f"the model has {', '.join(tasks)}"
-    what = f"no task {quoted(name)}: {has}{nearest(name, tasks)}" if name else f"{has}: which of them?"
+    known = ", ".join(tasks)
+    missing = f"the model has several tasks ({known}); name one"
+    what = f"no task {quoted(name)} (the model has {known}){nearest(name, tasks)}" if name else missing
     fail("I06", what, where=str(folder), fix=f"add for instance `--task {next(iter(tasks))}`")
 
 
 @contextmanager
-def opened_output(out: Path | None) -> Iterator[TextIO]:
-    """A text file to write answers to: `out`, placed whole or not at all, or the standard output."""
+def open_output(out: Path | None) -> Iterator[TextIO]:
+    """A text file to write to: `out`, which is replaced atomically at the end, or standard output."""
     if out is not None:
         with replacing(out) as part, part.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
-    if not sys.stdout:  # started with it closed: nobody reads
+    if not sys.stdout:  # the process was started with it closed
         raise BrokenPipeError
     stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
     try:
@@ -123,8 +131,8 @@ def opened_output(out: Path | None) -> Iterator[TextIO]:
         stream.detach()
 
 
-def writer(file: TextIO, task: Task, suffix: str) -> Write:
-    """Writes the heading, if the format has one, and returns what writes the answers of rows."""
+def make_writer(file: TextIO, task: Task, suffix: str) -> Write:
+    """Writes the header, if the format has one; returns the function that writes rows: (ids, outputs) -> None."""
     if suffix == ".jsonl":
         return lambda ids, outputs: file.writelines(json_lines(task, ids, outputs))
     table = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
@@ -133,7 +141,7 @@ def writer(file: TextIO, task: Task, suffix: str) -> Write:
 
 
 def _without_label(cells: list[str]) -> list[str]:
-    """A line of a prediction file without its second column, which here nobody knows."""
+    """Drops the column `label` of a prediction file: the labels are unknown."""
     return [cells[0], *cells[2:]]
 
 
@@ -143,17 +151,17 @@ def json_lines(task: Task, ids: Sequence[str], outputs: Numbers) -> Iterator[str
 
 
 def as_json(task: Task, outputs: Numbers) -> Iterator[dict[str, Any]]:
-    """What stands in a prediction file about each row, as JSON will hold it."""
-    for _, _, prediction, *shares in prediction_rows(task, [""] * len(outputs), outputs, None):
+    """Each row's prediction as a JSON object: `prediction`, and `probabilities` by label for a classification."""
+    for _, _, prediction, *columns in prediction_rows(task, [""] * len(outputs), outputs, None):
         if task.kind == "similarity":
             yield {"prediction": float(prediction)}
         else:
-            probabilities = {label: float(p) for label, p in zip(task.labels, shares, strict=True)}
+            probabilities = {label: float(p) for label, p in zip(task.labels, columns, strict=True)}
             yield {"prediction": prediction, "probabilities": probabilities}
 
 
 def open_explainer(folder: Path, task_name: str | None, machine: Machine) -> Explainer:
-    """For one task of a model folder, in fp32. Raises UserError (C01, C12, I06)."""
+    """An explainer for one task of a model folder, in fp32. Raises UserError (C01, C12, I06)."""
     machine = replace(machine, dtype=torch.float32)
     model, tasks = load_model(folder, machine)
-    return Explainer(model, chosen(tasks, task_name, folder), Tokenizer.load(folder), machine)
+    return Explainer(model, select_task(tasks, task_name, folder), Tokenizer.load(folder), machine)

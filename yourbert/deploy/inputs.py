@@ -1,7 +1,7 @@
-"""What a model is asked about: a table, or plain text with one text a line -> rows of texts with ids, checked.
+"""Inputs of batch prediction: a table, or plain text with one text per line -> checked rows of texts with ids.
 
-There will be as many answers as rows, so nothing is left out: a row that cannot be read, has the wrong number of
-fields or no text is named, and all such rows of a file together are one error at its end.
+No row is skipped, because there is one prediction per row. Rows that cannot be read, have the wrong number of fields or
+an empty text are collected, and reported as one error at the end of the file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from yourbert.corpus.rows import shape
 from yourbert.corpus.sources import Lines, opened
 
 STDIN = "-"
-Record = tuple[int, str | None, Cells | Problem]  # line, id if it has one, texts or what is wrong
+Record = tuple[int, str | None, Cells | Problem]  # line, id or None, texts or a problem
 
 
 class InputRow(NamedTuple):
-    """One row to answer. id: from the table, else the row's number from 0."""
+    """One row to predict. line: in the file, from 1. id: from the table, else the row's number from 0."""
 
     line: int
     id: str
@@ -33,9 +33,9 @@ class InputRow(NamedTuple):
 
 
 class InputRows:
-    """The rows of one input, checked as they pass; after a bad row none is yielded, and the end raises UserError.
+    """Iterates over the checked rows of one input; after the first bad row it yields none, and raises at the end.
 
-    Codes: I01 a text is empty, I04 wrong number of fields, D.. what is wrong with the file itself.
+    Raises UserError: I01 for an empty text, I04 for a wrong number of fields, D.. for a damaged file.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,19 +44,19 @@ class InputRows:
     def records(self) -> Iterator[Record]:
         raise NotImplementedError
 
-    def place(self, text: int) -> int:
-        """The field that a row's text stands in, from 1."""
+    def column_of(self, text: int) -> int:
+        """The column of a row's text, from 1."""
         return text + 1
 
     def __iter__(self) -> Iterator[InputRow]:
         problems: list[Problem] = []
         total = 0
         for number, (line, row_id, texts) in enumerate(self.records()):
-            found = self._problems(line, texts)
-            total += len(found)
-            problems += found[: max(0, SHOWN_PER_FILE - len(problems))]
+            of_row = self._problems(line, texts)
+            total += len(of_row)
+            problems += of_row[: max(0, SHOWN_PER_FILE - len(problems))]
             if not total:
-                assert not isinstance(texts, Problem), "a Problem is in `found`"
+                assert not isinstance(texts, Problem), "a Problem is in `of_row`"
                 yield InputRow(line, str(number) if row_id is None else row_id, texts)
         if problems:
             raise UserError(problems, total)
@@ -65,14 +65,16 @@ class InputRows:
         if isinstance(texts, Problem):
             return [replace(texts, code="I04") if texts.code == "D01" else texts]
         return [
-            Problem("I01", "the text is empty", f"{self.name}:{line}:{self.place(i)}", "write it, or delete the row")
+            Problem(
+                "I01", "the text is empty", f"{self.name}:{line}:{self.column_of(i)}", "add a text, or delete the row"
+            )
             for i, text in enumerate(texts)
             if (not text.isprintable() or not text or text.isspace()) and is_empty(text)
         ]
 
 
 class LineRows(InputRows):
-    """Plain text: a line is a text; of a pair task, two texts with a tab between them. Reads a file, or an open one."""
+    """Plain text: one text per line; for a pair task, two texts separated by a tab. source: a path or an open file."""
 
     def __init__(self, task: Task, source: Path | BinaryIO) -> None:
         super().__init__(str(source) if isinstance(source, Path) else "stdin")
@@ -91,14 +93,14 @@ class LineRows(InputRows):
         texts = text.split("\t") if self.pair else [text]
         if len(texts) == 1 + self.pair:
             return texts
-        what = f"{len(texts)} field{'s' * (len(texts) != 1)}; this task reads two texts with a tab between them"
+        what = f"{len(texts)} field{'s' * (len(texts) != 1)}; this task reads two texts separated by a tab"
         return Problem("I04", what, f"{self.name}:{number}", "write the line as `first text<TAB>second text`")
 
 
 class TableRows(InputRows):
-    """A table: the texts stand in the columns named `columns`, by default those that the task was trained on.
+    """A table. columns: the text columns, by default those that the task was trained on.
 
-    id_column: where a row's id stands; by default the task's, if the table has it. Raises UserError (D.., I04).
+    id_column: the column of row ids, by default the task's, if the table has it. Raises UserError (D.., I04).
     """
 
     def __init__(self, task: Task, path: Path, columns: Sequence[str], id_column: str | None) -> None:
@@ -107,13 +109,12 @@ class TableRows(InputRows):
         self.columns = [*(columns or task.columns)]
         reads = "two texts" if task.pair else "one text"
         if len(self.columns) != 1 + task.pair:
-            what = "the model does not say which columns its texts stand in"
+            what = "the model does not name its text columns"
             if self.columns:
-                what = f"{len(self.columns)} columns are named, and task '{task.name}' reads {reads}"
-            has = ", ".join(map(quoted, self.table.columns))
-            fail("I04", f"{what} (columns: {has})", where=str(path), fix=f"name them with --columns ({reads})")
-        known = task.id_column if task.id_column in self.table.columns else None
-        self.id_column = id_column or known
+                what = f"{len(self.columns)} columns are named, but task '{task.name}' reads {reads}"
+            known = ", ".join(map(quoted, self.table.columns))
+            fail("I04", f"{what} (columns: {known})", where=str(path), fix=f"name them with --columns ({reads})")
+        self.id_column = id_column or (task.id_column if task.id_column in self.table.columns else None)
         self.wanted = [*self.columns, *filter(None, [self.id_column])]
         try:
             self.places = self.table.places(self.wanted)
@@ -121,7 +122,7 @@ class TableRows(InputRows):
             fix = "correct the header, or name the columns with --columns and --id"
             raise UserError(replace(problem, fix=fix) for problem in error.problems) from None
 
-    def place(self, text: int) -> int:
+    def column_of(self, text: int) -> int:
         return self.places[text] + 1
 
     def records(self) -> Iterator[Record]:
@@ -132,18 +133,18 @@ class TableRows(InputRows):
                 yield line, cells[-1], cells[:-1]
 
     def _like_rows(self, rows: list[Cells]) -> bool:
-        """Whether each of these cell lists could be a row of this table: texts there, ids of one shape."""
+        """Whether each list of cells could be a row of this table: no empty text, and ids of one shape."""
         wanted = [[cells[place] for place in self.places] for cells in rows]
         texts = all(text.strip() for cells in wanted for text in cells[:-1])
         return texts and len({shape(cells[-1]) for cells in wanted}) == 1
 
 
 def open_input(source: str, task: Task, columns: Sequence[str], id_column: str | None, stdin: BinaryIO) -> InputRows:
-    """The rows of a file, or of `stdin` for "-": .txt (or .txt.gz) and stdin are lines, other files tables."""
+    """Opens a file, or `stdin` for "-". Text (.txt, .txt.gz) and stdin are read by lines, other files as tables."""
     path = Path(source)
     lines = source == STDIN or path.name.removesuffix(".gz").endswith(".txt")
     if not lines:
         return TableRows(task, path, columns, id_column)
     if columns or id_column:
-        fail("I04", "plain text has no columns", where=source, fix="leave out --columns and --id, or give a table")
+        fail("I04", "plain text has no columns", where=source, fix="remove --columns and --id, or give a table")
     return LineRows(task, stdin if source == STDIN else path)

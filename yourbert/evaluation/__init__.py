@@ -1,4 +1,4 @@
-"""How good a model is: metrics with intervals, paired significance tests, prediction files, attributions of words.
+"""Evaluation: metrics with confidence intervals, paired significance tests, prediction files, word attributions.
 
-`evaluate.py` is the `evaluate` stage. What is written for a person to read is in `report/`.
+`evaluate.py` is the `evaluate` stage. Tables and pages for people are in `report/`.
 """

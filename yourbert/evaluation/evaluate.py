@@ -1,4 +1,4 @@
-"""A model folder and the tokens of its tasks in; metrics, predictions, hand-in files and confusion rows out."""
+"""The evaluate stage: model folder and tokens in; metrics, predictions, submission files and confusion rows out."""
 
 from __future__ import annotations
 
@@ -21,44 +21,45 @@ from yourbert.evaluation.predictions import (
     write_predictions,
     write_submission,
 )
-from yourbert.inference.model_folder import in_fp32, load_model
+from yourbert.inference.model_folder import load_fp32, load_model
 from yourbert.inference.predict import predict
 from yourbert.runtime.machine import prepare
 from yourbert.tokens.packing import open_tokens
 from yourbert.tokens.tokenizer import Tokenizer
 
-# On the way from an empty text to one that is explained; with so many a weight is off by a few hundredths.
-POINTS = 16
-TO_PREDICT: tuple[Split, ...] = ("dev", "test")
+# Steps of the integral of an attribution; with 16 its error is a few hundredths.
+INTEGRATION_STEPS = 16
+PREDICTED_SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 def evaluate(
     model: Path, tokens: Path, settings: Evaluate, runtime: Runtime, predictions: Path, metrics: Path, confusion: Path
 ) -> None:
-    """Predicts dev and test of every task of the model; scores what has labels, explains the worst dev rows.
+    """Predicts dev and test of every task of the model; scores labeled splits, explains the highest-loss dev rows.
 
-    Raises UserError (C06) when the tokens were made for other labels than the model knows.
+    model: a model folder. tokens: the folder of the tasks' tokens. predictions, metrics, confusion: the outputs.
+    Raises UserError: C01, C12 for a damaged folder, C06 if tokens and model have different labels.
     """
     machine = prepare(runtime)
-    tailored, tasks = load_model(model, machine)
-    explaining = in_fp32(model, machine, tailored) if settings.num_explanations else (tailored, machine)
+    loaded, tasks = load_model(model, machine)
+    exact = load_fp32(model, machine, loaded) if settings.num_explanations else (loaded, machine)
     tokenizer = Tokenizer.load(model)
-    found: dict[str, Any] = {name: {} for name in tasks}
+    scores: dict[str, Any] = {name: {} for name in tasks}
     rows: list[tuple[str, str, str]] = []
     for name, task in tasks.items():
         opened = open_tokens(tokens / name)
         opened.check_same(task, model)
-        for split in (s for s in TO_PREDICT if s in opened.splits):
+        for split in (s for s in PREDICTED_SPLITS if s in opened.splits):
             packed = opened.splits[split]
-            outputs = predict(tailored, name, packed, machine)
+            outputs = predict(loaded, name, packed, machine)
             ids = packed.ids()
             write_predictions(predictions / f"{name}-{split}.csv", task, ids, outputs, packed.labels)
             if name in settings.submission:
-                hand_in = predictions / "submission" / f"{name}-{split}-out.csv"
-                write_submission(hand_in, task, settings.submission[name], ids, outputs)
+                submission = predictions / "submission" / f"{name}-{split}-out.csv"
+                write_submission(submission, task, settings.submission[name], ids, outputs)
             if packed.labels is None:
                 continue
-            found[name][split] = evaluate_split(
+            scores[name][split] = evaluate_split(
                 task,
                 split,
                 outputs,
@@ -71,11 +72,11 @@ def evaluate(
                 worst = np.argsort(-row_losses(task, outputs, packed.labels), kind="stable")[
                     : settings.num_explanations
                 ]
-                explainer = Explainer(explaining[0], task, tokenizer, explaining[1], POINTS)
-                told = {ids[row]: asdict(explainer.explain_row(packed, row)) for row in worst.tolist()}
-                write_json(predictions / f"{name}-explained.json", told)
+                explainer = Explainer(exact[0], task, tokenizer, exact[1], INTEGRATION_STEPS)
+                explanations = {ids[row]: asdict(explainer.explain_row(packed, row)) for row in worst.tolist()}
+                write_json(predictions / f"{name}-explained.json", explanations)
     outcome = read_json(model / "model.json")["outcome"]
-    overall = overall_scores(list(tasks.values()), found)
-    write_json(metrics, {**found, "overall": overall, "training": outcome})
+    overall = overall_scores(list(tasks.values()), scores)
+    write_json(metrics, {**scores, "overall": overall, "training": outcome})
     write_json(predictions / "tasks.json", {name: task.to_json() for name, task in tasks.items()})
     write_confusion(confusion, iter(rows))

@@ -1,12 +1,11 @@
-"""Which words an answer rests on: integrated gradients (Sundararajan et al. 2017), with a check that it is true.
+"""Attribution of a prediction to words: integrated gradients (Sundararajan et al. 2017), with a faithfulness check.
 
-A text is read at many points on the way from one in which every word is [PAD] to itself; the gradients on that way,
-times what each word piece adds, say how much of the answer's score each one brings. They add up to the score above that
-of the empty text; of a pair, each text is emptied by itself beside the other. Whether they point at what matters is
-tested: without the words that they name first the answer should change more than without others (comprehensiveness;
-DeYoung et al. 2020).
+The gradients of the score are integrated along the straight line from the embeddings of a baseline text, in which every
+word is [PAD], to those of the text. The attributions of a text add up to its score minus that of the baseline
+(completeness). For a pair each text has its own baseline, beside the unchanged other text. The check: removing the top
+words should lower the score more than removing equally many random words (comprehensiveness; DeYoung et al. 2020).
 
-Shapes: N points, T tokens of one point, E hidden width, W words.
+Shapes: N integration steps, T tokens of the row, E hidden width, W words, B copies of the row, C classes.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from yourbert.tokens.batching import Batch, gather
 from yourbert.tokens.packing import PackedSplit, pack
 from yourbert.tokens.tokenizer import CONTINUES, Tokenizer
 
-POINTS = 64
+INTEGRATION_STEPS = 64
 TOKENS_AT_ONCE = 2048
-LEFT_OUT = 0.2  # the share of words that the check leaves out
-DRAWS = 20  # of as many words by chance
+REMOVED_SHARE = 0.2  # of the words, in the check
+RANDOM_SETS = 20  # of equally many words, in the check
 
 
 @dataclass(frozen=True)
 class Word:
-    """text: as the model reads it. number: of the row's texts, from 0. weight: what it adds to the answer's score."""
+    """text: as tokenized. number: of the text in its row, from 0. weight: its contribution to the score."""
 
     text: str
     number: int
@@ -48,12 +47,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Explanation:
-    """answer: a label, or a similarity. score: its log-odds against all other labels, or itself.
+    """answer: the predicted label or similarity. score: the label's log-odds against all others, or the similarity.
 
-    empty: the score where one text, then the other, has no words; with that text's weights it adds up to `score`, but
-    for `gap` at most.
-    left_out: how many words the check leaves out. without_first, without_random: the score then, without those that
-    weigh most for the answer, and without as many by chance, the mean.
+    empty: the baseline score of each text. Baseline plus the text's weights equals `score`, to within `gap`.
+    left_out: the number of words that the check removes. without_first, without_random: the score without the words of
+    the largest weights, and the mean score without as many random words.
     """
 
     answer: str
@@ -67,14 +65,16 @@ class Explanation:
 
 
 class Explainer:
-    """Explains rows of one task of a model, best in fp32. points: how many on the way from the empty text."""
+    """Explains predictions of one task. model: in fp32. steps: of the integral; more are more exact."""
 
-    def __init__(self, model: Model, task: Task, tokenizer: Tokenizer, machine: Machine, points: int = POINTS) -> None:
+    def __init__(
+        self, model: Model, task: Task, tokenizer: Tokenizer, machine: Machine, steps: int = INTEGRATION_STEPS
+    ) -> None:
         self.model, self.task, self.tokenizer, self.machine = model, task, tokenizer, machine
-        self.points = points
+        self.steps = steps
 
     def explain(self, texts: Sequence[str]) -> Explanation:
-        """Explains the answer to a row of one text, or of two. Raises UserError (I01, I04) for no such row."""
+        """Explains the prediction for one text, or a pair. Raises UserError (D08, I01, I04) for invalid texts."""
         task = self.task
         if len(texts) != 1 + task.pair:
             wanted = "two texts" if task.pair else "one text"
@@ -83,28 +83,28 @@ class Explainer:
         if not all(map(is_text, texts)):
             fail("D08", "a text is not UTF-8", where="command line", fix="check how the terminal encodes it")
         if any(map(is_empty, texts)):
-            fail("I01", "a text is empty", where="command line", fix="give it words")
+            fail("I01", "a text is empty", where="command line", fix="write a text")
         return self.explain_row(pack(self.tokenizer, task, [texts]), 0)
 
     def explain_row(self, split: PackedSplit, row: int) -> Explanation:
-        """Explains the answer to a row of a split."""
+        """Explains the prediction for a row of a split."""
         batch = gather(split, np.array([row]))
-        chosen = self._chosen(batch)
-        words, of_T, number_T = self._words(batch)
-        weights_T, empty, gap, score = np.zeros(len(of_T)), [], 0.0, 0.0
+        predicted = self._predicted(batch)
+        words, word_T, number_T = self._words(batch)
+        weights_T, empty, gap, score = np.zeros(len(word_T)), [], 0.0, 0.0
         for number in range(1 + self.task.pair):
-            own_T, score, without = self._integrated(batch, chosen, number_T == number)
-            weights_T += own_T
-            empty.append(without)
-            gap = max(gap, abs(score - without - float(own_T.sum())))
-        weights_W = np.bincount(of_T[of_T >= 0], weights_T[of_T >= 0], minlength=len(words))
-        left_out = max(1, round(LEFT_OUT * len(words)))
-        first = np.argsort(-weights_W, kind="stable")[:left_out]
+            text_T, score, baseline = self._integrate(batch, predicted, number_T == number)
+            weights_T += text_T
+            empty.append(baseline)
+            gap = max(gap, abs(score - baseline - float(text_T.sum())))
+        weights_W = np.bincount(word_T[word_T >= 0], weights_T[word_T >= 0], minlength=len(words))
+        left_out = max(1, round(REMOVED_SHARE * len(words)))
+        top = np.argsort(-weights_W, kind="stable")[:left_out]
         rng = rng_for(0, "explain", *map(int, batch.tokens_T))
-        others = [rng.choice(len(words), left_out, replace=False) for _ in range(DRAWS)]
-        without_first, *without_others = self._without(batch, of_T, [first, *others], chosen)
+        random_sets = [rng.choice(len(words), left_out, replace=False) for _ in range(RANDOM_SETS)]
+        without_first, *without_others = self._scores_without(batch, word_T, [top, *random_sets], predicted)
         return Explanation(
-            answer=self._answer(batch, chosen),
+            answer=self._answer(batch, predicted),
             score=score,
             empty=empty,
             gap=gap,
@@ -118,86 +118,87 @@ class Explainer:
         scores_BC: Tensor = self.model(self.task.name, to_device(batch, self.machine), None, embedded_TE)
         return scores_BC.float()
 
-    def _chosen(self, batch: Batch) -> int:
+    def _predicted(self, batch: Batch) -> int:
         with torch.no_grad():
             return int(self._scores(batch)[0].argmax())
 
-    def _answer(self, batch: Batch, chosen: int) -> str:
+    def _answer(self, batch: Batch, predicted: int) -> str:
         if self.task.labels:
-            return self.task.labels[chosen]
+            return self.task.labels[predicted]
         with torch.no_grad():
             return f"{float(self.model.heads[self.task.name].predict(self._scores(batch))[0]):.3f}"
 
-    def _score(self, scores_BC: Tensor, chosen: int) -> Tensor:
-        """[B]: the log-odds of a class, or the similarity on the task's scale."""
+    def _score(self, scores_BC: Tensor, predicted: int) -> Tensor:
+        """scores_BC -> [B]: the log-odds of the predicted class, or the similarity on the task's scale."""
         if not self.task.labels:
             return self.model.heads[self.task.name].predict(scores_BC)
-        others_BC = torch.cat([scores_BC[:, :chosen], scores_BC[:, chosen + 1 :]], dim=1)
-        return scores_BC[:, chosen] - torch.logsumexp(others_BC, dim=1)
+        others_BC = torch.cat([scores_BC[:, :predicted], scores_BC[:, predicted + 1 :]], dim=1)
+        return scores_BC[:, predicted] - torch.logsumexp(others_BC, dim=1)
 
-    def _integrated(self, batch: Batch, chosen: int, own_T: npt.NDArray[np.bool_]) -> tuple[Floats, float, float]:
-        """What each of some tokens adds to the score, the score, and that without them."""
-        real, size = self._emptied(batch, own_T), len(batch.tokens_T)
+    def _integrate(self, batch: Batch, predicted: int, text_T: npt.NDArray[np.bool_]) -> tuple[Floats, float, float]:
+        """weights_T of the tokens of one text, the score, and the score of its baseline."""
+        baseline, size = self._mask_tokens(batch, text_T), len(batch.tokens_T)
         with torch.no_grad():
-            whole_TE, empty_TE = (self._embedded(one)[:size] for one in (batch, real))
-            ends = [float(self._score(self._scores(one), chosen)[0]) for one in (batch, real)]
-        step_TE, slopes_TE = whole_TE - empty_TE, torch.zeros_like(whole_TE)
-        way_N = (torch.arange(self.points, device=whole_TE.device) + 0.5) / self.points
-        # Of a long text not all points at once: their activations would fill the memory.
-        for part_N in torch.split(way_N, max(1, TOKENS_AT_ONCE // size)):
-            path_NTE = (empty_TE + part_N[:, None, None] * step_TE).requires_grad_()
-            slopes_TE += self._slopes(batch, path_NTE, chosen)
-        weights_T = (slopes_TE / self.points * step_TE).sum(-1)
+            text_TE, baseline_TE = (self._embed(row)[:size] for row in (batch, baseline))
+            ends = [float(self._score(self._scores(row), predicted)[0]) for row in (batch, baseline)]
+        difference_TE, gradients_TE = text_TE - baseline_TE, torch.zeros_like(text_TE)
+        # The midpoint rule: its error falls with the square of the number of steps.
+        alphas_N = (torch.arange(self.steps, device=text_TE.device) + 0.5) / self.steps
+        # Not all steps of a long text at once: the activations of 64 x 512 tokens would take 13 GB.
+        for some_N in torch.split(alphas_N, max(1, TOKENS_AT_ONCE // size)):
+            path_NTE = (baseline_TE + some_N[:, None, None] * difference_TE).requires_grad_()
+            gradients_TE += self._gradients(batch, path_NTE, predicted)
+        weights_T = (gradients_TE / self.steps * difference_TE).sum(-1)
         return weights_T.double().cpu().numpy(), ends[0], ends[1]
 
-    def _slopes(self, batch: Batch, path_NTE: Tensor, chosen: int) -> Tensor:
-        """[T, E]: the gradients of the score at some points, added up."""
+    def _gradients(self, batch: Batch, path_NTE: Tensor, predicted: int) -> Tensor:
+        """[T, E]: the gradients of the score at some points of the path, summed."""
         copies = _copies(batch, len(path_NTE))
         packed = to_device(copies, self.machine)
-        filler_FE = path_NTE.new_zeros(len(packed.tokens_T) - path_NTE.shape[:2].numel(), path_NTE.shape[2])
-        scores_BC = self._scores(copies, torch.cat([path_NTE.flatten(0, 1), filler_FE]))
-        (slopes_NTE,) = torch.autograd.grad(self._score(scores_BC, chosen).sum(), path_NTE)
-        return slopes_NTE.sum(0)
+        padding_PE = path_NTE.new_zeros(len(packed.tokens_T) - path_NTE.shape[:2].numel(), path_NTE.shape[2])
+        scores_BC = self._scores(copies, torch.cat([path_NTE.flatten(0, 1), padding_PE]))
+        (gradients_NTE,) = torch.autograd.grad(self._score(scores_BC, predicted).sum(), path_NTE)
+        return gradients_NTE.sum(0)
 
-    def _embedded(self, batch: Batch) -> Tensor:
+    def _embed(self, batch: Batch) -> Tensor:
         return self.model.encoder.embed(to_device(batch, self.machine), None)
 
-    def _emptied(self, batch: Batch, without_T: npt.NDArray[np.bool_]) -> Batch:
-        """The row with [PAD] in the place of these tokens, but for its frame."""
-        frame_T = np.isin(batch.tokens_T, self.tokenizer.special_ids)
-        return replace(batch, tokens_T=np.where(without_T & ~frame_T, self.tokenizer.pad_id, batch.tokens_T))
+    def _mask_tokens(self, batch: Batch, mask_T: npt.NDArray[np.bool_]) -> Batch:
+        """The row with the masked tokens replaced by [PAD]; special tokens are kept."""
+        special_T = np.isin(batch.tokens_T, self.tokenizer.special_ids)
+        return replace(batch, tokens_T=np.where(mask_T & ~special_T, self.tokenizer.pad_id, batch.tokens_T))
 
     def _words(self, batch: Batch) -> tuple[list[tuple[str, int]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Each word with the number of its text; for each token its word, -1 for the frame, and its text."""
+        """Words with the number of their text; word_T, -1 for special tokens; number_T, the text of each token."""
         words: list[tuple[str, int]] = []
-        of_T = np.full(len(batch.tokens_T), -1)
+        word_T = np.full(len(batch.tokens_T), -1)
         sequence_T = np.searchsorted(batch.offsets, np.arange(len(batch.tokens_T)), side="right") - 1
         number_T = np.maximum(sequence_T, batch.segments_T)
         pieces = self.tokenizer.tokens(batch.tokens_T.tolist())
         for at, (token, piece) in enumerate(zip(batch.tokens_T.tolist(), pieces, strict=True)):
             if token in self.tokenizer.special_ids and token != self.tokenizer.unk_id:
                 continue
-            if piece.startswith(CONTINUES) and at and of_T[at - 1] >= 0:
+            if piece.startswith(CONTINUES) and at and word_T[at - 1] >= 0:
                 text, number = words[-1]
                 words[-1] = text + piece.removeprefix(CONTINUES), number
             else:
                 words.append((piece, int(number_T[at])))
-            of_T[at] = len(words) - 1
-        return words, of_T, number_T
+            word_T[at] = len(words) - 1
+        return words, word_T, number_T
 
-    def _without(
-        self, batch: Batch, of_T: npt.NDArray[np.int64], choices: Sequence[npt.NDArray[np.int64]], chosen: int
+    def _scores_without(
+        self, batch: Batch, word_T: npt.NDArray[np.int64], removed: Sequence[npt.NDArray[np.int64]], predicted: int
     ) -> list[float]:
-        """The score without the words of each choice, all of them in one batch."""
-        rows = [self._emptied(batch, np.isin(of_T, words)).tokens_T for words in choices]
-        many = replace(_copies(batch, len(choices)), tokens_T=np.concatenate(rows))
+        """The score without the words of each set, computed in one batch."""
+        rows = [self._mask_tokens(batch, np.isin(word_T, words)).tokens_T for words in removed]
+        copies = replace(_copies(batch, len(removed)), tokens_T=np.concatenate(rows))
         with torch.no_grad():
-            scores: list[float] = self._score(self._scores(many), chosen).tolist()
+            scores: list[float] = self._score(self._scores(copies), predicted).tolist()
         return scores
 
 
 def _copies(batch: Batch, count: int) -> Batch:
-    """The one row of a batch, many times over."""
+    """A batch of `count` copies of the one row."""
     lengths = np.tile(np.diff(batch.offsets), count)
     return Batch(
         tokens_T=np.tile(batch.tokens_T, count),
@@ -209,20 +210,21 @@ def _copies(batch: Batch, count: int) -> Batch:
     )
 
 
-def format_explanation(found: Explanation) -> str:
-    """An explanation for people: a line for each word, with a bar as long as it weighs."""
-    most = max(abs(word.weight) for word in found.words) or 1.0
-    several = len({word.number for word in found.words}) > 1
-    wide = max(len(word.text) for word in found.words)
-    empty = " or ".join(f"{score:+.2f}" for score in found.empty)
-    lines = [f"answer: {found.answer} (score {found.score:+.2f}; of an empty text {empty})"]
-    for before, word in zip([None, *found.words], found.words, strict=False):
-        if several and (before is None or before.number != word.number):
+def format_explanation(explanation: Explanation) -> str:
+    """An explanation as text: a line per word, with a bar of the length of its weight."""
+    e, words = explanation, explanation.words
+    largest = max(abs(word.weight) for word in words) or 1.0
+    pair = len({word.number for word in words}) > 1
+    width = max(len(word.text) for word in words)
+    baseline = " or ".join(f"{score:+.2f}" for score in e.empty)
+    lines = [f"answer: {e.answer} (score {e.score:+.2f}; of an empty text {baseline})"]
+    for before, word in zip([None, *words], words, strict=False):
+        if pair and (before is None or before.number != word.number):
             lines.append(f"text {word.number + 1}")
-        bar = ("+" if word.weight > 0 else "-") * round(20 * abs(word.weight) / most)
-        lines.append(f"  {word.text:<{wide}} {word.weight:+7.2f} {bar}".rstrip())
+        bar = ("+" if word.weight > 0 else "-") * round(20 * abs(word.weight) / largest)
+        lines.append(f"  {word.text:<{width}} {word.weight:+7.2f} {bar}".rstrip())
     lines.append(
-        f"without the {found.left_out} that weigh most: score {found.without_first:+.2f}; "
-        f"without {found.left_out} by chance: {found.without_random:+.2f}"
+        f"score without the top {e.left_out}: {e.without_first:+.2f}; "
+        f"without {e.left_out} random words: {e.without_random:+.2f}"
     )
     return "\n".join(lines)

@@ -1,9 +1,8 @@
-"""Scores from predictions, with intervals: what a number is worth when the dev set is a sample.
+"""Metrics from predictions, with bootstrap confidence intervals.
 
-One function, `score_many`, turns many (prediction, label) vectors into many scores at once. Plain scoring
-gives it one vector; the bootstrap gives it resampled rows; the paired test gives it swapped rows. All scores
-equal those of scikit-learn and SciPy. An undefined score (a correlation with a constant) is left out, never
-written as NaN.
+`score_many` scores many (prediction, label) vectors at once: one for plain scoring, resampled rows for the bootstrap,
+swapped rows for the paired test. All metrics equal those of scikit-learn and SciPy. An undefined metric (a correlation
+with a constant) is omitted, never written as NaN.
 
 Shapes: B vectors scored at once, R rows, C classes. Place in the flow: predict -> metrics -> report.
 Source of the intervals: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
@@ -26,22 +25,22 @@ Floats = npt.NDArray[np.float64]
 
 ELEMENTS_AT_ONCE = 1_000_000
 DIGITS = 5
-RESAMPLING = 0  # the seed of resamples and permutations: no part of a run, so not among its seeds
+RESAMPLING = 0  # seed of resamples and permutations, independent of the training seeds
 
 
 def bootstrap_rng(task: Task, split: Split) -> np.random.Generator:
-    """The generator of a split's resamples: the same rows for every model and in the report, so all compare."""
+    """The generator of a split's resamples: the same resampled rows for every model, so that differences are paired."""
     return rng_for(RESAMPLING, "bootstrap", task.name, split)
 
 
-def decided(task: Task, outputs: Array) -> Array:
-    """What the model says: probabilities_RC -> class index [R]; a similarity [R] stays as it is, in float64.
+def to_predictions(task: Task, outputs: Array) -> Array:
+    """probabilities_RC -> the predicted class index, int64 [R]; a similarity [R] -> float64 [R].
 
     Raises UserError (T01) when an output is not a finite number.
     """
     if not np.isfinite(outputs).all():
         bad = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(axis=1).sum())
-        what = f"task '{task.name}': the model's output is not a number for {bad} of {len(outputs)} rows"
+        what = f"task '{task.name}': the model's output is not finite for {bad} of {len(outputs)} rows"
         fail("T01", what, fix="train again with a lower lr")
     if task.kind == "similarity":
         return np.asarray(outputs, dtype=np.float64)
@@ -50,32 +49,32 @@ def decided(task: Task, outputs: Array) -> Array:
 
 
 def score(task: Task, predictions: Array, labels: Array) -> dict[str, float]:
-    """Every metric of the task's kind, in full precision; undefined ones are absent (`undefined` says why).
+    """Every metric of the task's kind, in full precision; undefined ones are omitted (`undefined` says why).
 
     predictions: probabilities_RC of a classification, or similarities [R]. labels: class index or float [R].
     Raises UserError (T01) when a prediction is not a finite number.
     """
-    return score_decided(task, decided(task, predictions), labels)
+    return score_predictions(task, to_predictions(task, predictions), labels)
 
 
-def score_decided(task: Task, predicted_R: Array, labels_R: Array) -> dict[str, float]:
+def score_predictions(task: Task, predicted_R: Array, labels_R: Array) -> dict[str, float]:
     """`score` for predictions that are already class indices (or similarities)."""
     assert len(predicted_R) == len(labels_R), "one prediction per label"
     if len(labels_R) == 0:
         return {}
-    one_BR, classes = (predicted_R[None], labels_R[None]), len(task.labels)
-    found = {metric: float(score_many(metric, *one_BR, classes)[0]) for metric in METRICS[task.kind]}
-    return {metric: value for metric, value in found.items() if not np.isnan(value)}
+    vectors, classes = (predicted_R[None], labels_R[None]), len(task.labels)
+    scores = {metric: float(score_many(metric, *vectors, classes)[0]) for metric in METRICS[task.kind]}
+    return {metric: value for metric, value in scores.items() if not np.isnan(value)}
 
 
 def undefined(task: Task, predicted_R: Array, labels_R: Array) -> str:
-    """Why a score of the task cannot be computed on these rows; "" when all can."""
+    """Why a metric of the task is undefined on these rows; "" if all are defined."""
     if len(labels_R) == 0:
         return "undefined: no rows"
     if task.kind == "similarity":
-        for what, values in (("label", labels_R), ("prediction", predicted_R)):
+        for name, values in (("label", labels_R), ("prediction", predicted_R)):
             if np.ptp(values) == 0:
-                return f"undefined: every {what} is {float(values[0]):.6g}"
+                return f"undefined: every {name} is {float(values[0]):.6g}"
     return ""
 
 
@@ -93,7 +92,7 @@ def score_many(metric: Metric, predicted_BR: Array, labels_BR: Array, classes: i
 
 
 def from_counts(metric: Metric, hits_BC: Floats, predicted_BC: Floats, actual_BC: Floats) -> Floats:
-    """As in scikit-learn: macro-F1 over the classes that occur; Matthews' correlation, 0 where undefined."""
+    """Macro-F1 over the classes that occur, or Matthews' correlation, 0 where undefined; as in scikit-learn."""
     if metric == "macro_f1":
         both_BC = predicted_BC + actual_BC
         f1_BC = 2 * hits_BC / np.maximum(both_BC, 1)
@@ -106,7 +105,7 @@ def from_counts(metric: Metric, hits_BC: Floats, predicted_BC: Floats, actual_BC
 
 
 def correlation(x_BR: Array, y_BR: Array) -> Floats:
-    """Pearson's r of each row pair; NaN where one side is constant."""
+    """Pearson's r of each pair of vectors, [B]; NaN where one is constant."""
     x_BR, y_BR = (np.asarray(v, dtype=np.float64) for v in (x_BR, y_BR))
     constant_B = (np.ptp(x_BR, axis=1) == 0) | (np.ptp(y_BR, axis=1) == 0)
     x_BR, y_BR = (v - v.mean(axis=1, keepdims=True) for v in (x_BR, y_BR))
@@ -117,7 +116,7 @@ def correlation(x_BR: Array, y_BR: Array) -> Floats:
 
 
 def mid_ranks(values_BR: Array) -> Floats:
-    """Ranks 1..R inside each vector; equal values share the mean of their ranks."""
+    """Ranks 1..R within each vector; ties get the mean of their ranks."""
     order_BR = np.argsort(values_BR, axis=1, kind="stable")
     sorted_BR = np.take_along_axis(values_BR, order_BR, axis=1)
     index_R = np.arange(values_BR.shape[1])
@@ -132,27 +131,27 @@ def mid_ranks(values_BR: Array) -> Floats:
 
 
 def _per_class(index_BR: Array, classes: int, keep_BR: Array | None = None) -> Floats:
-    """How often each class stands in each vector (where `keep_BR` holds)."""
+    """Counts of each class in each vector, [B, C], of the elements where `keep_BR` is true."""
     cells_BR = index_BR + classes * np.arange(len(index_BR))[:, None]
     cells = cells_BR.ravel() if keep_BR is None else cells_BR[keep_BR]
     return np.bincount(cells, minlength=classes * len(index_BR)).reshape(-1, classes).astype(np.float64)
 
 
 def in_chunks(draws: int, rows: int) -> Iterator[int]:
-    """Splits `draws` so that a chunk times `rows` stays near a million elements: memory stays bounded."""
+    """Splits `draws` into chunks of at most about a million elements (draws x rows), which bounds memory."""
     at_once = max(1, ELEMENTS_AT_ONCE // max(1, rows))
     for start in range(0, draws, at_once):
         yield min(at_once, draws - start)
 
 
 def resample_rows(rows: int, resamples: int, generator: np.random.Generator) -> Iterator[Array]:
-    """Row indices drawn with replacement, in chunks of shape [B, rows], `resamples` vectors in all."""
+    """Bootstrap resamples: row indices drawn with replacement, in chunks [B, rows], `resamples` vectors in total."""
     for chunk in in_chunks(resamples, rows):
         yield generator.integers(0, rows, size=(chunk, rows), dtype=np.int64)
 
 
 def interval(draws: Floats, confidence: float) -> tuple[float, float] | None:
-    """The percentile interval of resampled scores; None when not one of them is defined."""
+    """The percentile interval of resampled scores, NaN ignored; None if all are NaN."""
     defined = draws[~np.isnan(draws)]
     if not len(defined):
         return None
@@ -160,7 +159,7 @@ def interval(draws: Floats, confidence: float) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def intervals(
+def bootstrap_intervals(
     task: Task,
     predictions: Array,
     labels: Array,
@@ -169,26 +168,27 @@ def intervals(
     confidence: float,
     generator: np.random.Generator,
 ) -> dict[str, float]:
-    """`<metric>_low` and `<metric>_high` of every metric that is defined, by percentile bootstrap over rows.
+    """`<metric>_low` and `<metric>_high` of every defined metric, by percentile bootstrap over rows.
 
-    predictions, labels: as for `score`. confidence: the share of resampled scores inside, e.g. 0.95.
+    predictions, labels: as for `score`. confidence: the confidence level, e.g. 0.95.
     """
-    predicted_R = decided(task, predictions)
-    metrics = [m for m in METRICS[task.kind] if m in score_decided(task, predicted_R, labels)]
+    predicted_R = to_predictions(task, predictions)
+    metrics = [m for m in METRICS[task.kind] if m in score_predictions(task, predicted_R, labels)]
     draws: dict[Metric, list[Floats]] = {metric: [] for metric in metrics}
     for rows_BR in resample_rows(len(labels), resamples, generator) if metrics else ():
         for metric in metrics:
             draws[metric].append(score_many(metric, predicted_R[rows_BR], labels[rows_BR], len(task.labels)))
-    found = {metric: interval(np.concatenate(parts), confidence) for metric, parts in draws.items()}
-    ends = {metric: pair for metric, pair in found.items() if pair is not None}
-    named = (((f"{metric}_low", low), (f"{metric}_high", high)) for metric, (low, high) in ends.items())
-    return dict(pair for both in named for pair in both)
+    bounds: dict[str, float] = {}
+    for metric, parts in draws.items():
+        if (ends := interval(np.concatenate(parts), confidence)) is not None:
+            bounds[f"{metric}_low"], bounds[f"{metric}_high"] = ends
+    return bounds
 
 
 def overall(tasks: Iterable[Task], scores: Mapping[str, Mapping[str, float]]) -> float | None:
-    """The mean over tasks of their own metric on 0..1, which is the study's formula for sst, quora and sts.
+    """The mean over tasks of each task's metric, scaled to 0..1.
 
-    scores: metrics by task name. None when there is no task, or a task's metric is undefined.
+    scores: metrics by task name. None if there is no task, or a task's metric is undefined.
     Source: Tayag and Walter, section 5.2: (acc_sst + acc_qqp + (r_sts + 1) / 2) / 3.
     """
     values = [(task.metric, scores.get(task.name, {}).get(task.metric)) for task in tasks]
@@ -197,14 +197,14 @@ def overall(tasks: Iterable[Task], scores: Mapping[str, Mapping[str, float]]) ->
 
 
 def row_losses(task: Task, outputs: Array, labels_R: Array) -> Floats:
-    """How wrong each row is: minus the log of its label's probability, or how far the similarity is off."""
+    """The loss of each row, float64 [R]: cross-entropy, or the absolute error of a similarity."""
     if task.kind == "similarity":
         return np.asarray(np.abs(outputs - labels_R), dtype=np.float64)
     return np.asarray(-np.log(np.maximum(outputs[np.arange(len(labels_R)), labels_R], 1e-9)), dtype=np.float64)
 
 
 class Bin(NamedTuple):
-    """Rows whose highest probability lies between two bounds: its mean, how many are right, and how many there are."""
+    """Rows whose highest probability is in one bin. confidence: its mean. accuracy: the share of correct rows."""
 
     confidence: float
     accuracy: float
@@ -212,20 +212,20 @@ class Bin(NamedTuple):
 
 
 def calibration(probabilities_RC: Array, labels_R: Array, bins: int = 10) -> list[Bin]:
-    """Equal bins of the model's confidence, those without rows left out."""
-    confidence_R, right_R = probabilities_RC.max(axis=1), probabilities_RC.argmax(axis=1) == labels_R
+    """Bins of equal width over the model's confidence, empty ones omitted: a reliability diagram."""
+    confidence_R, correct_R = probabilities_RC.max(axis=1), probabilities_RC.argmax(axis=1) == labels_R
     bin_R = np.minimum((confidence_R * bins).astype(int), bins - 1)
-    held = [bin_R == number for number in range(bins)]
-    return [Bin(float(confidence_R[m].mean()), float(right_R[m].mean()), int(m.sum())) for m in held if m.any()]
+    masks = [bin_R == number for number in range(bins)]
+    return [Bin(float(confidence_R[m].mean()), float(correct_R[m].mean()), int(m.sum())) for m in masks if m.any()]
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: how far confidence and accuracy are apart, over rows (Guo et al. 2017)."""
+    """Expected calibration error: the mean of |confidence - accuracy| over rows (Guo et al. 2017)."""
     return sum(abs(b.confidence - b.accuracy) * b.rows for b in bins) / sum(b.rows for b in bins)
 
 
 def rounded(value: Any) -> Any:
-    """A copy of nested mappings, every float at the five digits of metrics files (and no minus zero)."""
+    """A copy of nested mappings with floats rounded to the five digits of metrics files, without minus zero."""
     if isinstance(value, Mapping):
         return {key: rounded(inner) for key, inner in value.items()}
     return round(float(value), DIGITS) + 0.0 if isinstance(value, float | np.floating) else value

@@ -1,11 +1,11 @@
-"""Prediction files: what a model said about each row, for people, the paired test and the course's grader.
+"""Prediction files: a model's prediction for each row, read by the report, the paired test and the course's grader.
 
-A prediction file is a CSV with the columns id, label, prediction and, for a classification, one probability
-per class (`p_<label>`, six significant digits). Labels and predictions of a classification are label texts;
-the label is empty where nobody knows it. The file is for machines: nothing is escaped for spreadsheets.
+A prediction file is a CSV with the columns id, label, prediction and, for a classification, one probability per class
+(`p_<label>`, six significant digits). Labels and predictions of a classification are label texts; an unknown label is
+empty. Cells are not escaped for spreadsheets.
 
 Place in the flow: evaluate writes them; report and error analysis read them.
-Source of the hand-in format: multitask evaluation of the CS224N default project (`evaluation.py`).
+Source of the submission format: multitask evaluation of the CS224N default project (`evaluation.py`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from yourbert.core.storage import write_csv, write_text
 from yourbert.core.tasks import REPRO, Split, Task
 from yourbert.evaluation.metrics import (
     Array,
+    bootstrap_intervals,
     bootstrap_rng,
-    decided,
-    intervals,
     overall,
     rounded,
-    score_decided,
+    score_predictions,
+    to_predictions,
     undefined,
 )
 
@@ -39,10 +39,10 @@ CONFUSION_COLUMNS = ("task", "actual", "predicted")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """One split of one task, as a prediction file holds it.
+    """The predictions for one split of one task.
 
     ids: one per row. predicted_R: class index (int64) or similarity (float64). labels_R: the same kind of
-    array, or None when the split has no labels. probabilities_RC: float64, None for a similarity.
+    array, or None if the split has no labels. probabilities_RC: float64, None for a similarity.
     """
 
     ids: tuple[str, ...]
@@ -64,14 +64,14 @@ def header(task: Task) -> list[str]:
 
 
 def prediction_rows(task: Task, ids: Sequence[str], outputs: Array, labels: Array | None) -> Iterator[list[str]]:
-    """The lines of a prediction file below its header."""
+    """The rows of a prediction file after its header."""
     assert len(ids) == len(outputs), "one id per row"
     assert labels is None or len(labels) == len(ids), "one label per row"
-    predicted_R = decided(task, outputs)
+    predicted_R = to_predictions(task, outputs)
     for row, name in enumerate(ids):
         label = "" if labels is None else _text(task, labels[row])
-        shares = [_number(p) for p in outputs[row]] if task.kind == "classification" else []
-        yield [name, label, _text(task, predicted_R[row]), *shares]
+        probabilities = [_six_digits(p) for p in outputs[row]] if task.kind == "classification" else []
+        yield [name, label, _text(task, predicted_R[row]), *probabilities]
 
 
 def _text(task: Task, value: Any) -> str:
@@ -81,20 +81,20 @@ def _text(task: Task, value: Any) -> str:
 def _exact(value: Any) -> str:
     """The shortest text that reads back as the same fp32 number, without minus zero.
 
-    Of near-constant answers fewer digits would keep too little: their correlation would change.
+    Rounding near-constant predictions to fewer digits would change their correlation.
     """
     return np.format_float_positional(np.float32(value) + np.float32(0), trim="-")
 
 
-def _number(value: Any) -> str:
-    """Six significant digits, and no minus zero."""
+def _six_digits(value: Any) -> str:
+    """Six significant digits, without minus zero."""
     return f"{float(value) + 0.0:.6g}"
 
 
 def read_predictions(path: Path, task: Task) -> Predictions:
-    """Reads what `write_predictions` wrote.
+    """Reads a file of `write_predictions`.
 
-    Raises UserError (C01) for a missing file, a damaged one, or one of another task.
+    Raises UserError (C01) for a missing or damaged file, or one of another task.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -104,8 +104,8 @@ def read_predictions(path: Path, task: Task) -> Predictions:
     except (csv.Error, UnicodeDecodeError) as error:
         fail("C01", f"not a readable prediction file ({error})", where=str(path), fix=REPRO)
     if not rows or rows[0] != header(task):
-        found = quoted(",".join(rows[0])) if rows else "nothing"
-        _refuse(path, 1, f"expected the columns {','.join(header(task))}, found {found}")
+        actual = quoted(",".join(rows[0])) if rows else "nothing"
+        _refuse(path, 1, f"expected the columns {','.join(header(task))}, found {actual}")
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             _refuse(path, line, f"{len(row)} fields, the header has {len(rows[0])}")
@@ -115,7 +115,7 @@ def read_predictions(path: Path, task: Task) -> Predictions:
 def _parsed(path: Path, task: Task, rows: list[list[str]]) -> Predictions:
     known = [bool(row[1]) for row in rows]
     if any(known) and not all(known):
-        _refuse(path, known.index(False) + 2, "no label, though other rows have one")
+        _refuse(path, known.index(False) + 2, "no label, but other rows have one")
     labels_R = _column(path, task, rows, 1) if any(known) else None
     return Predictions(
         ids=tuple(row[0] for row in rows),
@@ -155,17 +155,17 @@ def _refuse(path: Path, line: int, what: str) -> NoReturn:
 
 
 def write_submission(path: Path, task: Task, heading: str, ids: Sequence[str], outputs: Array) -> None:
-    """Writes a hand-in file of the course: `id \\t <heading> \\n`, and per row `<id> , <prediction> \\n`.
+    """Writes a submission file of the course: `id \\t <heading> \\n`, and per row `<id> , <prediction> \\n`.
 
-    heading: the grader's word for the task, as `evaluate.submission` has it, e.g. "Predicted_Sentiment".
+    heading: the grader's name of the task, from `evaluate.submission`, e.g. "Predicted_Sentiment".
     """
-    values = zip(ids, decided(task, outputs), strict=True)
+    values = zip(ids, to_predictions(task, outputs), strict=True)
     lines = [f"{name} , {_course_value(task, value)} \n" for name, value in values]
     write_text(path, f"id \t {heading} \n" + "".join(lines))
 
 
 def _course_value(task: Task, value: Any) -> str:
-    """A similarity as a number; a class as its label where that is a number (the course's way), else its index."""
+    """A similarity as a number; a class as its label if that is a number, as in the course, else as its index."""
     if task.kind == "similarity":
         return _exact(value)
     label = task.labels[int(value)]
@@ -185,34 +185,34 @@ def evaluate_split(
     resamples: int,
     confidence: float,
 ) -> dict[str, Any]:
-    """One split of one task in a metrics file: every metric with its interval, `rows`, `status` if undefined.
+    """The block of one split in a metrics file: every metric with its interval, `rows`, and `status` if undefined.
 
-    outputs: probabilities_RC or similarities [R]. labels: class index or float [R]. Numbers have five digits.
+    outputs: probabilities_RC or similarities [R]. labels: class index or float [R]. Numbers are rounded to five digits.
     """
-    predicted_R = decided(task, outputs)
+    predicted_R = to_predictions(task, outputs)
     rng = bootstrap_rng(task, split)
-    ends = intervals(task, outputs, labels, resamples=resamples, confidence=confidence, generator=rng)
+    ends = bootstrap_intervals(task, outputs, labels, resamples=resamples, confidence=confidence, generator=rng)
     reason = undefined(task, predicted_R, labels)
     status = {"status": reason} if reason else {}
-    scores = score_decided(task, predicted_R, labels)
-    found: dict[str, Any] = rounded({**scores, **ends, "rows": len(labels), **status})
-    return found
+    scores = score_predictions(task, predicted_R, labels)
+    block: dict[str, Any] = rounded({**scores, **ends, "rows": len(labels), **status})
+    return block
 
 
 def overall_scores(tasks: Sequence[Task], metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The `overall` block of a metrics file: for dev and test, where every task has its metric on that split.
+    """The `overall` block of a metrics file: split -> mean score, for splits on which every task has its metric.
 
-    metrics: {task: {split: what `evaluate_split` gave}}.
+    metrics: {task: {split: the block of `evaluate_split`}}.
     """
     splits = {s: {t.name: metrics[t.name][s] for t in tasks if s in metrics[t.name]} for s in ("dev", "test")}
-    found = {split: overall(tasks, scores) for split, scores in splits.items()}
-    return {split: rounded(value) for split, value in found.items() if value is not None}
+    means = {split: overall(tasks, scores) for split, scores in splits.items()}
+    return {split: rounded(value) for split, value in means.items() if value is not None}
 
 
 def confusion_rows(task: Task, outputs: Array, labels: Array) -> Iterator[tuple[str, str, str]]:
-    """(task, actual, predicted) per row for DVC's confusion template; nothing for a similarity."""
+    """(task, actual, predicted) of each row, for DVC's confusion plot; nothing for a similarity."""
     if task.kind == "classification":
-        for actual, predicted in zip(labels, decided(task, outputs), strict=True):
+        for actual, predicted in zip(labels, to_predictions(task, outputs), strict=True):
             yield task.name, task.labels[int(actual)], task.labels[int(predicted)]
 
 

@@ -22,7 +22,7 @@ from yourbert.core.errors import fail
 from yourbert.core.seeding import rng_for
 from yourbert.core.storage import read_json, write_csv
 from yourbert.core.tasks import Task
-from yourbert.evaluation.metrics import RESAMPLING, Array, score_decided
+from yourbert.evaluation.metrics import RESAMPLING, Array, score_predictions
 from yourbert.evaluation.predictions import Predictions, read_predictions
 from yourbert.evaluation.significance import Comparison, Differences, Verdict, compare, paired
 from yourbert.experiments.git import WORKSPACE, commit_of, git
@@ -149,7 +149,7 @@ def _answers(one: Predictions, ids: Sequence[str], labels_R: Array) -> bool:
 
 
 def _score(task: Task, predicted_SR: Array, labels_R: Array) -> float:
-    return float(np.mean([score_decided(task, one_R, labels_R)[task.metric] for one_R in predicted_SR]))
+    return float(np.mean([score_predictions(task, one_R, labels_R)[task.metric] for one_R in predicted_SR]))
 
 
 def _flipped(task: Task, ids: Sequence[str], labels_R: Array, before_SR: Array, after_SR: Array) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from yourbert.core.storage import folder_hash, write_csv, write_json
 from yourbert.core.tasks import Task
 from yourbert.finetuning.learner import LABELED_SPLITS, TaskLearner, set_trainable
 from yourbert.finetuning.sampling import with_min_steps
-from yourbert.inference.model_folder import save_model, settle
+from yourbert.inference.model_folder import place_model, save_model
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.runtime.distributed import here
@@ -71,7 +71,7 @@ def finetune(
     settings = with_min_steps(settings, mixture, [len(tasks[task].splits["train"]) for task in mixture.trained_tasks])
     with Resume(resume_folder(metadata, CODE), leads=machine.ranks.leads) as resume:
         model = _make_model(name, mixture, settings, seed, encoder, pretrained, [t.task for t in tasks.values()])
-        learner = TaskLearner(settle(model, machine), tasks, mixture, settings, machine, seed)
+        learner = TaskLearner(place_model(model, machine), tasks, mixture, settings, machine, seed)
         outcome = _train(f"{name} {seed}", learner, resume)
         machine.ranks.close()
         if machine.ranks.leads:

@@ -20,7 +20,7 @@ from yourbert.evaluation.metrics import score
 from yourbert.finetuning.curriculum import probe_errors
 from yourbert.finetuning.losses import balanced_weights, loss_sum, r_drop_loss, smart_loss
 from yourbert.finetuning.sampling import capped_rows, plan_epoch
-from yourbert.inference.predict import features_of, predict, predict_from_features, to_device
+from yourbert.inference.predict import compute_features, predict, predict_from_features, to_device
 from yourbert.model.multitask import Model
 from yourbert.runtime.gpu import dropout_generator
 from yourbert.runtime.machine import Machine
@@ -82,7 +82,7 @@ class TaskLearner:
         self.num_views = 2 if settings.regularizer == "r_drop" and not self.frozen else 1
         if self.frozen:
             splits = [(name, split) for name in self.names for split in LABELED_SPLITS]
-            self.features = {(n, s): features_of(model, n, tokens[n].splits[s], machine) for n, s in splits}
+            self.features = {(n, s): compute_features(model, n, tokens[n].splits[s], machine) for n, s in splits}
 
     def steps(self, epoch: int) -> int:
         return len(self.schedule(epoch))
@@ -210,7 +210,7 @@ class TaskLearner:
             return None
         if self.settings.curriculum == "length":
             return row_lengths(split)
-        features_SE = features_of(self.model, tokens.task.name, split, self.machine)
+        features_SE = compute_features(self.model, tokens.task.name, split, self.machine)
         assert split.labels is not None, "a train split has labels"
         return probe_errors(tokens.task, features_SE.reshape(len(split), -1).cpu().numpy(), split.labels)
 

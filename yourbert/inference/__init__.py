@@ -1,5 +1,4 @@
-"""A trained model in use: the self-contained model folder, and predictions from it.
+"""Inference: the self-contained model folder, and predictions from a loaded model.
 
-Training reads its dev scores through here. Scores and attributions are in `evaluation/`; files, HTTP and export in
-`deploy/`.
+Training predicts dev through it. Metrics and attributions are in `evaluation/`; files, HTTP and export in `deploy/`.
 """

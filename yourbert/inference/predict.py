@@ -1,4 +1,4 @@
-"""Model and rows in, scores out: rows of like length share a batch, and the order of the rows is restored.
+"""Model and rows in, predictions out. Batches have rows of similar length; the output has the order of the rows.
 
 Shapes: R rows of a split, C classes, S sequences, E hidden width.
 """
@@ -30,61 +30,58 @@ def to_device(batch: Batch, machine: Machine) -> Packed:
 
 
 def predict(model: Model, task: str, split: PackedSplit, machine: Machine) -> Numbers:
-    """What the model answers for every row: probabilities_RC of a classification, values_R of a similarity."""
+    """The model's output for every row: probabilities_RC for a classification, values_R for a similarity."""
     head = model.heads[task]
 
-    def answer(batch: Batch) -> Numbers:
-        return _numbers(head.predict(model(task, to_device(batch, machine), None)))
+    def compute(batch: Batch) -> Numbers:
+        return _to_numpy(head.predict(model(task, to_device(batch, machine), None)))
 
-    assert not model.training, "rows are answered by a model in evaluation mode"
-    return over_rows(split, answer, machine.ranks)
+    assert not model.training, "predictions need evaluation mode"
+    return map_rows(split, compute, machine.ranks)
 
 
 def predict_texts(
     model: Model, task: Task, tokenizer: Tokenizer, texts: Sequence[Sequence[str]], machine: Machine
 ) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-    """The same for rows of texts, at least one, and which sequences, [S], were cut at the task's length."""
+    """`predict` for one or more rows of texts; also returns which sequences, [S], were truncated."""
     encoded = encode_rows(tokenizer, task, texts)
     return predict(model, task.name, packed(task, encoded), machine), encoded.uncut_S > task.max_length
 
 
 def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:
-    """The same from features that `features_of` made once."""
+    """`predict` from cached features of a frozen encoder, as `compute_features` gives them."""
     with torch.inference_mode():
         scores = model.scores_of_features(task, features_SE, None)
-        return _numbers(model.heads[task].predict(scores))
+        return _to_numpy(model.heads[task].predict(scores))
 
 
-def features_of(model: Model, task: str, split: PackedSplit, machine: Machine) -> Tensor:
-    """The encoder's vector of every sequence as a task reads it, in the order of the split: features_SE.
-
-    Without dropout, whatever mode the model is in.
-    """
+def compute_features(model: Model, task: str, split: PackedSplit, machine: Machine) -> Tensor:
+    """The encoder's pooled vector of every sequence, features_SE, in the order of the split and without dropout."""
     width = split.sequences_per_row
 
     def features(batch: Batch) -> Numbers:
-        return _numbers(model.features(task, to_device(batch, machine)).reshape(len(batch.rows_B), -1))
+        return _to_numpy(model.features(task, to_device(batch, machine)).reshape(len(batch.rows_B), -1))
 
-    rows_features = over_rows(split, features, machine.ranks)
-    return torch.from_numpy(rows_features.reshape(len(split) * width, -1)).to(machine.device)
+    features_R = map_rows(split, features, machine.ranks)
+    return torch.from_numpy(features_R.reshape(len(split) * width, -1)).to(machine.device)
 
 
 @torch.inference_mode()
-def over_rows(split: PackedSplit, answer: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
-    """A line of numbers for each row, in their order. Each rank answers every `world`-th batch, and all get all.
+def map_rows(split: PackedSplit, compute: Callable[[Batch], Numbers], ranks: Ranks) -> Numbers:
+    """Applies `compute` to batches: [B] or [B, N] each -> [R] or [R, N] in the order of the rows.
 
-    The first batch tells each how many numbers a row has.
+    Each rank computes every `world`-th batch; all ranks get all results.
     """
-    answers: Numbers | None = None
+    outputs: Numbers | None = None
     for turn, batch in enumerate(length_sorted_batches(split, TOKENS_PER_BATCH)):
         mine = turn % ranks.world == ranks.rank
-        if mine or answers is None:
-            found = answer(batch)
-            answers = np.zeros((len(split), *found.shape[1:]), np.float32) if answers is None else answers
-            answers[batch.rows_B] = found if mine else 0
-    assert answers is not None, "a split has rows"
-    return ranks.sum(answers)
+        if mine or outputs is None:  # every rank computes the first batch, for the shape of the output
+            of_batch = compute(batch)
+            outputs = np.zeros((len(split), *of_batch.shape[1:]), np.float32) if outputs is None else outputs
+            outputs[batch.rows_B] = of_batch if mine else 0
+    assert outputs is not None, "a split has rows"
+    return ranks.sum(outputs)  # each row is nonzero on one rank
 
 
-def _numbers(scores: Tensor) -> Numbers:
+def _to_numpy(scores: Tensor) -> Numbers:
     return scores.float().cpu().numpy()

@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 
 from yourbert.core.cost import JOULES_A_KWH, Cost
-from yourbert.evaluation.metrics import score_decided
+from yourbert.evaluation.metrics import score_predictions
 from yourbert.report.load import Gathered
 from yourbert.report.results import Figures
 from yourbert.report.tables import NOTHING, Row, plain, table
@@ -73,7 +73,7 @@ def baseline_score(gathered: Gathered, task: str) -> float:
     values, counts = np.unique(labels_R, return_counts=True)
     constant_R = np.full_like(labels_R, values[counts.argmax()])
     facts = gathered.tasks[task]
-    return score_decided(facts, constant_R, labels_R).get(facts.metric, 0.0)
+    return score_predictions(facts, constant_R, labels_R).get(facts.metric, 0.0)
 
 
 def _legend(gathered: Gathered) -> Iterator[str]:

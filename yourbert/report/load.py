@@ -20,7 +20,7 @@ from yourbert.core.cost import Cost
 from yourbert.core.errors import Problem, UserError, fail
 from yourbert.core.storage import read_json
 from yourbert.core.tasks import Split, Task
-from yourbert.evaluation.metrics import Array, score_decided
+from yourbert.evaluation.metrics import Array, score_predictions
 from yourbert.evaluation.predictions import Predictions, read_predictions
 
 LABELLED: tuple[Split, ...] = ("dev", "test")
@@ -174,7 +174,7 @@ def _labels(file: Path, one: Predictions) -> Array:
 
 def _check_scores(task: Task, file: Path, one: Predictions, stated: float | None, source: Path) -> None:
     """The predictions must be those that the metrics file was computed from."""
-    found = score_decided(task, one.predicted_R, _labels(file, one)).get(task.metric)
+    found = score_predictions(task, one.predicted_R, _labels(file, one)).get(task.metric)
     if (found is None) != (stated is None) or abs((found or 0) - (stated or 0)) > AGREE:
         _mixed(file, f"its {task.metric} is {found}, but {source} says {stated}")
 

@@ -1,1 +1,1 @@
-"""A tailored model in the forms of others: transformers, sentence-transformers, ONNX; each with a card about it."""
+"""Export of a model folder to transformers, sentence-transformers or ONNX, each with a model card."""

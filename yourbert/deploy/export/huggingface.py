@@ -1,7 +1,7 @@
-"""Folders that transformers and sentence-transformers load as their own, with the same answers.
+"""Folders that transformers and sentence-transformers load natively, with the same predictions.
 
-A stock BERT classifier reads the pooled first token. A model that reads the mean of all tokens has no class in
-transformers; sentence-transformers has one, made of an encoder, a pooling and a dense layer.
+The BERT classifier of transformers pools the first token; it has no class for mean pooling. sentence-transformers has
+one, composed of an encoder, a pooling and a dense layer.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ LIBRARY = "sentence_transformers.models"
 
 
 def write_transformers(folder: Path, model: Model, task: Task) -> None:
-    """A folder for `AutoModelForSequenceClassification`. Raises UserError (P05) where that has no such model.
+    """Writes a folder for `AutoModelForSequenceClassification`. Raises UserError (P05) if it has no such model.
 
-    Its logits are ours; of a similarity its one logit z means low + (high - low) * sigmoid(z).
+    The logits are the same. For a similarity the single logit z means low + (high - low) * sigmoid(z).
     """
     head = model.heads[task.name]
-    apart, first = task.sequences_per_row == 2, model.task_pooling[task.name] == "cls"
-    if apart or not first or not isinstance(head, ClassifyHead | RegressHead):
-        reads = "reads its texts apart" if apart else "reads the mean of all tokens"
-        what = f"task '{task.name}' {reads}, and transformers has no BERT that does"
+    separate, cls = task.sequences_per_row == 2, model.task_pooling[task.name] == "cls"
+    if separate or not cls or not isinstance(head, ClassifyHead | RegressHead):
+        reason = "encodes the two texts separately" if separate else "uses mean pooling"
+        what = f"task '{task.name}' {reason}, and transformers has no such BERT model"
         fail(
             "P05",
             what,
@@ -61,16 +61,16 @@ def _labels(task: Task) -> dict[str, Any]:
 
 
 def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
-    """A folder for `SentenceTransformer`: of texts compared by cosine their vectors, else the head's logits.
+    """Writes a folder for `SentenceTransformer`: its vectors, or for a classification the head's logits.
 
-    Raises UserError (P05) for a model whose vectors that cannot make.
+    Raises UserError (P05) for a model that is not an encoder, a mean pooling and a dense layer.
     """
     head = model.heads[task.name]
-    fits = isinstance(head, CosineHead) or (
+    supported = isinstance(head, CosineHead) or (
         isinstance(head, ClassifyHead | RegressHead) and task.sequences_per_row == 1
     )
-    if model.task_pooling[task.name] != "mean" or not fits:
-        what = f"task '{task.name}' cannot be said by an encoder, a mean and a dense layer"
+    if model.task_pooling[task.name] != "mean" or not supported:
+        what = f"task '{task.name}' is not an encoder with mean pooling and a dense layer"
         fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
     write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder_for(task.name)), {"format": "pt"})
     write_json(folder / CONFIG_FILE, _config(model, "BertModel"))
@@ -81,16 +81,17 @@ def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
     write_json(folder / "1_Pooling" / "config.json", pooling)
     if isinstance(head, ClassifyHead | RegressHead):
         modules.append(("2_Dense", "Dense"))
-        facts = {"in_features": width, "out_features": head.linear.out_features, "bias": True}
+        dense_config = {"in_features": width, "out_features": head.linear.out_features, "bias": True}
         write_json(
-            folder / "2_Dense" / "config.json", facts | {"activation_function": "torch.nn.modules.linear.Identity"}
+            folder / "2_Dense" / "config.json",
+            dense_config | {"activation_function": "torch.nn.modules.linear.Identity"},
         )
         dense: Mapping[str, Tensor] = {"linear.weight": head.linear.weight, "linear.bias": head.linear.bias}
         write_tensors(folder / "2_Dense" / WEIGHTS_FILE, dense, {"format": "pt"})
-    listed = [
+    entries = [
         {"idx": number, "name": str(number), "path": path, "type": f"{LIBRARY}.{kind}"}
         for number, (path, kind) in enumerate(modules)
     ]
-    # A list, so not an artefact that `read_json` would read back: it is the other library's.
-    write_json(folder / "modules.json", listed)
+    # A list at the top level, as sentence-transformers expects; `read_json` reads objects only.
+    write_json(folder / "modules.json", entries)
     write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})

@@ -1,4 +1,4 @@
-"""A page about an exported model: what it answers, how well, what it was made from, and what it is not for."""
+"""The model card of an exported model: what it predicts, how well, how it was made, and its limits."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from yourbert.core.storage import read_json, write_text
 from yourbert.core.tasks import Task
 
 
-def write_card(folder: Path, about: Mapping[str, Any], tasks: Mapping[str, Task], metrics: Path, use: str) -> None:
-    """Writes README.md. about: model.json. metrics: the run's metrics file, whose scores are told if it is there."""
+def write_card(folder: Path, about: Mapping[str, Any], tasks: Mapping[str, Task], metrics: Path, usage: str) -> None:
+    """Writes README.md. about: model.json. metrics: the run's metrics file, which may be missing."""
     scores = read_json(metrics) if metrics.is_file() else {}
-    write_text(folder / "README.md", "\n\n".join(_blocks(about, tasks, scores, use)) + "\n")
+    write_text(folder / "README.md", "\n\n".join(_sections(about, tasks, scores, usage)) + "\n")
 
 
-def _blocks(about: Mapping[str, Any], tasks: Mapping[str, Task], scores: Mapping[str, Any], use: str) -> Iterator[str]:
+def _sections(
+    about: Mapping[str, Any], tasks: Mapping[str, Task], scores: Mapping[str, Any], usage: str
+) -> Iterator[str]:
     names = ", ".join(tasks)
-    yield f"# {about['run']}, seed {about['seed']}: a BERT tailored to {names}"
-    yield "## Use\n\n" + use
-    yield "## What it answers"
-    yield "\n".join(_answers(task) for task in tasks.values())
-    yield "## How well"
+    yield f"# {about['run']}, seed {about['seed']}: BERT fine-tuned on {names}"
+    yield "## Usage\n\n" + usage
+    yield "## Tasks"
+    yield "\n".join(_task_line(task) for task in tasks.values())
+    yield "## Evaluation"
     lines = [line for name, task in tasks.items() for line in _scores(task, scores.get(name, {}))]
-    yield "\n".join(lines) if lines else "No scores were at hand when it was exported."
-    yield "The best epoch was chosen on dev, which flatters dev scores a little."
-    yield "## Made from"
+    yield "\n".join(lines) if lines else "No metrics file was found at export."
+    yield "The best epoch was selected on dev, which slightly inflates dev scores."
+    yield "## Training"
     yield "\n".join(_lineage(about))
     yield "## Limits"
     yield (
-        "It knows texts like those it was tailored to, in their language, cut at the lengths above. What a model of "
-        "this kind says of people or for decisions about them has not been looked at. If it was tailored from "
-        f"{SEEN_QUORA}, that model saw Quora question pairs, so scores on such pairs flatter it."
+        "The model is meant for texts similar to its training data, in the same language, truncated to the lengths "
+        "above. Its biases have not been studied; do not use it for decisions about people. If the base model is "
+        f"{SEEN_QUORA}, which was trained on Quora question pairs, scores on such pairs are inflated."
     )
 
 
-def _answers(task: Task) -> str:
+def _task_line(task: Task) -> str:
     reads = "a pair of texts" if task.pair else "a text"
-    apart = ", each read by itself" if task.sequences_per_row == 2 else ""
-    says = f"one of {', '.join(task.labels)}" if task.labels else f"a similarity from {task.low:g} to {task.high:g}"
+    separate = ", encoded separately" if task.sequences_per_row == 2 else ""
+    predicts = f"one of {', '.join(task.labels)}" if task.labels else f"a similarity from {task.low:g} to {task.high:g}"
     columns = f" ({', '.join(task.columns)})" if task.columns else ""
-    return f"- **{task.name}**: for {reads}{columns}{apart}, {says}; at most {task.max_length} tokens."
+    return f"- **{task.name}**: for {reads}{columns}{separate}, {predicts}; at most {task.max_length} tokens."
 
 
-def _scores(task: Task, of_splits: Mapping[str, Any]) -> Iterator[str]:
-    for split, found in of_splits.items():
-        if task.metric in found:
-            low, high = (found.get(f"{task.metric}_{end}") for end in ("low", "high"))
+def _scores(task: Task, splits: Mapping[str, Any]) -> Iterator[str]:
+    for split, scores in splits.items():
+        if task.metric in scores:
+            low, high = (scores.get(f"{task.metric}_{end}") for end in ("low", "high"))
             ends = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
-            yield f"- {task.name}, {split}: {task.metric} {found[task.metric]:.3f}{ends}"
+            yield f"- {task.name}, {split}: {task.metric} {scores[task.metric]:.3f}{ends}"
 
 
 def _lineage(about: Mapping[str, Any]) -> Iterator[str]:

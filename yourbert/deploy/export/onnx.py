@@ -1,4 +1,4 @@
-"""One ONNX graph for all heads that read one sequence, and a small one for each that compares two."""
+"""Export to ONNX: one graph for all heads that read one sequence, and a small one per head that compares two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from yourbert.core.storage import write_json
 from yourbert.core.tasks import Task
-from yourbert.deploy.export.padded import OfPairs, Padded
+from yourbert.deploy.export.padded import PaddedModel, PairHead
 from yourbert.model.multitask import Model
 
 GRAPH = "model.onnx"
@@ -30,20 +30,20 @@ def vector_of(task: str) -> str:
 
 
 def write_onnx(folder: Path, model: Model, tasks: Mapping[str, Task]) -> None:
-    """Writes model.onnx, <task>.onnx for tasks whose texts are read apart, and tasks.json, which says what is what.
+    """Writes model.onnx, <task>.onnx for tasks that encode two texts separately, and tasks.json.
 
-    Of two texts read apart the graph takes the vector that stands there as "reads".
+    tasks.json names graph and output of each task, and as "reads" the output of model.onnx that <task>.onnx takes.
     """
     single = [name for name, task in tasks.items() if task.sequences_per_row == 1]
-    # No tensor twice: two inputs that are one in the example are one in the graph.
+    # Three distinct tensors: inputs that share a tensor in the example would become one input of the graph.
     ids, mask, segments = (torch.full((2, 8), value) for value in (5, 1, 0))
-    whole = Padded(model, single)
-    named = [*map(vector_of, tasks), *map(output_of, single)]
-    _write(folder / GRAPH, whole, (ids, mask, segments), INPUTS, named, ("batch", "length"))
+    padded = PaddedModel(model, single)
+    outputs = [*map(vector_of, tasks), *map(output_of, single)]
+    _write(folder / GRAPH, padded, (ids, mask, segments), INPUTS, outputs, ("batch", "length"))
     vectors = tuple(torch.full((2, model.encoder.config.hidden_size), value) for value in (1.0, 2.0))
     paired = [name for name in tasks if name not in single]
     for name in paired:
-        pair = OfPairs(model.heads[name])
+        pair = PairHead(model.heads[name])
         _write(folder / f"{name}.onnx", pair, vectors, ("first", "second"), ("scores",), ("batch",))
     about = {
         name: {**task.to_json(), "graph": GRAPH if name in single else f"{name}.onnx",
@@ -60,13 +60,13 @@ def _write(
     example: tuple[torch.Tensor, ...],
     inputs: Sequence[str],
     outputs: Sequence[str],
-    free: tuple[str, ...],
+    dynamic: tuple[str, ...],
 ) -> None:
-    """free: the names of the leading dimensions that may be of any size."""
-    import onnxscript  # noqa: F401 - torch.onnx writes with it
+    """Writes one graph. dynamic: names of the leading dimensions, whose size is not fixed."""
+    import onnxscript  # noqa: F401 - torch.onnx needs it
 
-    sizes = {place: torch.export.Dim.DYNAMIC for place, _ in enumerate(free)}
-    with quiet():
+    sizes = {axis: torch.export.Dim.DYNAMIC for axis, _ in enumerate(dynamic)}
+    with silence_exporters():
         program: Any = torch.onnx.export(
             module.eval(), example, dynamo=True, input_names=list(inputs), output_names=list(outputs),
             dynamic_shapes=tuple(sizes for _ in inputs), verbose=False,
@@ -75,8 +75,8 @@ def _write(
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """What the exporters tell of their passes is for their authors; errors are raised all the same."""
+def silence_exporters() -> Iterator[None]:
+    """Hides the exporters' logs and warnings about their internal passes; errors are still raised."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -87,13 +87,13 @@ def quiet() -> Iterator[None]:
 
 
 def quantize(path: Path) -> None:
-    """Puts the weights of products into 8-bit numbers; the table of word pieces stays as it is."""
+    """Quantizes the weights of matrix products to 8 bits, in place; the embedding table stays fp32."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    whole = path.with_name("whole.onnx")
-    path.rename(whole)
-    with quiet():
+    full = path.with_name("full.onnx")
+    path.rename(full)
+    with silence_exporters():
         quantize_dynamic(
-            whole, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
+            full, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
         )
-    whole.unlink()
+    full.unlink()

@@ -1,6 +1,6 @@
-"""The model on padded batches, for graphs that others run: the same weights, plain operations, no packing.
+"""The model on padded batches, for ONNX: the same weights, plain operations, no packing.
 
-Shapes: B sequences, L the longest, E hidden width, H heads, D width of one, C scores per row.
+Shapes: B sequences, L the longest, E hidden width, F intermediate width, H heads, D head width, C scores per row.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from yourbert.model.encoder import Encoder, Layer, add_norm, project
 from yourbert.model.heads import Head
 from yourbert.model.multitask import Model
 
-NOWHERE = -1e9  # what a place that is none is weighed with
+MASKED = -1e9  # attention bias of padding
 
 
-class Padded(nn.Module):
-    """For every task the vector of each sequence, and what the heads that read one sequence say of it."""
+class PaddedModel(nn.Module):
+    """Encoder and heads that read one sequence; outputs a vector per task and sequence, and each prediction."""
 
     def __init__(self, model: Model, single: Sequence[str]) -> None:
         super().__init__()
         self.model, self.single = model, tuple(single)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        """int64 [B, L], the mask 1 where a token is -> [B, E] of each task, then [B, C] or [B] of each head."""
+        """int64 [B, L], mask 1 for a token and 0 for padding -> [B, E] per task, then [B, C] or [B] per head."""
         table = self.model.encoder.embeddings
         x_BLE = F.embedding(input_ids, table.word) + table.position[: input_ids.shape[1]]
         x_BLE = table.norm(x_BLE + F.embedding(token_type_ids, table.segment))
-        bias_B11L = (1.0 - attention_mask[:, None, None].to(x_BLE.dtype)) * NOWHERE
-        real_BL1 = attention_mask[:, :, None].to(x_BLE.dtype)
-        after: dict[tuple[int, ...], Tensor] = {(): x_BLE}  # what came out of the layers so far: tasks share the first
+        bias_B11L = (1.0 - attention_mask[:, None, None].to(x_BLE.dtype)) * MASKED
+        mask_BL1 = attention_mask[:, :, None].to(x_BLE.dtype)
+        # Ids of the layers passed -> their output: tasks share the lower layers, which are computed once.
+        outputs: dict[tuple[int, ...], Tensor] = {(): x_BLE}
         vectors = {}
         for task, pooling in self.model.task_pooling.items():
             encoder = self.model.encoder_for(task)
@@ -41,17 +42,17 @@ class Padded(nn.Module):
             for layer in encoder.layers:
                 assert isinstance(layer, Layer)
                 before, passed = passed, (*passed, id(layer))
-                if passed not in after:
-                    after[passed] = _layer(layer, after[before], bias_B11L)
-            vectors[task] = _pooled(encoder, after[passed], pooling, real_BL1)
+                if passed not in outputs:
+                    outputs[passed] = _layer(layer, outputs[before], bias_B11L)
+            vectors[task] = _pool(encoder, outputs[passed], pooling, mask_BL1)
         heads = [(self.model.heads[task], vectors[task]) for task in self.single]
         return (*vectors.values(), *(head.predict(head(pooled_BE, None)) for head, pooled_BE in heads))
 
 
-def _pooled(encoder: Encoder, x_BLE: Tensor, pooling: Pooling, real_BL1: Tensor) -> Tensor:
+def _pool(encoder: Encoder, x_BLE: Tensor, pooling: Pooling, mask_BL1: Tensor) -> Tensor:
     if pooling == "cls":
         return torch.tanh(encoder.pooler(x_BLE[:, 0]))
-    return (x_BLE * real_BL1).sum(1) / real_BL1.sum(1)
+    return (x_BLE * mask_BL1).sum(1) / mask_BL1.sum(1)
 
 
 def _layer(layer: Layer, x_BLE: Tensor, bias_B11L: Tensor) -> Tensor:
@@ -65,15 +66,15 @@ def _layer(layer: Layer, x_BLE: Tensor, bias_B11L: Tensor) -> Tensor:
     return add_norm(x_BLE, project(wide_BLF, layer.narrow), layer.output_norm, 0.0, None)
 
 
-class OfPairs(nn.Module):
-    """What a head that compares two vectors says of them."""
+class PairHead(nn.Module):
+    """A head that compares two vectors."""
 
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """[B, E] of the first texts and of the second -> [B, C] or [B]."""
+        """The vectors of the first texts, [B, E], and of the second -> [B, C] or [B]."""
         both_SE = torch.stack([first, second], dim=1).reshape(-1, first.shape[1])
-        said: Tensor = self.head.predict(self.head(both_SE, None))
-        return said
+        prediction: Tensor = self.head.predict(self.head(both_SE, None))
+        return prediction

@@ -14,7 +14,7 @@ from yourbert.core.tasks import Task
 from yourbert.deploy.batch import as_json
 from yourbert.deploy.serve.queue import MAX_BATCH_ROWS, Texts
 from yourbert.evaluation.explain import Explainer
-from yourbert.inference.model_folder import in_fp32, load_model
+from yourbert.inference.model_folder import load_fp32, load_model
 from yourbert.inference.predict import TOKENS_PER_BATCH, predict_texts
 from yourbert.runtime.machine import Machine, release_memory
 from yourbert.tokens.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class ServedModel:
         self.model, self.tasks = load_model(folder, machine)
         self.tokenizer = Tokenizer.load(folder)
         self.id = self._id()
-        model, exact = in_fp32(folder, machine, self.model)
+        model, exact = load_fp32(folder, machine, self.model)
         self.explainers = {name: Explainer(model, task, self.tokenizer, exact) for name, task in self.tasks.items()}
         self._signature = self._stat_files()
         self._release_at = 0.0

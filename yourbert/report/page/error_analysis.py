@@ -20,7 +20,7 @@ from yourbert.core.filenames import local_name
 from yourbert.core.seeding import rng_for
 from yourbert.core.tasks import Split, Task
 from yourbert.corpus.rows import SplitRows
-from yourbert.evaluation.metrics import RESAMPLING, Array, interval, row_losses, score_decided
+from yourbert.evaluation.metrics import RESAMPLING, Array, interval, row_losses, score_predictions
 from yourbert.evaluation.significance import resampled_means
 from yourbert.report.load import Answers
 
@@ -118,7 +118,7 @@ def slice_scores(task: Task, rows: DevRows, answers: Answers, resamples: int, co
 def _mean(task: Task, answers: Answers, mask_R: Mask) -> float | None:
     if mask_R.sum() < LEAST:
         return None
-    scores = [score_decided(task, one_R[mask_R], answers.labels_R[mask_R]) for one_R in answers.predicted_SR]
+    scores = [score_predictions(task, one_R[mask_R], answers.labels_R[mask_R]) for one_R in answers.predicted_SR]
     values = [one[task.metric] for one in scores if task.metric in one]
     return float(np.mean(values)) if len(values) == len(scores) else None
 
