@@ -56,7 +56,7 @@ def test_a_significant_regression_ends_with_its_own_exit_code(project: Project) 
 
 def test_what_cannot_be_compared_is_one_line(project: Project) -> None:
     unknown = project("yourbert", "compare", "HEAD", "slwo")
-    assert unknown.returncode == 2 and "'slwo' is no commit, branch, tag or experiment" in unknown.stderr
+    assert unknown.returncode == 2 and "unknown commit, branch, tag or experiment 'slwo'" in unknown.stderr
     shutil.rmtree(project.root / ".dvc" / "cache")
     gone = project("yourbert", "compare")
     assert gone.returncode == 5 and gone.stderr.splitlines()[-1].startswith("YB-V13"), gone.stderr

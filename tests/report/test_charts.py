@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from yourbert.core.cost import Cost
-from yourbert.experiments.search.chart import draw
-from yourbert.experiments.search.cost import Try
+from yourbert.experiments.search.chart import draw_search
+from yourbert.experiments.search.cost import Trial
 from yourbert.experiments.skills import GraftScore, Line, draw_overlap, draw_scores
 
 
-def tried(rung: int, settings: str, score: float | None) -> Try:
-    return Try(rung, f"epochs={rung}", f"{settings}-{rung}", settings, score, Cost(seconds=10.0))
+def tried(rung: int, settings: str, score: float | None) -> Trial:
+    return Trial(rung, f"epochs={rung}", f"{settings}-{rung}", settings, score, Cost(seconds=10.0))
 
 
 def grafted(run: str, calibration: float | None) -> list[Line]:
@@ -43,7 +43,7 @@ PAIRS = [
 @pytest.mark.parametrize(
     ("drawing", "says"),
     [
-        (lambda path: draw(TRIES, path), ("lr=1e-4", "rung 1", "rung 2", "dev score")),
+        (lambda path: draw_search(TRIES, path), ("lr=1e-4", "rung 1", "rung 2", "dev score")),
         (lambda path: draw_scores(LINES, path), ("sst, learnt", "sts, moved", "calibration error")),
         (lambda path: draw_overlap(PAIRS, path), ("0.1 of the weights", "0.01 of the weights", "1.00", "0.10")),
         (lambda path: draw_overlap([("sst", "sst", 0.1, 1.0)], path), ("1.00",)),
@@ -58,5 +58,5 @@ def test_the_same_bytes_each_time(drawing: Callable[[Path], None], says: tuple[s
 
 
 def test_the_last_rung_has_the_best_not_a_lucky_first_one(tmp_path: Path) -> None:
-    draw(TRIES, tmp_path / "search.svg")
+    draw_search(TRIES, tmp_path / "search.svg")
     assert "lr=1e-5" not in (tmp_path / "search.svg").read_text()

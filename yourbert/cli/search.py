@@ -35,22 +35,26 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from yourbert.experiments.search.halving import Space
-    from yourbert.experiments.search.search import Place, search, summary
+    from yourbert.experiments.search.halving import SearchSpace
+    from yourbert.experiments.search.search import Backend, search, summary
 
-    space = Space(
+    space = SearchSpace(
         name=options.name,
         settings=tuple(options.settings),
         targets=tuple(options.targets),
         cpus=options.cpus,
-        drawn=options.random,
+        num_samples=options.random,
         seed=options.seed,
         budget=options.budget,
         reduction_factor=options.reduction_factor,
     )
-    place = Place(
-        jobs=options.jobs, ray=options.ray, gpus=options.gpus, tries=options.tries, keep_models=options.keep_models
+    backend = Backend(
+        jobs=options.jobs,
+        ray=options.ray,
+        gpus=options.gpus,
+        max_attempts=options.tries,
+        models_remote=options.keep_models,
     )
-    result = search(space, options.run, place, options.out)
+    result = search(space, options.run, backend, options.out)
     sys.stdout.write(summary(result, options.out))
     sys.exit(0 if result.complete else 1)

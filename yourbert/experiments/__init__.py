@@ -1,4 +1,4 @@
-"""Work over several runs: comparing two revisions, search and sweeps, a cluster, task subsets, skill localisation.
+"""Work over several runs: comparison of revisions, parameter search, clusters, task subsets, skill localization.
 
 No stage imports this package.
 """

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from yourbert.experiments.cluster import node
-from yourbert.experiments.cluster.node import Job, Outcome, TryAgain
-from yourbert.experiments.cluster.repository import finished, scores, starting_commit, take_in
-from yourbert.experiments.cluster.repository import whole as whole_repository
+from yourbert.experiments.cluster.node import ExperimentJob, JobResult, RetryableError
+from yourbert.experiments.cluster.repository import (
+    bundle_repository,
+    finished,
+    import_result,
+    scores,
+    starting_commit,
+)
 from yourbert.experiments.git import experiment_ref, git
 
 pytestmark = pytest.mark.integration
@@ -27,9 +32,11 @@ def machine(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def run(machine: Path, name: str, dvc: str) -> Outcome:
+def run(machine: Path, name: str, dvc: str) -> JobResult:
     (machine / "dvc.py").write_text(dvc)
-    return node.run(Job(name, starting_commit(), ("++lr=1.0",), ("evaluate",), keep=""), whole_repository())
+    return node.run(
+        ExperimentJob(name, starting_commit(), ("++lr=1.0",), ("evaluate",), models_remote=""), bundle_repository()
+    )
 
 
 def clones(machine: Path) -> list[Path]:
@@ -57,7 +64,7 @@ def test_an_experiment_comes_back_as_a_commit(project: Path, machine: Path) -> N
     outcome = run(machine, "one", COMMITS)
     start = starting_commit()
     assert finished(start) == set()
-    take_in(outcome.result, start, "one")
+    import_result(outcome.bundle, start, "one")
     assert finished(start) == {"one"}
     assert git("rev-parse", f"{experiment_ref(start, 'one')}~").decode().strip() == start
     assert (git("status", "--porcelain"), git("rev-parse", "HEAD"), git("branch", "--all")) == before
@@ -70,7 +77,7 @@ def test_a_cache_that_the_machine_names_is_taken(project: Path, machine: Path) -
     named = 'if sys.argv[1:] == ["config", "cache.dir"]:\n    print("/shared/cache")\n'
     asserts = '    assert not pathlib.Path(".dvc/config.local").exists()\n'
     own = [line for line in COMMITS.splitlines(keepends=True) if "config.local" in line]
-    assert run(machine, "one", COMMITS.replace(own[0], asserts) + named).result
+    assert run(machine, "one", COMMITS.replace(own[0], asserts) + named).bundle
 
 
 def test_a_run_that_was_killed_is_tried_again_with_its_resume_state(project: Path, machine: Path) -> None:
@@ -82,11 +89,11 @@ if sys.argv[1] == "exp":
     pathlib.Path("build").mkdir()
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    with pytest.raises(TryAgain) as caught:
+    with pytest.raises(RetryableError) as caught:
         run(machine, "one", killed)
     assert caught.value.args[:2] == ("machine", f"dvc ended with exit code {128 + signal.SIGKILL}")
     again = 'assert pathlib.Path(".yourbert/resume/state").exists() and not pathlib.Path("build").exists()\n'
-    assert run(machine, "one", COMMITS.replace("def git", f"{again}def git")).result
+    assert run(machine, "one", COMMITS.replace("def git", f"{again}def git")).bundle
 
 
 @pytest.mark.parametrize(
@@ -104,9 +111,9 @@ def test_only_what_may_go_well_is_tried_again(project: Path, machine: Path, prin
     try:
         outcome = run(machine, "one", fails)
         assert mistake, "it was not tried again"
-        assert not outcome.result
+        assert not outcome.bundle
         problem = outcome.problem
-    except TryAgain as again:
+    except RetryableError as again:
         assert not mistake
         _, problem, _ = again.args
     assert problem == printed.removeprefix("ERROR: ")

@@ -17,4 +17,4 @@ def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     for given in (address, "127.0.0.1:port", "no.such.host.invalid:6379"):
         with pytest.raises(UserError, match="YB-X23"):
-            next(sweep([], b"", address=given, cpus=1, gpus=0, tries=1))
+            next(sweep([], b"", address=given, cpus=1, gpus=0, max_attempts=1))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from yourbert.experiments.search.halving import Space
+from yourbert.experiments.search.halving import SearchSpace
 
 
-def space(**changes: object) -> Space:
+def space(**changes: object) -> SearchSpace:
     facts: dict[str, object] = {"name": "s", "settings": ("lr=1e-5,1e-4", "epochs=1,2,3"), "targets": (), "cpus": 1}
-    return Space(**{**facts, **changes})  # type: ignore[arg-type]
+    return SearchSpace(**{**facts, **changes})  # type: ignore[arg-type]

@@ -16,10 +16,18 @@ from yourbert.experiments.search.search import check_reach
 @pytest.mark.parametrize(
     ("run", "keys", "says"),
     [
-        ("sst", ("lr", "epochs"), r"P18.*tasks.sst.epochs in params.yaml holds for 'sst'.*vary tasks.sst.epochs"),
+        (
+            "sst",
+            ("lr", "epochs"),
+            r"P18.*tasks.sst.epochs in params.yaml overrides `epochs` for 'sst'.*vary tasks.sst.epochs",
+        ),
         ("ssst", ("lr",), r"P05.*no model 'ssst'.*did you mean 'sst'"),
         ("sst", ("lr", "tasks.sst.epochs", "model"), ""),
-        ("shared", ("epochs",), r"P18.*sequential.1.epochs in params.yaml holds for 'shared'.*vary sequential.1"),
+        (
+            "shared",
+            ("epochs",),
+            r"P18.*sequential.1.epochs in params.yaml overrides `epochs` for 'shared'.*vary sequential.1",
+        ),
         ("shared", ("dropout",), ""),
         ("", ("epochs",), ""),
     ],

@@ -1,1 +1,1 @@
-"""Many experiments on many machines: Ray places them, each is one `dvc exp run`, git carries the results back."""
+"""Experiments on several machines: Ray schedules them, each is one `dvc exp run`, git transfers the results."""

@@ -1,8 +1,8 @@
-"""Runs a command that never outlives whoever started it: `python guard.py COMMAND...`, standard input held open.
+"""Runs a command that never outlives its parent: `python guard.py COMMAND...`, with standard input a pipe.
 
-A worker killed with `kill -9` cannot end what it started, and a training left behind would go on for hours beside its
-own second try. But the kernel closes the worker's end of the pipe, and then all processes of this group are killed.
-The one that waits for it is a child of this one, because Ray kills the children of a worker that ends, not theirs.
+A worker killed with `kill -9` cannot stop its children, and an orphaned training would run for hours beside its own
+retry. But the kernel closes the worker's end of the pipe, and then this process group is killed. The watcher is a child
+of the guard, because Ray kills the children of a dead worker but not its grandchildren.
 """
 
 import os
@@ -11,14 +11,14 @@ import subprocess
 import sys
 
 
-def end_with_the_starter() -> None:
+def kill_group_on_eof() -> None:
     os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     if os.fork() == 0:
-        end_with_the_starter()
+        kill_group_on_eof()
     code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, check=False).returncode
     sys.exit(code if code >= 0 else 128 - code)
 

@@ -1,8 +1,7 @@
-"""What a machine does with one experiment: a fresh clone, `dvc exp run` in it, the experiment's commit back.
+"""Runs one experiment on a machine: a fresh clone, `dvc exp run` in it, the experiment's commit back.
 
-All experiments on a machine share one DVC cache with its run cache, so weights, tokens and any stage done before come
-from there. Only resume state outlives a run that was cut off: tried again on the same machine, or on another with the
-same folder, it continues from its last saving.
+All experiments on a machine share one DVC cache and its run cache, which provide weights, tokens and finished stages.
+Only resume state survives an interrupted run: a retry with the same folder continues from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,65 +22,64 @@ from pathlib import Path
 from yourbert.core.errors import UserError
 from yourbert.core.paths import cache_folder
 from yourbert.experiments.cluster import guard
-from yourbert.experiments.cluster.repository import check_out, result_of
+from yourbert.experiments.cluster.repository import bundle_result, check_out
 
 DVC = ("-m", "dvc")
 RESUME = ".yourbert"
 LOG_BYTES = 200_000
-# Parameters, data, artefacts, training: the same everywhere. What else fails (a kill, memory, a full disk, the
-# network) may go well at another time or place.
-MISTAKE = re.compile(r"YB-[PDCT]\d\d")
+# Errors of parameters, data, artefacts and training repeat everywhere. Others (a kill, memory, disk, network) may not.
+PERMANENT_ERROR = re.compile(r"YB-[PDCT]\d\d")
 
 
 @dataclass(frozen=True)
-class Job:
-    """An experiment to run from commit `start`. keep: the DVC remote that its models go to, "" for none."""
+class ExperimentJob:
+    """An experiment to run from commit `start`. models_remote: the DVC remote to push its models to, "" for none."""
 
     name: str
     start: str
     overrides: tuple[str, ...]
     targets: tuple[str, ...]
-    keep: str
+    models_remote: str
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """result: the experiment's commit as a bundle; empty when it failed, and then `problem` and `log` say why."""
+class JobResult:
+    """bundle: the experiment's commit as a git bundle; empty if it failed, and then `problem` and `log` say why."""
 
     name: str
     node: str
     seconds: float = 0.0
-    result: bytes = b""
+    bundle: bytes = b""
     problem: str = ""
     log: str = ""
 
 
-class TryAgain(Exception):
-    """A failure that need not repeat itself; its arguments are node, problem and log."""
+class RetryableError(Exception):
+    """A failure that a retry may avoid. args: node, problem, log."""
 
 
-def run(job: Job, repository: bytes) -> Outcome:
-    """Runs one experiment. Raises TryAgain when another try may succeed."""
-    began = time.monotonic()
-    place = cache_folder() / "cluster"
-    clone = place / "runs" / f"{job.start[:12]}-{job.name}"
+def run(job: ExperimentJob, repository: bytes) -> JobResult:
+    """Runs one experiment. Raises RetryableError if a retry may succeed."""
+    started = time.monotonic()
+    folder = cache_folder() / "cluster"
+    clone = folder / "runs" / f"{job.start[:12]}-{job.name}"
     try:
-        with _held(place / "locks" / clone.name) as lock:
-            log = place / "logs" / f"{clone.name}.log"
-            _prepare(clone, log, place / "cache", repository, job.start)
-            code = _experiment(clone, log, lock, job)
+        with _exclusive_lock(folder / "locks" / clone.name) as lock:
+            log = folder / "logs" / f"{clone.name}.log"
+            _prepare(clone, log, folder / "cache", repository, job.start)
+            code = _run_experiment(clone, log, lock, job)
             if code == 0:
-                result = result_of(clone, job.start, job.name)
+                bundle = bundle_result(clone, job.start, job.name)
                 shutil.rmtree(clone)
-                return Outcome(job.name, node_name(), time.monotonic() - began, result)
+                return JobResult(job.name, node_name(), time.monotonic() - started, bundle)
             text = log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
-            if MISTAKE.search(text):
+            if PERMANENT_ERROR.search(text):
                 shutil.rmtree(clone)
-                return Outcome(job.name, node_name(), problem=_problem(text, code), log=text)
+                return JobResult(job.name, node_name(), problem=_problem(text, code), log=text)
             _clear(clone)
-            raise TryAgain(node_name(), _problem(text, code), text)
+            raise RetryableError(node_name(), _problem(text, code), text)
     except (UserError, OSError) as error:
-        raise TryAgain(node_name(), str(error).splitlines()[0], str(error)) from None
+        raise RetryableError(node_name(), str(error).splitlines()[0], str(error)) from None
 
 
 def _prepare(clone: Path, log: Path, cache: Path, repository: bytes, commit: str) -> None:
@@ -92,23 +90,23 @@ def _prepare(clone: Path, log: Path, cache: Path, repository: bytes, commit: str
     _share_cache(clone, cache)
 
 
-def _experiment(clone: Path, log: Path, lock: int, job: Job) -> int:
-    """Runs the experiment and gives its models away; returns the exit code of what failed, or 0."""
+def _run_experiment(clone: Path, log: Path, lock: int, job: ExperimentJob) -> int:
+    """Runs the experiment and pushes its models; returns the first nonzero exit code, or 0."""
     settings = [word for override in job.overrides for word in ("--set-param", override)]
     code = _dvc(clone, log, lock, "exp", "run", "--pull", "--name", job.name, *settings, *job.targets)
-    return _keep_models(clone, log, lock, job.keep) if code == 0 and job.keep else code
+    return _push_models(clone, log, lock, job.models_remote) if code == 0 and job.models_remote else code
 
 
 def node_name() -> str:
-    """This machine's name and the beginning of its id in Ray."""
+    """This machine's host name and the first digits of its Ray node id."""
     import ray
 
     return f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:6]}"
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[int]:
-    """A lock that only one process has; waits for the last try of the same experiment to be gone altogether."""
+def _exclusive_lock(path: Path) -> Iterator[int]:
+    """Holds a file lock; waits until all processes of an earlier attempt at the same experiment have ended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -116,7 +114,7 @@ def _held(path: Path) -> Iterator[int]:
 
 
 def _clear(clone: Path) -> None:
-    """An empty folder, but for resume state."""
+    """Empties the folder, except for resume state."""
     clone.mkdir(parents=True, exist_ok=True)
     for child in clone.iterdir():
         if child.name != RESUME:
@@ -124,20 +122,20 @@ def _clear(clone: Path) -> None:
 
 
 def _environment(clone: Path) -> dict[str, str]:
-    """Stages run `python`: this one. What DVC keeps per repository goes away with the clone."""
+    """Puts this Python first in PATH, since stages run `python`, and DVC's per-repository files into the clone."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(clone / ".dvc/tmp/site")}
 
 
 def _share_cache(clone: Path, cache: Path) -> None:
-    """One cache for all clones, unless the machine's own DVC settings name one (a shared file system, perhaps)."""
+    """Sets one cache for all clones, unless the machine's DVC config names one, such as a shared file system."""
     command = [sys.executable, *DVC, "config", "cache.dir"]
     if not subprocess.run(command, cwd=clone, env=_environment(clone), capture_output=True, check=False).stdout.strip():
         (clone / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
 
 
 def _dvc(clone: Path, log: Path, lock: int, *words: str) -> int:
-    """Runs a DVC command that ends with this process; the guard holds the lock until it has ended."""
+    """Runs a DVC command that ends with this process; the guard inherits the lock and holds it until then."""
     command = [sys.executable, "-I", guard.__file__, sys.executable, *DVC, *words]
     with (
         log.open("ab") as output,
@@ -155,8 +153,8 @@ def _dvc(clone: Path, log: Path, lock: int, *words: str) -> int:
         return process.wait()
 
 
-def _keep_models(clone: Path, log: Path, lock: int, remote: str) -> int:
-    """Pushes the trained models. dvc.yaml keeps them from a careless `dvc push`; here they were asked for."""
+def _push_models(clone: Path, log: Path, lock: int, remote: str) -> int:
+    """Pushes the trained models, which dvc.yaml excludes from a plain `dvc push`."""
     pipeline = clone / "dvc.yaml"
     pipeline.write_text(pipeline.read_text().replace("push: false", "push: true"))
     models = [str(path.relative_to(clone)) for path in sorted((clone / "build" / "models").glob("*/*"))]
@@ -164,9 +162,9 @@ def _keep_models(clone: Path, log: Path, lock: int, remote: str) -> int:
 
 
 def _problem(text: str, code: int) -> str:
-    """The line of a log that says best why a run failed."""
+    """The most informative error line of a log."""
     lines = text.splitlines()
-    for sign in ("YB-", "ERROR: ", "Error: "):
-        if found := [line.strip() for line in lines if sign in line]:
-            return "".join(c for c in found[-1].removeprefix("ERROR: ") if c.isprintable())
+    for marker in ("YB-", "ERROR: ", "Error: "):
+        if matches := [line.strip() for line in lines if marker in line]:
+            return "".join(c for c in matches[-1].removeprefix("ERROR: ") if c.isprintable())
     return f"dvc ended with exit code {code}"

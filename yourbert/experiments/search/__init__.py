@@ -1,1 +1,1 @@
-"""A search for parameters: DVC experiments, the weak ones ended early, with the winner, the table and the bill."""
+"""Parameter search with DVC experiments: grid, random search or successive halving; a table, a chart, the best."""

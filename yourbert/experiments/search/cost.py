@@ -1,4 +1,4 @@
-"""What a search tried, and what its experiments cost, from the commits that they left."""
+"""The trials of a search, and the training cost recorded in their commits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ COSTS = "metrics/cost/"
 
 
 @dataclass(frozen=True)
-class Try:
-    """One experiment of a search. rung: counted from 1. settings: what it varies. score: None where it failed."""
+class Trial:
+    """One experiment of a search. rung: from 1. settings: the values it sets. score: None if it failed."""
 
     rung: int
     budget: str
@@ -25,7 +25,7 @@ class Try:
 
 
 def costs(start: str, names: Iterable[str]) -> dict[str, Cost]:
-    """Experiment -> what its trainings cost; a model that it took over from the starting commit cost nothing."""
+    """Experiment -> its training cost; a model that is unchanged since the starting commit costs nothing."""
     before = files_in(start, COSTS)
     return {name: _sum(files_in(experiment_ref(start, name), COSTS), before) for name in names}
 

@@ -1,6 +1,6 @@
-"""Settings with several values each -> the experiments of a search, one per combination, all checked before any runs.
+"""Expands settings with several values into experiments, one per combination, and checks all before any runs.
 
-Values are read and combined by the code behind `dvc exp run --queue -S lr=1e-5,3e-5`, so both understand the same.
+DVC's own code parses and combines the values, so the syntax is that of `dvc exp run --queue -S lr=1e-5,3e-5`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Experiment:
-    """One point of a grid: `settings` as a person reads them, `overrides` as `dvc exp run -S` takes them.
+    """One point of a grid. settings: for people. overrides: for `dvc exp run -S`.
 
-    The name follows from all parameters that result and the targets, so that the same experiment has the same name
-    however its settings are written.
+    The name contains a hash of the resulting parameters and the targets, so equal experiments have equal names however
+    their settings are written.
     """
 
     name: str
@@ -35,33 +35,32 @@ class Experiment:
 
 
 def expand(search: str, settings: Sequence[str], targets: Sequence[str], cpus: int) -> list[Experiment]:
-    """Every combination of `settings` (`key=value,value`) once, in order. Raises UserError for what cannot be run.
+    """Every combination of `settings` (`key=value,value`) once, in order. search: prefix of the names.
 
-    search: what the experiments' names begin with.
-    Where params.yaml leaves the number of threads open, an experiment gets as many as it has processors: it shares
-    its machine with others.
+    If `num_threads` in params.yaml is 0, an experiment gets as many threads as CPUs, because it shares its machine.
+    Raises UserError (P..) for a setting that is invalid.
     """
     if not NAME.fullmatch(search):
-        fail("P18", "letters, digits, - and _ may stand in a name", where=f"--name {search}")
+        fail("P18", "a name consists of letters, digits, - and _", where=f"--name {search}")
     params = read_params()
-    found: dict[str, Experiment] = {}
-    for chosen in combinations(settings):
-        _check_runs(chosen, params)
-        asked = tuple(override.lstrip("+") for override in chosen)
-        result = _applied(chosen, asked)
+    experiments: dict[str, Experiment] = {}
+    for overrides in combinations(settings):
+        _check_names(overrides, params)
+        shown = tuple(override.lstrip("+") for override in overrides)
+        result = _apply(overrides, shown)
         if result.num_threads == 0:
-            chosen = (*chosen, f"++num_threads={cpus}")
-            result = _applied(chosen, asked)
-        facts = "\n".join([result.model_dump_json(), *targets])
-        name = f"{search}-{hashlib.sha256(facts.encode()).hexdigest()[:HASH_CHARACTERS]}"
-        found.setdefault(name, Experiment(name, asked, chosen))
-    return list(found.values())
+            overrides = (*overrides, f"++num_threads={cpus}")
+            result = _apply(overrides, shown)
+        content = "\n".join([result.model_dump_json(), *targets])
+        name = f"{search}-{hashlib.sha256(content.encode()).hexdigest()[:HASH_CHARACTERS]}"
+        experiments.setdefault(name, Experiment(name, shown, overrides))
+    return list(experiments.values())
 
 
 def combinations(settings: Sequence[str], option: str = "--set") -> Iterator[tuple[str, ...]]:
-    """The overrides of each combination; `++` sets a key whether params.yaml has it or not.
+    """The overrides of each combination; `++` sets a key whether or not params.yaml has it.
 
-    option: of the command line that gave the settings. Raises UserError (P18) for what cannot be read.
+    option: the command-line option, for error messages. Raises UserError (P18) for invalid syntax.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
@@ -77,38 +76,38 @@ def combinations(settings: Sequence[str], option: str = "--set") -> Iterator[tup
         fail(
             "P18",
             str(error).splitlines()[0],
-            where=_asked(settings, option),
-            fix="quote texts that hold special characters",
+            where=_options(settings, option),
+            fix="quote values that contain special characters",
         )
-    yield from (tuple(chosen[""]) for chosen in sweeps)
+    yield from (tuple(overrides[""]) for overrides in sweeps)
 
 
-def _check_runs(chosen: Sequence[str], params: Params) -> None:
-    """Refuses a task or mixture that is not there, which would else read as a new one that lacks everything."""
+def _check_names(overrides: Sequence[str], params: Params) -> None:
+    """Raises UserError (P01) for an unknown task or mixture, which would otherwise be added as a new, empty one."""
     blocks: dict[str, Mapping[str, object]] = {"tasks": params.tasks, "mixtures": params.mixtures}
-    for override in chosen:
+    for override in overrides:
         block, *rest = override.lstrip("+").partition("=")[0].split(".")
         names = blocks.get(block, {})
         if names and rest and rest[0] not in names:
             what = f"params.yaml has no '{block}.{rest[0]}'{nearest(rest[0], names)}"
-            fail("P01", what, where=_asked([override.lstrip("+")]))
+            fail("P01", what, where=_options([override.lstrip("+")]))
 
 
-def _applied(chosen: Sequence[str], asked: Sequence[str]) -> Params:
-    """params.yaml with the overrides, as the experiment will read it."""
+def _apply(overrides: Sequence[str], shown: Sequence[str]) -> Params:
+    """params.yaml with the overrides, as the experiment will read it. shown: the overrides in error messages."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
 
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(PARAMS_FILE, folder))
         try:
-            apply_overrides(copy, list(chosen))
+            apply_overrides(copy, list(overrides))
             return read_params(copy)
         except UserError as error:
-            raise UserError([replace(problem, where=_asked(asked)) for problem in error.problems]) from None
+            raise UserError([replace(problem, where=_options(shown)) for problem in error.problems]) from None
         except DvcException as error:
-            fail("P18", str(error).splitlines()[0], where=_asked(asked))
+            fail("P18", str(error).splitlines()[0], where=_options(shown))
 
 
-def _asked(settings: Sequence[str], option: str = "--set") -> str:
+def _options(settings: Sequence[str], option: str = "--set") -> str:
     return " ".join(f"{option} {setting}" for setting in settings)

@@ -1,4 +1,4 @@
-"""DVC's own queue as the one that runs experiments: they are put there, its workers started, and waited for."""
+"""Runs experiments in DVC's queue: queues them, starts its workers, and waits."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from collections.abc import Iterator, Sequence
 from yourbert.core.errors import cleaned, fail
 from yourbert.experiments.search.grid import Experiment
 
-SECONDS_BETWEEN_LOOKS = 2.0
-# A worker that has just begun, or is busy, may miss one of DVC's calls, but not all of so many.
-LOOKS_WITHOUT_WORKERS = 15
+POLL_INTERVAL_S = 2.0
+# A starting or busy worker may miss some of DVC's status calls, but not this many in a row.
+MAX_POLLS_WITHOUT_WORKERS = 15
 NO_WORKERS = "Worker status: 0 active, 0 idle"
 ENDED = ("Success", "Failed")
 
 
 def run_in_queue(experiments: Sequence[Experiment], targets: Sequence[str], jobs: int) -> Iterator[tuple[str, bool]]:
-    """Runs experiments, `jobs` at a time; the name of each as it ends, and whether it succeeded.
+    """Runs experiments, `jobs` at a time; yields (name, succeeded) as each ends.
 
-    Raises UserError (X25) when the queue does not take them, or its workers are gone. Interrupted, the workers finish
-    what they have begun.
+    Raises UserError (X25) if a DVC command fails or the queue's workers are gone. After an interrupt the workers finish
+    their current experiments.
     """
     before = {task for task, _, _ in states(status())}
-    for one in experiments:
-        overrides = [word for override in one.overrides for word in ("-S", override)]
-        dvc("exp", "run", "--queue", "--name", one.name, *overrides, *targets)
+    for experiment in experiments:
+        overrides = [word for override in experiment.overrides for word in ("-S", override)]
+        dvc("exp", "run", "--queue", "--name", experiment.name, *overrides, *targets)
     dvc("queue", "start", "--jobs", str(jobs))
-    waiting, alone = {one.name for one in experiments}, 0
+    waiting, polls = {experiment.name for experiment in experiments}, 0
     while waiting:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        told = status()
-        for task, name, state in states(told):
+        time.sleep(POLL_INTERVAL_S)
+        table = status()
+        for task, name, state in states(table):
             if task not in before and name in waiting and state in ENDED:
                 waiting.discard(name)
                 yield name, state == "Success"
-        alone = alone + 1 if NO_WORKERS in told else 0
-        if waiting and alone == LOOKS_WITHOUT_WORKERS:
+        polls = polls + 1 if NO_WORKERS in table else 0
+        if waiting and polls == MAX_POLLS_WITHOUT_WORKERS:
             what = f"the queue's workers are gone, and {len(waiting)} experiments are waiting"
             fail("X25", what, fix="`dvc queue start`, or `dvc queue remove --all`; then the same command again")
 
@@ -46,20 +46,20 @@ def status() -> str:
     return dvc("queue", "status")
 
 
-def states(told: str) -> list[tuple[str, str, str]]:
-    """Task, name and state of every named experiment that the queue knows; a name may have older tasks that failed."""
-    cells = [line.split() for line in told.splitlines()]
+def states(table: str) -> list[tuple[str, str, str]]:
+    """(task, name, state) of every named experiment in the queue; a name may have older, failed tasks."""
+    cells = [line.split() for line in table.splitlines()]
     return [(words[0], words[1], words[-1]) for words in cells if len(words) > 3 and words[0] != "Task"]
 
 
 def dvc(*words: str) -> str:
-    """What a DVC command prints."""
+    """Runs a DVC command and returns its output. Raises UserError (X25) with its last line if it fails."""
     done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no word why"]
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no error message"]
         fail(
             "X25",
-            f"dvc {' '.join(words[:2])}: {cleaned(said[-1])}",
+            f"dvc {' '.join(words[:2])}: {cleaned(lines[-1])}",
             fix="see `dvc queue status`, `dvc queue logs`",
         )
     return done.stdout
