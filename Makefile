@@ -4,7 +4,7 @@
 # make test-fast   those of them that start no program, pipeline, server or browser, in a minute or so
 # make test-slow   the tests that take long: every point at which a training can be cut off, a cluster of two nodes
 # make lint    style and types
-# make reference   docs/params.md and docs/params.schema.json, from the types that read params.yaml
+# make reference   docs/params.md, docs/params.schema.json and docs/api.md, from the code
 # make audit   the pinned packages against PyPI's list of known vulnerabilities
 # make bench   side by side with other libraries, and whether the goals are reached (bench-gpu: on a GPU, without DVC)
 PYTHON ?= python3
@@ -45,6 +45,7 @@ lint: $(VENV)/ready-dev
 
 reference: $(VENV)/ready
 	$(BIN)/python -m yourbert.config.reference
+	$(BIN)/python -m yourbert.deploy.api_reference
 
 audit: $(VENV)/audit/bin/pip-audit
 	$< --strict --no-deps --disable-pip --progress-spinner off $(addprefix --requirement=,$(wildcard requirements*.lock)) \

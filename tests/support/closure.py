@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OURS = ("yourbert", "stages")
+LAZY = Path("yourbert", "__init__.py")  # imports the public names when a user asks for them; no stage does
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -40,5 +41,6 @@ def closure(module: str) -> set[str]:
             continue
         found.add(path.as_posix())
         waiting += [".".join(name.split(".")[:i]) for i in range(1, name.count(".") + 1)]
-        waiting += imports(ROOT / path)
+        if path != LAZY:
+            waiting += imports(ROOT / path)
     return found

@@ -52,7 +52,11 @@ class Problem:
 
 
 class UserError(Exception):
-    """One or more problems that a user can fix; shown without a traceback unless YOURBERT_DEBUG=1."""
+    """One or more problems that a user can fix; `str` gives a line for each.
+
+    problems: each has a `code`, `where` it is, `what` is wrong, and how to `fix` it. total: the number of problems, of
+    which `problems` may hold only the first. Programs print the lines without a traceback unless YOURBERT_DEBUG=1.
+    """
 
     def __init__(self, problems: Iterable[Problem], total: int | None = None) -> None:
         self.problems = tuple(problems)

@@ -102,8 +102,8 @@ def prepared(runtime: Runtime) -> Machine:
         raise UserError(replace(problem, where="command line") for problem in error.problems) from None
 
 
-def select_task(tasks: Mapping[str, Task], name: str | None, folder: Path) -> Task:
-    """The task of that name, or the only one. Raises UserError (I06)."""
+def select_task(tasks: Mapping[str, Task], name: str | None, folder: Path, option: str = "--task {}") -> Task:
+    """The task of that name, or the only one. option: how the caller names a task. Raises UserError (I06)."""
     if name is None and len(tasks) == 1:
         return next(iter(tasks.values()))
     if name is not None and name in tasks:
@@ -111,7 +111,7 @@ def select_task(tasks: Mapping[str, Task], name: str | None, folder: Path) -> Ta
     known = ", ".join(tasks)
     missing = f"the model has several tasks ({known}); name one"
     what = f"no task {quoted(name)} (the model has {known}){nearest(name, tasks)}" if name else missing
-    fail("I06", what, where=str(folder), fix=f"add for instance `--task {next(iter(tasks))}`")
+    fail("I06", what, where=str(folder), fix=f"add for instance `{option.format(next(iter(tasks)))}`")
 
 
 @contextmanager

@@ -38,7 +38,10 @@ RANDOM_SETS = 20  # of equally many words, in the check
 
 @dataclass(frozen=True)
 class Word:
-    """text: as tokenized. number: of the text in its row, from 0. weight: its contribution to the score."""
+    """A word of an explained text.
+
+    text: as tokenized. number: 0 for the first text of the row, 1 for the second. weight: what it adds to the score.
+    """
 
     text: str
     number: int
@@ -47,7 +50,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Explanation:
-    """answer: the predicted label or similarity. score: the label's log-odds against all others, or the similarity.
+    """The contributions of the words to a prediction, by integrated gradients, with a deletion test.
+
+    answer: the predicted label or similarity. score: the label's log-odds against all others, or the similarity.
+    words: all words with their weights; a positive weight supports the answer.
 
     empty: the baseline score of each text. Baseline plus the text's weights equals `score`, to within `gap`.
     left_out: the number of words that the check removes. without_first, without_random: the score without the words of
