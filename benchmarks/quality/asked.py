@@ -39,21 +39,21 @@ SMALL = {**PLAIN.changes, "epochs": 2, "max_examples_per_task": 6040, "loss_weig
 BRIEF = {**PLAIN.changes, "epochs": 1, "min_steps": 0, "max_examples_per_task": 4000}
 
 QUESTIONS = {
-    "defaults": Question("What do the parameters as they stand reach?", (Way("params.yaml", {}),)),
+    "defaults": Question("What do the default parameters reach?", (Way("params.yaml", {}),)),
     "shared": Question(
-        "Does a shared model lose against a model for each task?",
-        (Way("a model for each task", {}, alone=True), Way("one shared model", {})),
+        "Does a multi-task model score lower than single-task models?",
+        (Way("single-task models", {}, alone=True), Way("multi-task model", {})),
     ),
     "tricks": Question(
-        "Do the tricks that make training fast change what is learnt?",
+        "Do the speed optimizations change the scores?",
         (Way("all on", BRIEF), Way("all off, fp32", BRIEF, plain=True)),
     ),
     "pooling": Question(
-        "Which vector should a head read: the pooled first token or the mean of all?",
+        "Which pooling: first token or mean?",
         (Way("first token", {"pooling": "cls"}), Way("mean", {"pooling": "mean"})),
     ),
     "encoding": Question(
-        "Should a pair be read in one input, or each text by itself?",
+        "Which encoding of a pair: one input or two?",
         # Each at the rate that suited it in scratch runs.
         (
             Way("one input", {"encoding": "cross", "lr": 1e-4}),
@@ -61,45 +61,45 @@ QUESTIONS = {
         ),
     ),
     "r_drop": Question(
-        "Does it help when two draws of dropout must agree (R-Drop)?",
+        "Does R-Drop help?",
         (PLAIN, r_drop(4.0)),
     ),
     "r_drop_weight": Question(
-        "How heavily should their disagreement weigh?",
+        "Which weight of R-Drop?",
         (r_drop(1.5), r_drop(4.0), r_drop(8.0)),
     ),
     "smart": Question(
-        "Does adversarial regularisation (SMART) help?",
+        "Does adversarial regularization (SMART) help?",
         (PLAIN, Way("SMART", {"regularizer": "smart", "regularizer_weight": 1.0})),
     ),
     "curriculum": Question(
         "Does a curriculum help?",
         (
             Way("shuffled", {"curriculum": "none"}),
-            Way("short rows first", {"curriculum": "length"}),
-            Way("easy rows first", {"curriculum": "difficulty"}),
+            Way("by length", {"curriculum": "length"}),
+            Way("by difficulty", {"curriculum": "difficulty"}),
         ),
     ),
     "sampling": Question(
-        "By which rule should a shared model meet its tasks?",
+        "Which sampling of tasks in a multi-task model?",
         tuple(
             Way(name, {**FLAT, **SMALL, "sampling": name}, fresh=True)
             for name in ("annealed", "proportional", "temperature", "round_robin", "joint")
         ),
     ),
     "own_text": Question(
-        "Does it pay to pretrain on the task's own text?",
+        "Does pretraining on the task's text help?",
         (Way("as it comes", {}), Way("10 epochs of it", {}, pretrain={"epochs": 10})),
     ),
     "further_text": Question(
-        "Does it pay to pretrain on further text of the domain?",
+        "Does pretraining on more text of the domain help?",
         (
             Way("as it comes", {}),
-            Way("one epoch of it", {}, pretrain={"epochs": 1}, further_text=True),
+            Way("1 epoch of it", {}, pretrain={"epochs": 1}, further_text=True),
         ),
     ),
     "paraphrase": Question(
-        "What serves paraphrase?",
+        "Which recipe for paraphrase?",
         (
             Way("one input", {**ALIKE, **PLAIN.changes, "batch_size": 16, "epochs": 2}),
             Way("one input, R-Drop, three epochs", {**ALIKE, **STEADY, "epochs": 3}),
@@ -108,29 +108,29 @@ QUESTIONS = {
         ),
     ),
     "balance": Question(
-        "Must a task with a small loss weigh more in a shared model?",
+        "Should a task with a small loss get a larger weight?",
         tuple(
             Way(f"sts {weight:g} times", {**APART, **SMALL, "loss_weights": {"sts": weight}}, fresh=True)
             for weight in (1.0, 20.0)
         ),
     ),
     "inputs": Question(
-        "Should a shared model read all pairs as two inputs, or quora's as one?",
+        "Quora's pairs as one input or two in a multi-task model?",
         (
             Way("both as two", {**APART, **SMALL}, fresh=True),
             Way("quora's as one", {**FLAT, **SMALL}, fresh=True),
         ),
     ),
     "together": Question(
-        "The same with all rows, three epochs and R-Drop?",
+        "Loss weight with all rows, three epochs and R-Drop?",
         (Way("sts once", {**ALL, "loss_weights": {}}, fresh=True), Way("sts 20 times", ALL, fresh=True)),
     ),
     "steps": Question(
-        "Should one model learn all tasks at once in the same layers, or one after the other in layers of their own?",
-        (Way("at once, every layer shared", ALL, fresh=True), Way("one after the other, the word table shared", {})),
+        "Joint training of shared layers, or sequential training of task-specific layers?",
+        (Way("joint, all layers shared", ALL, fresh=True), Way("sequential, word embeddings shared", {})),
     ),
     "freeze_encoder": Question(
-        "Whole model or last layer?",
-        (Way("whole model", {"freeze_encoder": False}), Way("last layer", {"freeze_encoder": True, "lr": 1e-3})),
+        "Fine-tune all weights or only the heads?",
+        (Way("all weights", {"freeze_encoder": False}), Way("heads only", {"freeze_encoder": True, "lr": 1e-3})),
     ),
 }

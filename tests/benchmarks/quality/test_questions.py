@@ -104,14 +104,14 @@ def test_own_models_are_set_beside_a_shared_one(options: Options, tmp_path: Path
     for way, (overall,) in found["tasks"]["overall"]["scores"].items():
         sst, quora, sts = (found["tasks"][task]["scores"][way][0] for task in ("sst", "quora", "sts"))
         assert overall == pytest.approx((sst + quora + (sts + 1) / 2) / 3, abs=2e-5)
-    against = found["tasks"]["overall"]["against"]["one shared model"]
+    against = found["tasks"]["overall"]["against"]["multi-task model"]
     assert against["low"] <= against["difference"] <= against["high"] and 0 < against["p"] <= 1
     records = [json.loads(path.read_text()) for path in (tmp_path / "records").iterdir()]
     seconds = {record["run"]: record["seconds"] for record in records}
     assert sorted(seconds) == ["quora", "quora-sts", "shared", "sst", "sts"]
     together = seconds["quora"] + sum(seconds.pop(run) for run in ("quora-sts", "shared"))
-    assert found["seconds"]["one shared model"] == pytest.approx(together, abs=0.051)
-    assert found["seconds"]["a model for each task"] == pytest.approx(sum(seconds.values()), abs=0.051)
+    assert found["seconds"]["multi-task model"] == pytest.approx(together, abs=0.051)
+    assert found["seconds"]["single-task models"] == pytest.approx(sum(seconds.values()), abs=0.051)
 
 
 def test_a_pretraining_comes_first_and_its_seconds_count(options: Options, tmp_path: Path) -> None:
