@@ -33,7 +33,7 @@ from yourbert.model.heads import MlmHead
 from yourbert.model.multitask import Model
 from yourbert.model.pretrained import load_encoder
 from yourbert.pretraining.learner import NAME, MlmLearner, MlmModel
-from yourbert.pretraining.pretrain import masking_of
+from yourbert.pretraining.pretrain import make_masking
 from yourbert.runtime.machine import Machine, computes_bf16, generator, prepare
 from yourbert.tokens.batching import gather
 from yourbert.tokens.packing import PackedSplit, pack, used_token_ids
@@ -152,7 +152,7 @@ def _mlm(job: Job, machine: Machine) -> Block:
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device)
     settings = Training.model_validate(job.training)
-    masking = masking_of(Tokenizer.load(Path(job.weights)), params.pretrain)
+    masking = make_masking(Tokenizer.load(Path(job.weights)), params.pretrain)
     learner = MlmLearner(model, rows, rows, masking, settings, machine, job.seed)
     longest = learner.sampler.max_sequence_length
     taken = _run(learner, settings, job, lambda run: EagerStepper(run, fuse(model, run.optimizer, machine, longest)))

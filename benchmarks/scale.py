@@ -126,7 +126,7 @@ def _untrained(folder: Path, base: Path) -> Path:
     from yourbert.model.multitask import Model
     from yourbert.model.pretrained import load_encoder
 
-    rng, task = torch.Generator().manual_seed(SEED), DATA.facts(NAME)
+    rng, task = torch.Generator().manual_seed(SEED), DATA.to_task(NAME)
     model = Model(load_encoder(base, 0.0, rng).encoder, [task], "cls", 0.0, rng)
     save_model(folder, model, {NAME: task}, base, {})
     return folder

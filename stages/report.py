@@ -7,12 +7,12 @@ from stages import BUILD, METRICS, PLOTS, run
 
 def main() -> None:
     from yourbert.config.params import read_params
-    from yourbert.corpus.overlap import overlaps
+    from yourbert.corpus.leakage import cross_task_leakage
     from yourbert.report.markdown import write_report
     from yourbert.report.page.render import write_page
 
     params, out = read_params(), Path("report")
-    shared = overlaps([BUILD / "tokens" / task for task in params.tasks])
+    shared = cross_task_leakage([BUILD / "tokens" / task for task in params.tasks])
     gathered, figures = write_report(
         params,
         metrics=METRICS,

@@ -210,7 +210,7 @@ def _task(name: str, task: str, trials: Mapping[str, Sequence[Trial]], rows: Seq
     from yourbert.evaluation.metrics import score_predictions
     from yourbert.evaluation.significance import paired
 
-    facts = params.tasks[task].data.facts(task)
+    facts = params.tasks[task].data.to_task(task)
     kind = np.int64 if facts.labels else np.float64
     answers = {way: np.stack([one.answers(task) for one in of]).astype(kind) for way, of in trials.items()}
     labels_R, (first, *others) = np.array([row.label for row in rows]).astype(kind), trials

@@ -203,7 +203,7 @@ def _keep(one: Trial) -> None:
 
     dev = {}
     for task in () if one.pretrain else one.mixture.tasks:
-        read = read_predictions(one.place / "answers" / f"{task}-dev.csv", one.data[task].facts(task))
+        read = read_predictions(one.place / "answers" / f"{task}-dev.csv", one.data[task].to_task(task))
         dev[task] = " ".join(f"{answer:g}" for answer in read.predicted_R)
     facts = machine.facts("cpu")
     record = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yourbert.config.yaml_file import read_yaml, resolve
+from yourbert.config.yaml_file import parse_scalar, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -15,8 +15,8 @@ from yourbert.config.yaml_file import read_yaml, resolve
     [("no", "no"), ("12:30:45", "12:30:45"), ("017", 17), ("true", True), ("~", None), ("1_0", "1_0"), ("-3", -3)],
 )
 def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
-    assert resolve(text) == value
-    assert type(resolve(text)) is type(value)
+    assert parse_scalar(text) == value
+    assert type(parse_scalar(text)) is type(value)
 
 
 def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:

@@ -126,5 +126,5 @@ def test_real_files_read_as_csv_reader_reads_them(name: str) -> None:
     assert table.columns == header
     names = [column for column in header if column]
     places = [header.index(column) for column in names]
-    found = list(table.rows(names, like_rows=lambda rows: True))
+    found = list(table.rows(names, looks_like_rows=lambda rows: True))
     assert found == [(line, [row[p] for p in places]) for line, row in enumerate(rows, start=2)]

@@ -11,7 +11,7 @@ from tests.support.closure import ROOT
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
 from yourbert.core.tasks import Split
-from yourbert.corpus.propose_task import propose
+from yourbert.corpus.propose_task import propose_task
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains"]
 
@@ -40,7 +40,7 @@ def test_a_classification_of_texts(tmp_path: Path, path: Path) -> None:
     names = ("no", "yes", "perhaps")
     files = tables(tmp_path, "key,comment,verdict", lambda n: f"k{n},{sentence(n)},{names[n % 3]}")
     before = path.read_text()
-    block, reasons = propose("mine", files, [], None, None, path)
+    block, reasons = propose_task("mine", files, [], None, None, path)
     assert block == {
         "kind": "classification", "train": "mine-train.csv", "dev": "mine-dev.csv", "text": ["comment"],
         "label": "verdict", "id": "key", "labels": ["no", "perhaps", "yes"], "max_length": 64,
@@ -54,20 +54,20 @@ def test_a_classification_of_texts(tmp_path: Path, path: Path) -> None:
 
 def test_a_similarity_of_pairs(tmp_path: Path, path: Path) -> None:
     files = tables(tmp_path, "first\tsecond\tscore", lambda n: f"{sentence(n)}\t{sentence(n + 1)}\t{n % 41 / 8}")
-    block, _ = propose("alike", files, [], None, None, path)
+    block, _ = propose_task("alike", files, [], None, None, path)
     assert (block["kind"], block["text"], block["label"]) == ("similarity", ["first", "second"], "score")
     assert block["range"] == [0, 5] and block["encoding"] == "bi" and "id" not in block
 
 
 def test_numbers_that_are_classes(tmp_path: Path, path: Path) -> None:
     files = tables(tmp_path, "n,a,b,same", lambda n: f"{n},{sentence(n)},{sentence(n + 3)},{n % 2}")
-    block, _ = propose("same", files, [], None, None, path)
+    block, _ = propose_task("same", files, [], None, None, path)
     assert block["labels"] == [0, 1] and block["text"] == ["a", "b"] and block["id"] == "n"
 
 
 def test_who_knows_better_says_so(tmp_path: Path, path: Path) -> None:
     files = tables(tmp_path, "a,b,c,label", lambda n: f"{sentence(n)},{sentence(n + 1)},{n % 4},{n % 2}")
-    block, _ = propose("mine", files, ["b"], "c", None, path)
+    block, _ = propose_task("mine", files, ["b"], "c", None, path)
     assert block["text"] == ["b"] and block["label"] == "c" and block["labels"] == [0, 1, 2, 3]
 
 
@@ -86,13 +86,13 @@ def test_what_cannot_be_a_task_changes_nothing(
 ) -> None:
     before = path.read_bytes()
     with pytest.raises(UserError, match=says):
-        propose("mine", tables(tmp_path, header, row), [], given.get("label"), None, path)
+        propose_task("mine", tables(tmp_path, header, row), [], given.get("label"), None, path)
     assert path.read_bytes() == before
 
 
 def test_a_name_that_is_taken(tmp_path: Path, path: Path) -> None:
     with pytest.raises(UserError, match=r"P05.*there is a task 'sst' already"):
-        propose("sst", tables(tmp_path, "a,label", lambda n: f"{sentence(n)},{n % 2}"), [], None, None, path)
+        propose_task("sst", tables(tmp_path, "a,label", lambda n: f"{sentence(n)},{n % 2}"), [], None, None, path)
 
 
 @pytest.mark.parametrize("name", ["sst", "cfimdb", "quora", "sts"])
@@ -103,7 +103,7 @@ def test_the_shipped_tasks_are_proposed_as_they_are_shipped(tmp_path: Path, path
         pytest.skip("the bundled corpus is not checked out: run `dvc pull data.dvc`")
     shipped = read_params(ROOT / "params.yaml").tasks[name].data
     files: dict[Split, Path] = {"train": folder / shipped.train, "dev": folder / shipped.dev}
-    block, _ = propose(f"{name}2", files, [], None, None, path)
+    block, _ = propose_task(f"{name}2", files, [], None, None, path)
     found = read_params(path).tasks[f"{name}2"].data
     assert (found.kind, found.text, found.label, found.id) == (shipped.kind, shipped.text, shipped.label, shipped.id)
     assert found.labels == shipped.labels and block

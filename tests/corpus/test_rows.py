@@ -47,7 +47,7 @@ def file(folder: Path, *rows: str, header: str = HEADER, name: str = "train.tsv"
 def test_good_rows(tmp_path: Path) -> None:
     rows = SplitRows(file(tmp_path, "7\tx\tfine film\t2", "8\ty\t poor \t0"), "t", task(), "train")
     assert [tuple(row) for row in rows] == [(2, 0, "x", ["fine film"], 2), (3, 1, "y", [" poor "], 0)]
-    assert rows.tally.rows_read == rows.tally.rows_used == 2 and not rows.tally.rejected
+    assert rows.counts.rows_read == rows.counts.rows_used == 2 and not rows.counts.rejected
 
 
 @pytest.mark.parametrize(("row", "code", "column", "says"), [
@@ -73,7 +73,7 @@ def test_a_bad_row_is_rejected(tmp_path: Path, row: str, code: str, column: int,
     assert says in problem.what and "task 'movies', column '" in problem.what
     rows = SplitRows(path, "movies", task(on_invalid_row="drop"), "train")
     assert [kept.id for kept in rows] == ["x", "w"]
-    ((line, listed_code, reason),) = rows.tally.to_json()["rejected_lines"]
+    ((line, listed_code, reason),) = rows.counts.to_json()["rejected_lines"]
     assert (line, listed_code) == (3, code) and says in reason and reason.startswith("column '")
 
 
@@ -103,7 +103,7 @@ def test_similarities_that_are(tmp_path: Path, text: str, value: float) -> None:
 def test_other_spellings_of_a_label_are_counted(tmp_path: Path) -> None:
     data = task(labels=["0.0", "1.0"])
     rows = SplitRows(file(tmp_path, "0\ta\tx\t0", "0\tb\tx\t1.0", "0\tc\tx\t 1.00"), "t", data, "train")
-    assert [row.label for row in rows] == [0, 1, 1] and rows.tally.labels_respelled == 2
+    assert [row.label for row in rows] == [0, 1, 1] and rows.counts.labels_respelled == 2
 
 
 def test_label_texts_have_a_nearest_one(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_all_that_is_wrong_with_a_row_is_said_and_the_label_first(tmp_path: Path
     path = file(tmp_path, "0\tx\tfine\t1", "0\tx\t\t")
     assert [p.code for p in check_file(path, "t", task(), "train")] == ["D15", "D20", "D09"]
     rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
-    assert len(list(rows)) == 1 and rows.tally.rejected == {"D15": 1}
+    assert len(list(rows)) == 1 and rows.counts.rejected == {"D15": 1}
 
 
 def test_many_problems_are_cut_and_counted(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_many_problems_are_cut_and_counted(tmp_path: Path) -> None:
     rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
     with pytest.raises(UserError, match="D11"):
         list(rows)
-    assert rows.tally.rejected == {"D16": 250} and len(rows.tally.listed) == 100
+    assert rows.counts.rejected == {"D16": 250} and len(rows.counts.listed) == 100
 
 
 def test_after_the_first_problem_no_row_is_yielded(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_constant_dev_labels(tmp_path: Path) -> None:
 def test_hidden_characters_are_counted(tmp_path: Path) -> None:
     rows = SplitRows(file(tmp_path, "0\tx\ta\u200bb\u202e\x07\t1", "0\ty\tcaf\u00e9 \u4e2d\t1"), "t", task(), "train")
     assert len(list(rows)) == 2
-    assert (rows.tally.hidden_characters, rows.tally.rows_with_hidden_characters) == (3, 1)
+    assert (rows.counts.hidden_characters, rows.counts.rows_with_hidden_characters) == (3, 1)
 
 
 def test_a_stray_quote_shows_where_labels_fit_and_spares_true_line_breaks(tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_exactly_the_injected_defects_are_reported(tmp_path: Path, kinds: list[s
     expected = [(line, kind) for line, kind in enumerate(kinds, start=3) if kind in DEFECTS]
     rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
     used = list(rows)
-    assert [entry[:2] for entry in rows.tally.listed] == expected
-    assert rows.tally.rejected == Counter(kind for _, kind in expected)
-    assert len(used) + len(expected) == rows.tally.rows_read == len(kinds) + 1
+    assert [entry[:2] for entry in rows.counts.listed] == expected
+    assert rows.counts.rejected == Counter(kind for _, kind in expected)
+    assert len(used) + len(expected) == rows.counts.rows_read == len(kinds) + 1
     found = check_file(path, "t", task(), "train")[:20]
     assert [(int(p.where.split(":")[1]), p.code) for p in found] == expected[:20]
 
@@ -227,7 +227,7 @@ def test_the_real_quora_rows_without_a_label(real: Path) -> None:
     ]
     rows = SplitRows(real / "quora-dev.csv", "quora", data.model_copy(update={"on_invalid_row": "drop"}), "dev")
     assert len(list(rows)) == 20212
-    assert [entry[:2] for entry in rows.tally.listed] == [(2577, "D15"), (14222, "D15")]
+    assert [entry[:2] for entry in rows.counts.listed] == [(2577, "D15"), (14222, "D15")]
 
 
 def test_the_other_real_files_are_whole(real: Path) -> None:
@@ -237,4 +237,4 @@ def test_the_other_real_files_are_whole(real: Path) -> None:
         files = (data.train, data.dev, str(data.test))
         for split, file_name, expected in zip(SPLITS, files, rows, strict=True):
             opened = SplitRows(real / file_name, name, data, split)
-            assert len(list(opened)) == expected == opened.tally.rows_read
+            assert len(list(opened)) == expected == opened.counts.rows_read

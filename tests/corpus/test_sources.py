@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tables import bad, good, read, refused, written
 from yourbert.core.errors import UserError
-from yourbert.corpus.sources import opened
+from yourbert.corpus.sources import open_data_file
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -32,7 +32,7 @@ def test_invalid_utf8_names_line_and_byte(tmp_path: Path) -> None:
 def test_a_small_file_that_was_packed_without_its_time_is_read(tmp_path: Path) -> None:
     """A third of its bytes are zeros, as in UTF-16."""
     path = written(tmp_path, gzip.compress(b"a\n", mtime=0), "t.csv.gz")
-    with opened(path) as file:
+    with open_data_file(path) as file:
         assert file.read() == b"a\n"
 
 
@@ -48,7 +48,7 @@ def test_what_is_not_a_plain_file_is_refused_without_waiting(tmp_path: Path) -> 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "id\n1\n")
-    with pytest.raises(UserError, match="D28"), opened(path) as file:
+    with pytest.raises(UserError, match="D28"), open_data_file(path) as file:
         file.read()
         path.write_text("id\n1\n2\n")
 

@@ -61,7 +61,7 @@ class Tree:
 
     @property
     def tasks(self) -> dict[str, Task]:
-        return {name: block.data.facts(name) for name, block in self.settings.tasks.items()}
+        return {name: block.data.to_task(name) for name, block in self.settings.tasks.items()}
 
     def evaluate(self, run: str, names: list[str], seed: int) -> None:
         blocks: dict[str, Any] = {name: {} for name in names}

@@ -164,7 +164,7 @@ def test_a_mask_is_dealt_like_its_rows() -> None:
     tokens_T = rng.integers(5, 50, 40)
     masked = Masking(0.3, 4, np.arange(5), 50).mask(tokens_T, rng)
     kept_T = np.repeat([True, False, True, False], 10)
-    parts = [masked.within(kept_T), masked.within(~kept_T)]
+    parts = [masked.select(kept_T), masked.select(~kept_T)]
     assert sum(len(p.places_M) for p in parts) == len(masked.places_M)
     for part, kept in zip(parts, (kept_T, ~kept_T), strict=True):
         np.testing.assert_array_equal(part.tokens_T, masked.tokens_T[kept])

@@ -31,7 +31,7 @@ DATA = {
 }  # fmt: skip
 
 
-TASKS = {name: data.facts(name) for name, data in DATA.items()}
+TASKS = {name: data.to_task(name) for name, data in DATA.items()}
 WORDS = [*"abcdefgh", "good film", "was very bad,", "notgoodly", "caf\u00e9", "\u4e2d", "!"]
 
 

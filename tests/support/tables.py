@@ -18,7 +18,7 @@ SAME_FOLDER = settings(max_examples=300, deadline=None, suppress_health_check=[H
 
 def read(path: Path, *names: str) -> Read:
     table = open_table(path)
-    return list(table.rows(names or table.columns, like_rows=lambda rows: True))
+    return list(table.rows(names or table.columns, looks_like_rows=lambda rows: True))
 
 
 def good(found: Read) -> list[list[str]]:

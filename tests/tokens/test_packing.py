@@ -30,7 +30,7 @@ def test_a_pair_in_one_input(tmp_path: Path, base: Path) -> None:
     assert train.labels is not None and train.labels.tolist() == [0, 1, 1] and train.labels.dtype == np.int64
     assert len(train) == train.n_sequences == 3 and train.ids() == ["r0", "r1", "r2"]
     assert tokens.vocabulary_sha256 == tokenizer.sha256 == account["vocabulary_sha256"] and tokens.lower_case
-    assert tokens.task == pairs().facts("pairs") and set(tokens.splits) == {"train", "dev"}
+    assert tokens.task == pairs().to_task("pairs") and set(tokens.splits) == {"train", "dev"}
 
 
 def test_a_pair_in_two_inputs(tmp_path: Path, base: Path) -> None:
@@ -60,7 +60,7 @@ def sequence(ids: list[int]) -> Encoded:
 
 
 def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
-    task = pairs().facts("pairs")
+    task = pairs().to_task("pairs")
     with pytest.raises(KeyboardInterrupt), SplitWriter(tmp_path, task, 100, has_labels=True) as writer:
         writer.append(["a"], [1], sequence([1, 2]))
         raise KeyboardInterrupt
@@ -82,7 +82,7 @@ def test_what_is_appended_is_what_is_read(
 
 
 def test_a_large_vocabulary_gets_wider_tokens(tmp_path: Path) -> None:
-    task: Task = pairs(text=["first"]).facts("t")
+    task: Task = pairs(text=["first"]).to_task("t")
     with SplitWriter(tmp_path, task, 65_536, has_labels=False) as writer:
         writer.append(["a"], [None], sequence([65_535]))
     split = open_split(tmp_path, task)

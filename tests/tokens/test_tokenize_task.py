@@ -13,7 +13,7 @@ from tests.support.closure import ROOT
 from tests.tokens.conftest import DEV, TRAIN, corpus, pairs
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
-from yourbert.corpus.overlap import overlaps
+from yourbert.corpus.leakage import cross_task_leakage
 from yourbert.tokens.packing import open_tokens, pack
 from yourbert.tokens.tokenize_task import tokenize_task
 from yourbert.tokens.tokenizer import Tokenizer
@@ -104,7 +104,10 @@ def test_overlap_between_tasks(tmp_path: Path, base: Path) -> None:
         dev=[("p", "o", "good film", "0"), ("q", "z", "w", "1")],
     )
     tokenize_task("two", pairs(), other, base, tmp_path / "two")
-    assert overlaps([tmp_path / "one", tmp_path / "two"]) == {"one/dev": {"two/train": 1}, "two/dev": {"one/train": 2}}
+    assert cross_task_leakage([tmp_path / "one", tmp_path / "two"]) == {
+        "one/dev": {"two/train": 1},
+        "two/dev": {"one/train": 2},
+    }
 
 
 def test_real_data(tmp_path: Path, base: Path) -> None:

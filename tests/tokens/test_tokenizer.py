@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from yourbert.core.errors import UserError
 from yourbert.core.tasks import TruncationSide
-from yourbert.tokens.tokenizer import SPECIAL_TOKENS, Tokenizer, keep, share
+from yourbert.tokens.tokenizer import SPECIAL_TOKENS, Tokenizer, split_budget, truncate
 
 TRUNCATIONS: tuple[TruncationSide, ...] = get_args(TruncationSide)
 WORDS = "the film was good bad not very un ##able ##ly ##ing a i o e 1 2 ##1 . , ! ' ( ) @ caf\u00e9 cafe \u4e2d \u6587"
@@ -104,7 +104,7 @@ def test_remembered_words_are_what_the_library_makes_of_the_whole_text(tmp_path:
     @given(texts)
     def equal(drawn: list[str]) -> None:
         whole = [e.ids for e in ours._wordpiece.encode_batch_fast(drawn, add_special_tokens=False)]
-        assert list(ours.pieces(drawn)) == whole
+        assert list(ours.word_piece_ids(drawn)) == whole
 
     equal()
 
@@ -113,13 +113,13 @@ def test_no_more_words_are_remembered_than_there_is_room_for(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [a + b for a in "abcdef" for b in "abcdef"]
-    whole = list(tokenizer.pieces(words))
-    monkeypatch.setattr("yourbert.tokens.tokenizer.WORDS_KEPT", 5)
+    whole = list(tokenizer.word_piece_ids(words))
+    monkeypatch.setattr("yourbert.tokens.tokenizer.MAX_CACHED_WORDS", 5)
     tokenizer._known.clear()
     for _ in range(2):
-        assert list(tokenizer.pieces([" ".join(words)])) == [[i for ids in whole for i in ids]]
+        assert list(tokenizer.word_piece_ids([" ".join(words)])) == [[i for ids in whole for i in ids]]
         assert 0 < len(tokenizer._known) <= 5
-    list(tokenizer.pieces(["o" * 101]))
+    list(tokenizer.word_piece_ids(["o" * 101]))
     assert max(map(len, tokenizer._known)) <= 100
 
 
@@ -143,12 +143,12 @@ def test_the_longer_text_of_a_pair_gives_way(first: int, second: int, room: int)
     a, b = first, second
     while a + b > room:
         a, b = (a - 1, b) if a > b else (a, b - 1)
-    assert share(first, second, room) == (a, b)
+    assert split_budget(first, second, room) == (a, b)
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(0, 35), st.sampled_from(TRUNCATIONS))
 def test_what_is_kept_of_a_text(ids: list[int], room: int, side: TruncationSide) -> None:
-    kept = keep(ids, room, side)
+    kept = truncate(ids, room, side)
     assert len(kept) == min(len(ids), room)
     if len(ids) <= room:
         assert kept == ids
@@ -175,10 +175,10 @@ def test_a_sequence_keeps_its_frame_and_its_limit(data: st.DataObject) -> None:
 
 def test_order_survives_chunks(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["good"] * 3 + ["bad " * 50] + ["very"] * 9
-    whole = list(tokenizer.pieces(texts))
+    whole = list(tokenizer.word_piece_ids(texts))
     monkeypatch.setattr("yourbert.tokens.tokenizer.CHUNK_TEXTS", 4)
     monkeypatch.setattr("yourbert.tokens.tokenizer.CHUNK_CHARACTERS", 60)
-    assert list(tokenizer.pieces(texts)) == whole and len(whole) == len(texts)
+    assert list(tokenizer.word_piece_ids(texts)) == whole and len(whole) == len(texts)
 
 
 def test_facts_of_a_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:

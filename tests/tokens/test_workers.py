@@ -103,7 +103,7 @@ def children() -> list[psutil.Process]:
 
 
 def test_a_worker_that_dies_is_an_error_and_no_hang(base: Path, small_chunks: None) -> None:
-    task = pairs(text=["first"]).facts("t")
+    task = pairs(text=["first"]).to_task("t")
     encoded = workers.encode_in_order(rows_of(["good"] * 700), Tokenizer.load(base), task, base, 2)
     for _ in range(4):
         next(encoded)
@@ -114,7 +114,7 @@ def test_a_worker_that_dies_is_an_error_and_no_hang(base: Path, small_chunks: No
 
 
 def test_no_worker_outlives_who_stops_reading(base: Path, small_chunks: None) -> None:
-    task = pairs(text=["first"]).facts("t")
+    task = pairs(text=["first"]).to_task("t")
     encoded = workers.encode_in_order(rows_of(["good"] * 70), Tokenizer.load(base), task, base, 2)
     for _ in range(3):
         next(encoded)
@@ -132,7 +132,7 @@ def test_no_more_chunks_are_read_than_are_worked_on(base: Path, small_chunks: No
             read += 1
             yield row
 
-    task = pairs(text=["first"]).facts("t")
+    task = pairs(text=["first"]).to_task("t")
     encoded = workers.encode_in_order(counted(), Tokenizer.load(base), task, base, 2)
     for number, _ in enumerate(encoded, start=1):
         assert read <= 7 * (number + 4)
@@ -151,7 +151,7 @@ def test_a_worker_ends_when_its_parent_is_killed(base: Path) -> None:
         "next(chunks), next(chunks)\n"
         "print(*(p.pid for p in psutil.Process().children()), flush=True); time.sleep(60)"
     )
-    command = [sys.executable, "-c", code, str(base), json.dumps(pairs(text=["first"]).facts("t").to_json())]
+    command = [sys.executable, "-c", code, str(base), json.dumps(pairs(text=["first"]).to_task("t").to_json())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
         left = [int(word) for word in parent.stdout.readline().split()]
@@ -194,5 +194,5 @@ def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, m
 
 def test_workers_follow_the_machine_and_the_wish() -> None:
     assert 1 <= workers.physical_cores() <= (os.cpu_count() or 1)
-    assert workers.number_of_workers(0) == min(workers.physical_cores(), workers.MOST_WORKERS)
-    assert workers.number_of_workers(1) == 1 and workers.number_of_workers(1000) == workers.MOST_WORKERS
+    assert workers.number_of_workers(0) == min(workers.physical_cores(), workers.MAX_WORKERS)
+    assert workers.number_of_workers(1) == 1 and workers.number_of_workers(1000) == workers.MAX_WORKERS

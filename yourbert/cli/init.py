@@ -27,11 +27,11 @@ def run(options: argparse.Namespace) -> None:
     import yaml
 
     from yourbert.core.tasks import Split
-    from yourbert.corpus.propose_task import propose
+    from yourbert.corpus.propose_task import propose_task
 
     paths: dict[Split, Path | None] = {"train": options.train, "dev": options.dev, "test": options.test}
     files = {split: file for split, file in paths.items() if file}
-    block, reasons = propose(options.name, files, options.text, options.label, options.id)
+    block, reasons = propose_task(options.name, files, options.text, options.label, options.id)
     sys.stdout.write("".join(f"{reason}\n" for reason in reasons) + "\nadded to params.yaml, below tasks:\n\n")
     sys.stdout.write(yaml.safe_dump({options.name: {"data": block}}, sort_keys=False))
     folders = {file.resolve().parent for file in files.values()}

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from yourbert.config.schema import Mixture, Params, SequentialModel
-from yourbert.config.yaml_file import Places, read_yaml, resolve
+from yourbert.config.yaml_file import Positions, parse_scalar, read_yaml
 from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 
 PARAMS_FILE = Path("params.yaml")
@@ -78,7 +78,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     return params
 
 
-def add_to(path: Path, block: str, entries: dict[str, Any]) -> None:
+def add_entries(path: Path, block: str, entries: dict[str, Any]) -> None:
     """Adds entries to a top-level block of params.yaml; comments stay, and the form is the one that DVC writes.
 
     Raises UserError as `read_params` does, and then leaves the file as it was.
@@ -101,7 +101,7 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
     found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
         found.append(("seeds", "duplicate seed"))
-    for run, place in places_of(params):
+    for run, place in model_blocks(params):
         if run in RESERVED:
             found.append((place, f"'{run}' is a reserved name in the metrics files"))
     for place, name, mixture in [
@@ -131,7 +131,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     if selection not in known:
         yield ".model_selection_metric", f"'{selection}' is not one of {', '.join(known)}{nearest(selection, known)}"
     if isinstance(mixture, SequentialModel):
-        names = [run for run, _ in places_of(params)]
+        names = [run for run, _ in model_blocks(params)]
         if names.count(name) > 1 and name not in params.tasks:
             yield ".name", f"'{name}' is also the name of another mixture or sequential model"
         init = mixture.init_from
@@ -165,7 +165,7 @@ def _contradictions_of_layers(name: str, mixture: Mixture, params: Params) -> It
             yield ".task_pooling", f"task '{task}' is frozen here, so its pooling must be '{there}' as in '{init}'"
 
 
-def places_of(params: Params) -> list[tuple[str, str]]:
+def model_blocks(params: Params) -> list[tuple[str, str]]:
     """Every model, with the dotted key of its block."""
     return [
         *((name, f"tasks.{name}") for name in params.tasks),
@@ -174,7 +174,7 @@ def places_of(params: Params) -> list[tuple[str, str]]:
     ]
 
 
-def _where(path: Path, places: Places, key: str) -> str:
+def _where(path: Path, places: Positions, key: str) -> str:
     """The file, line and column of a key, or of the nearest block around it."""
     while key and key not in places:
         key = key.rpartition(".")[0]
@@ -182,7 +182,7 @@ def _where(path: Path, places: Places, key: str) -> str:
     return f"{path}:{line}:{column}"
 
 
-def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
+def _problem(error: Mapping[str, Any], path: Path, places: Positions) -> Problem:
     """One line for a pydantic error, with the nearest right spelling for an unknown key."""
     key = ".".join(str(part) for part in error["loc"] if part not in NOT_KEYS)
     where = _where(path, places, key)
@@ -200,7 +200,7 @@ def _problem(error: Mapping[str, Any], path: Path, places: Places) -> Problem:
         case "missing":
             return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
         case "float_type" | "int_type" if isinstance(error["input"], str):
-            number = isinstance(resolve(error["input"]), int | float)
+            number = isinstance(parse_scalar(error["input"]), int | float)
             fix = "remove the quotes" if number else "write a number"
             return Problem("P03", f"'{key}' is the text {quoted(error['input'])}, expected a number", where, fix)
         case "dict_type" | "list_type" if key in NONE:

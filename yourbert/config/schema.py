@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from yourbert.core.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, TruncationSide
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LabelText = Annotated[
     str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v, json_schema_input_type=str | int | float)
@@ -29,7 +29,7 @@ TaskSpecificLayers = Annotated[
     Discriminator(lambda value: "[word]" if isinstance(value, str) else "[number]"),
 ]
 BUNDLED, CS224N = "bundled", "cs224n"  # the values of `corpus` that are not a folder
-SEEN_QUORA = "all-MiniLM-L6-v2"  # the part of `model` that names a checkpoint pretrained on Quora pairs
+PRETRAINED_ON_QUORA = "all-MiniLM-L6-v2"  # the part of `model` that names a checkpoint pretrained on Quora pairs
 
 
 class Block(BaseModel):
@@ -56,15 +56,15 @@ class Training(Block):
         le=1_000_000,
         description="Minimum number of optimizer steps; if `epochs` gives fewer, whole epochs are added.",
     )
-    dropout: Share = Field(description="Dropout rate inside the encoder.")
-    head_dropout: Share = Field(description="Dropout rate before the output layer.")
+    dropout: Fraction = Field(description="Dropout rate inside the encoder.")
+    head_dropout: Fraction = Field(description="Dropout rate before the output layer.")
     schedule: Literal["linear", "constant"] = Field(
         description="Learning rate after the warmup: `linear` decays to 0, `constant` stays at its peak."
     )
-    warmup_ratio: Share = Field(
+    warmup_ratio: Fraction = Field(
         description="Share of all optimizer steps in which the learning rate rises to its peak."
     )
-    weight_decay: Share = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
+    weight_decay: Fraction = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
     max_grad_norm: float = Field(ge=0, description="Maximum norm of the gradient; 0 turns clipping off.")
     class_weights: Literal["none", "balanced"] = Field(
         description="`balanced` weights the loss so that every class of a task counts the same."
@@ -162,7 +162,7 @@ class TaskData(Block):
             found.append(f"a {self.kind} has the metrics {', '.join(METRICS[self.kind])}, not {self.metric}")
         return found
 
-    def facts(self, name: str) -> Task:
+    def to_task(self, name: str) -> Task:
         """The description of the task that later stages read."""
         low, high = self.range or (0.0, 1.0)
         return Task(
@@ -252,11 +252,11 @@ class Pretrain(Block):
     lr: float = Field(gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(ge=1, description="Passages per optimizer step.")
     epochs: int = Field(ge=1, description="Passes over the passages.")
-    warmup_ratio: Share = Field(
+    warmup_ratio: Fraction = Field(
         description="Share of all optimizer steps in which the learning rate rises to its peak."
     )
-    weight_decay: Share = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
-    dropout: Share = Field(description="Dropout rate inside the encoder.")
+    weight_decay: Fraction = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
+    dropout: Fraction = Field(description="Dropout rate inside the encoder.")
     mlm_probability: float = Field(gt=0, lt=1, description="Share of tokens to predict.")
     max_length: int = Field(ge=8, description="Maximum number of tokens of a passage; longer ones are split.")
 

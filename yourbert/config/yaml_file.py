@@ -14,7 +14,7 @@ import yaml
 from yourbert.core.errors import fail
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
-Places = dict[str, tuple[int, int]]
+Positions = dict[str, tuple[int, int]]
 
 NULL = re.compile(r"null|Null|NULL|~|")
 BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -23,7 +23,7 @@ FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Value], Places]:
+def read_yaml(path: Path) -> tuple[dict[str, Value], Positions]:
     """The mapping in a YAML file, and `dotted.key -> (line, column)`, both counted from 1.
 
     Raises UserError (P11) for a file that is missing or not YAML, (P10) a repeated key, (P14) a tag or an alias.
@@ -45,12 +45,12 @@ def read_yaml(path: Path) -> tuple[dict[str, Value], Places]:
         fail("P11", f"not valid YAML: {error}", where=str(path))
     if not isinstance(root, yaml.MappingNode):
         fail("P11", "expected `key: value` lines at the top", where=f"{path}:1:1")
-    places: Places = {}
+    places: Positions = {}
     values = _mapping(root, path, "", places)
     return values, places
 
 
-def _value(node: yaml.Node, path: Path, prefix: str, places: Places) -> Value:
+def _value(node: yaml.Node, path: Path, prefix: str, places: Positions) -> Value:
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, prefix, places)
     if isinstance(node, yaml.SequenceNode):
@@ -60,10 +60,10 @@ def _value(node: yaml.Node, path: Path, prefix: str, places: Places) -> Value:
         return [_value(item, path, f"{prefix}{index}.", places) for index, item in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
     _refuse_tag(node, path)
-    return node.value if node.style in ("'", '"', "|", ">") else resolve(node.value)
+    return node.value if node.style in ("'", '"', "|", ">") else parse_scalar(node.value)
 
 
-def _mapping(node: yaml.MappingNode, path: Path, prefix: str, places: Places) -> dict[str, Value]:
+def _mapping(node: yaml.MappingNode, path: Path, prefix: str, places: Positions) -> dict[str, Value]:
     _refuse_tag(node, path)
     values: dict[str, Value] = {}
     for key_node, value_node in node.value:
@@ -83,7 +83,7 @@ def _refuse_tag(node: yaml.Node, path: Path) -> None:
         fail("P14", f"the tag {node.tag} is not allowed", where=f"{path}:{mark.line + 1}:{mark.column + 1}")
 
 
-def resolve(text: str) -> Value:
+def parse_scalar(text: str) -> Value:
     """A plain scalar by the YAML 1.2 core schema."""
     if NULL.fullmatch(text):
         return None

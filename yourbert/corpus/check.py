@@ -19,7 +19,7 @@ from yourbert.core.tasks import SPLITS, Split
 from yourbert.corpus.rows import check_file
 
 
-def wanted_files(params: Params) -> dict[str, bool]:
+def corpus_files(params: Params) -> dict[str, bool]:
     """The corpus files that the tasks name, and whether a run needs them: a test file may be absent."""
     wanted: dict[str, bool] = {}
     for _, split, name in _files(params):
@@ -37,7 +37,7 @@ def _files(params: Params) -> Iterator[tuple[str, Split, str]]:
 def check(params: Params, bundled: Path) -> dict[str, Any]:
     """Checks the local corpus files row by row and returns the plan. Raises one UserError with every problem."""
     folder = local_corpus(params.corpus, bundled)
-    plan: dict[str, Any] = {"wanted": wanted_files(params)}
+    plan: dict[str, Any] = {"wanted": corpus_files(params)}
     local_names(plan["wanted"])
     if params.pretrain.enabled and params.pretrain.extra_text:
         located(params.pretrain.extra_text)

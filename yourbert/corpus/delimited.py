@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from yourbert.core.errors import Problem, fail, quoted
-from yourbert.corpus.sources import FIELD_LIMIT, Lines, opened
+from yourbert.corpus.sources import FIELD_LIMIT, Lines, open_data_file
 
 Cells = list[str]
-LikeRows = Callable[[list[Cells]], bool]
+LooksLikeRows = Callable[[list[Cells]], bool]
 
 
 def find_delimiter(path: Path) -> str:
     """Tab, comma or semicolon: the one the header line has most of, outside quotes; tab when in doubt."""
     if path.name.removesuffix(".gz").endswith(".tsv"):
         return "\t"
-    with opened(path) as file:
+    with open_data_file(path) as file:
         header = re.sub(r'"[^"]*"', "", next(iter(Lines(path, file)), ""))
     return max("\t,;", key=header.count) if any(c in header for c in "\t,;") else ","
 
@@ -32,12 +32,12 @@ def find_delimiter(path: Path) -> str:
 class Delimited:
     """The records of one file; `columns` is known once reading has begun.
 
-    like_rows: whether two lines, split at every delimiter, each look like a row of this table. When the first and the
-    last line of a record do, a stray quote has swallowed rows.
+    looks_like_rows: whether each of some lines, split at every delimiter, looks like a row of this table. If the first
+    and the last line of a record do, a stray quote has merged rows.
     """
 
-    def __init__(self, path: Path, delimiter: str, like_rows: LikeRows | None = None) -> None:
-        self.path, self.delimiter, self.like_rows = path, delimiter, like_rows
+    def __init__(self, path: Path, delimiter: str, looks_like_rows: LooksLikeRows | None = None) -> None:
+        self.path, self.delimiter, self.looks_like_rows = path, delimiter, looks_like_rows
         self.columns: Cells = []
         self.blank_lines = 0
         self._held: list[str] = []  # the lines of the record being read
@@ -47,7 +47,7 @@ class Delimited:
     def __iter__(self) -> Iterator[tuple[int, Cells | Problem]]:
         """(line it starts on, cells or what is wrong with it) of each row; the header is kept, blank lines counted."""
         csv.field_size_limit(FIELD_LIMIT)
-        with opened(self.path) as file:
+        with open_data_file(self.path) as file:
             lines = Lines(self.path, file)
             records = self._records(lines, iter(lines))
             self._take_header(records)
@@ -107,10 +107,10 @@ class Delimited:
 
     def _swallowed(self) -> bool:
         """Whether the first and the last line of this record are rows of their own: a stray quote ran them together."""
-        if self.like_rows is None or not self.columns:
+        if self.looks_like_rows is None or not self.columns:
             return False
         ends = [self._held[i].rstrip("\r\n").split(self.delimiter) for i in (0, -1)]
-        return all(len(row) == len(self.columns) for row in ends) and self.like_rows(ends)
+        return all(len(row) == len(self.columns) for row in ends) and self.looks_like_rows(ends)
 
     def _recover(self, error: csv.Error | None) -> tuple[int, Problem]:
         """Names what broke the record, and lines up what follows the line at fault to be read again."""

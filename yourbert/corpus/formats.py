@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from yourbert.core.errors import Problem, UserError, fail, nearest, quoted
-from yourbert.corpus.delimited import Cells, Delimited, LikeRows, find_delimiter
-from yourbert.corpus.sources import Lines, check_plain, check_unchanged, opened
+from yourbert.corpus.delimited import Cells, Delimited, LooksLikeRows, find_delimiter
+from yourbert.corpus.sources import Lines, check_regular_file, check_unchanged, open_data_file
 
 Record = tuple[int, Cells | Problem]
 BATCH = 4096  # rows of a parquet file in memory at once
@@ -37,7 +37,7 @@ class Table:
                 fix="rename one of them",
             )
 
-    def places(self, names: Sequence[str]) -> list[int]:
+    def column_indices(self, names: Sequence[str]) -> list[int]:
         """Where each named column stands. Raises UserError (D12) that names all that are missing."""
         found = ", ".join(quoted(c) for c in self.columns[:40])
         problems = [
@@ -54,14 +54,14 @@ class Table:
             raise UserError(problems)
         return [self.columns.index(name) for name in names]
 
-    def rows(self, names: Sequence[str], like_rows: LikeRows | None = None) -> Iterator[Record]:
-        """(line, the cells of the named columns, or what is wrong) of every row; see `Delimited` for `like_rows`."""
+    def rows(self, names: Sequence[str], looks_like_rows: LooksLikeRows | None = None) -> Iterator[Record]:
+        """For every row its line number, and the cells of the named columns or a Problem; see `Delimited`."""
         raise NotImplementedError
 
 
 def open_table(path: Path) -> Table:
     """Reads the header of a file. Raises UserError (D08, D10, D13, D28, D29, D30)."""
-    check_plain(path)
+    check_regular_file(path)
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
         return DelimitedTable(path)
@@ -82,9 +82,9 @@ class DelimitedTable(Table):
         next(iter(reader), None)
         super().__init__(path, reader.columns)
 
-    def rows(self, names: Sequence[str], like_rows: LikeRows | None = None) -> Iterator[Record]:
-        places = self.places(names)
-        reader = Delimited(self.path, self.delimiter, like_rows)
+    def rows(self, names: Sequence[str], looks_like_rows: LooksLikeRows | None = None) -> Iterator[Record]:
+        places = self.column_indices(names)
+        reader = Delimited(self.path, self.delimiter, looks_like_rows)
         for line, cells in reader:
             yield line, cells if isinstance(cells, Problem) else [cells[place] for place in places]
         self.blank_lines = reader.blank_lines
@@ -101,8 +101,8 @@ class JsonTable(Table):
             raise UserError([first[1]])
         super().__init__(path, list(first[1]))
 
-    def rows(self, names: Sequence[str], like_rows: LikeRows | None = None) -> Iterator[Record]:
-        self.places(names)
+    def rows(self, names: Sequence[str], looks_like_rows: LooksLikeRows | None = None) -> Iterator[Record]:
+        self.column_indices(names)
         for line, item in _objects(self.path):
             yield line, item if isinstance(item, Problem) else self._cells(line, item, names)
 
@@ -116,7 +116,7 @@ class JsonTable(Table):
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """(line, object or what is wrong) of each line that is not blank."""
     decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
-    with opened(path) as file:
+    with open_data_file(path) as file:
         lines = Lines(path, file)
         for number, line in enumerate(lines, start=1):
             if fault := lines.faults.pop(number, None):
@@ -162,8 +162,8 @@ class ParquetTable(Table):
     def __init__(self, path: Path) -> None:
         super().__init__(path, self._file(path).schema_arrow.names)
 
-    def rows(self, names: Sequence[str], like_rows: LikeRows | None = None) -> Iterator[Record]:
-        self.places(names)
+    def rows(self, names: Sequence[str], looks_like_rows: LooksLikeRows | None = None) -> Iterator[Record]:
+        self.column_indices(names)
         before = self.path.stat()
         line = 0
         for batch in self._file(self.path).iter_batches(batch_size=BATCH, columns=list(names)):

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from yourbert.config.params import PARAMS_FILE, add_to, read_params
+from yourbert.config.params import PARAMS_FILE, add_entries, read_params
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import Problem, UserError, fail, nearest, quoted
 from yourbert.core.tasks import Split
@@ -50,7 +50,7 @@ class Column:
         return self.words >= TEXT_WORDS and not self.numbers and self.distinct > len(self.cells) / 2
 
 
-def propose(
+def propose_task(
     name: str,
     files: Mapping[Split, Path],
     text: Sequence[str],
@@ -76,7 +76,7 @@ def propose(
     found = [problem for split, file in files.items() for problem in check_file(file, name, data, split)]
     if found:
         raise UserError(found)
-    add_to(path, "tasks", {name: {"lr": None, "batch_size": None, "epochs": None, "data": block}})
+    add_entries(path, "tasks", {name: {"lr": None, "batch_size": None, "epochs": None, "data": block}})
     return block, reasons
 
 

@@ -27,7 +27,7 @@ from yourbert.corpus.sources import FIELD_LIMIT
 
 LISTED = 100  # rejected rows that the tally names
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-MEND_MISSING = "add it, delete the row, or set the task's on_invalid_row: drop"
+FIX_MISSING = "add it, delete the row, or set the task's on_invalid_row: drop"
 MISSING = frozenset(["", "nan", "na", "n/a", "null", "none"])
 
 
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Tally:
+class RowCounts:
     """What became of a file's rows: read = used + rejected. listed: the first rejected ones: line, code, reason."""
 
     rows_read: int = 0
@@ -82,7 +82,7 @@ class Tally:
         }
 
 
-class LabelReader:
+class LabelParser:
     """A task's labels: text -> class index or similarity, or the problem with it."""
 
     def __init__(self, data: TaskData) -> None:
@@ -91,7 +91,7 @@ class LabelReader:
         numbers = {Decimal(text): i for text, i in self.index.items() if DECIMAL.fullmatch(text)}
         self.numbers = numbers if len(numbers) == len(self.labels) else {}
         self.low, self.high = data.range or (0.0, 1.0)
-        self.read = self._class if self.labels else self._similarity
+        self.parse = self._class if self.labels else self._similarity
 
     def _class(self, text: str) -> float | Problem:
         place = self.index.get(text)
@@ -120,7 +120,7 @@ class LabelReader:
         return Problem("D18", what, fix="correct the row, or `range` of the task in params.yaml")
 
     def _missing(self) -> Problem:
-        return Problem("D15", "the label is missing", fix=MEND_MISSING)
+        return Problem("D15", "the label is missing", fix=FIX_MISSING)
 
 
 class SplitRows:
@@ -138,16 +138,16 @@ class SplitRows:
             self.has_labels = split != "test" or data.label in self.table.columns
             ids = [] if data.id is None else [data.id]
             self.columns = [*([data.label] if self.has_labels else []), *data.text, *ids]
-            self.places = self.table.places(self.columns)
+            self.indices = self.table.column_indices(self.columns)
         except UserError as error:
             raise UserError(map(self._named, error.problems)) from None
-        self.labels = LabelReader(data)
-        self.tally = Tally()
+        self.labels = LabelParser(data)
+        self.counts = RowCounts()
         self._texts = slice(int(self.has_labels), int(self.has_labels) + len(data.text))
         self._repeated: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Row]:
-        tally = self.tally = Tally()
+        tally = self.counts = RowCounts()
         self._repeated = self._find_repeated_ids()
         problems: list[Problem] = []
         total, strict = 0, self.data.on_invalid_row == "error"
@@ -185,7 +185,7 @@ class SplitRows:
         """The row, or all that is wrong with it."""
         if isinstance(cells, Problem):
             return [self._named(cells)]
-        label = self.labels.read(cells[0]) if self.has_labels else None
+        label = self.labels.parse(cells[0]) if self.has_labels else None
         texts = cells[self._texts]
         row_id = cells[-1] if self.data.id is not None else str(number)
         found = [(0, label)] if isinstance(label, Problem) else []
@@ -197,7 +197,7 @@ class SplitRows:
         if found:
             return [self._at(line, place, problem) for place, problem in found]
         if self.has_labels and self.labels.labels and cells[0] not in self.labels.index:
-            self.tally.labels_respelled += 1
+            self.counts.labels_respelled += 1
         return Row(line, number, row_id, texts, label)  # type: ignore[arg-type]  # a Problem is in `found`
 
     def _named(self, problem: Problem) -> Problem:
@@ -205,7 +205,7 @@ class SplitRows:
 
     def _at(self, line: int, place: int, problem: Problem) -> Problem:
         """The problem with its place: field number in the file, task and column."""
-        where = f"{self.path}:{line}:{self.places[place] + 1}"
+        where = f"{self.path}:{line}:{self.indices[place] + 1}"
         return replace(problem, where=where, what=f"task '{self.name}', column '{self.columns[place]}': {problem.what}")
 
     def _odd_text(self, text: str) -> list[Problem]:
@@ -214,9 +214,9 @@ class SplitRows:
         if len(text) > FIELD_LIMIT:
             return [Problem("D19", f"a text of {len(text)} characters; the limit is {FIELD_LIMIT}", fix="shorten it")]
         if is_empty(text):
-            return [Problem("D20", "the text is empty", fix=MEND_MISSING)]
-        self.tally.hidden_characters += len(hidden)
-        self.tally.rows_with_hidden_characters += bool(hidden)
+            return [Problem("D20", "the text is empty", fix=FIX_MISSING)]
+        self.counts.hidden_characters += len(hidden)
+        self.counts.rows_with_hidden_characters += bool(hidden)
         return []
 
     def _bad_id(self, line: int, row_id: str) -> Problem:
@@ -227,12 +227,12 @@ class SplitRows:
 
     def _like_rows(self, rows: list[Cells]) -> bool:
         """Whether each of these cell lists could be a row of this table: label fit, texts there, ids of one shape."""
-        wanted = [[cells[place] for place in self.places] for cells in rows]
-        if self.has_labels and any(isinstance(self.labels.read(cells[0]), Problem) for cells in wanted):
+        wanted = [[cells[place] for place in self.indices] for cells in rows]
+        if self.has_labels and any(isinstance(self.labels.parse(cells[0]), Problem) for cells in wanted):
             return False
         if not all(text.strip() for cells in wanted for text in cells[self._texts]):
             return False
-        return self.data.id is None or len({shape(cells[-1]) for cells in wanted}) == 1
+        return self.data.id is None or len({id_shape(cells[-1]) for cells in wanted}) == 1
 
     def _find_repeated_ids(self) -> dict[int, int]:
         """Line of a repeated id -> line where that id stands first, from a pass over the ids alone.
@@ -256,13 +256,13 @@ class SplitRows:
         return repeated
 
 
-def shape(row_id: str) -> tuple[bool, int]:
+def id_shape(row_id: str) -> tuple[bool, int]:
     """Ids of one table are alike: all digits, or all of one length."""
     digits = row_id.isdigit()
     return digits, 0 if digits else len(row_id)
 
 
-def chunks_of(rows: Iterable[WithTexts], most_rows: int, most_characters: int) -> Iterator[list[WithTexts]]:
+def row_chunks(rows: Iterable[WithTexts], most_rows: int, most_characters: int) -> Iterator[list[WithTexts]]:
     """The rows in order, few enough at once however long their texts are."""
     return chunked(rows, most_rows, most_characters, lambda row: sum(map(len, row.texts)))
 

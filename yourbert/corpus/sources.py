@@ -26,7 +26,7 @@ LINE_LIMIT = 16 * FIELD_LIMIT  # bytes of one line
 HEAD = 4096  # bytes looked at to recognise a file
 BOM = b"\xef\xbb\xbf"
 
-DISGUISES: tuple[tuple[bytes, str], ...] = (
+MAGIC_BYTES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "a gzip file"),
     (b"PK\x03\x04", "a zip archive or a spreadsheet"),
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
@@ -41,12 +41,12 @@ DISGUISES: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def check_plain(path: Path) -> os.stat_result:
+def check_regular_file(path: Path) -> os.stat_result:
     """The state of a plain, readable file. Raises UserError (D29); a FIFO is never opened."""
     try:
         found = path.stat()
     except OSError as error:
-        fail("D29", f"cannot read it ({error.strerror})", where=str(path), fix=f"correct the path{_kin(path)}")
+        fail("D29", f"cannot read it ({error.strerror})", where=str(path), fix=f"correct the path{_nearby_files(path)}")
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
         fail("D29", f"it is {kind}, not a file", where=str(path), fix="name a plain file")
@@ -55,16 +55,16 @@ def check_plain(path: Path) -> os.stat_result:
     return found
 
 
-def _kin(path: Path) -> str:
+def _nearby_files(path: Path) -> str:
     """The files that stand where a missing one was looked for, a few of them."""
     names = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8] if path.parent.is_dir() else []
     return f" (there are {', '.join(names)})" if names else ""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_data_file(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a text file, unpacked when its name ends in .gz. Raises UserError (D08, D28, D29, D30)."""
-    before = check_plain(path)
+    before = check_regular_file(path)
     packed = path.suffix == ".gz"
     try:
         with path.open("rb") as raw:
@@ -107,7 +107,7 @@ def _check_magic(path: Path, head: bytes, packed: bool) -> None:
             )
         return
     start = head.removeprefix(BOM).lstrip().lower()
-    for magic, kind in DISGUISES:
+    for magic, kind in MAGIC_BYTES:
         if head.startswith(magic) or start.startswith(magic):
             fail(
                 "D30",

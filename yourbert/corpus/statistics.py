@@ -1,6 +1,6 @@
 """What became of a task's rows, in numbers: lengths, classes, truncation, and texts that stand where they should not.
 
-Texts are compared by hash, see `overlap.py`; a pair is the same pair in either order.
+Texts are compared by hash, see `leakage.py`; a pair is the same pair in either order.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from yourbert.core.tasks import Split, Task
-from yourbert.corpus.overlap import Hashes, row_keys
-from yourbert.corpus.rows import Row, Tally
+from yourbert.corpus.leakage import Hashes, row_keys
+from yourbert.corpus.rows import Row, RowCounts
 
 SHOWN_PAIRS = 5  # line pairs a warning names
 LONGEST = 1 << 16  # lengths from here on are counted as one
 
 
-class SplitAccount:
+class SplitStatistics:
     """The numbers of one split; `add` its rows as they pass, then `finish`."""
 
     def __init__(self, path: Path, task: Task, has_labels: bool, columns: tuple[str, ...]) -> None:
         self.path, self.task, self.has_labels, self.columns = path, task, has_labels, columns
-        self.tally = Tally()
+        self.counts = RowCounts()
         self._texts, self._lines, self._labels = array("Q"), array("q"), array("d")
         self._lengths = np.zeros(LONGEST + 1, dtype=np.int64)
         self.tokens = 0
@@ -41,8 +41,8 @@ class SplitAccount:
         self._lengths += np.bincount(np.minimum(lengths_S, LONGEST), minlength=LONGEST + 1)
         self.tokens += int(np.minimum(lengths_S, self.task.max_length).sum())
 
-    def finish(self, tally: Tally) -> None:
-        self.tally = tally
+    def finish(self, tally: RowCounts) -> None:
+        self.counts = tally
         texts_RN = np.frombuffer(self._texts, dtype=np.uint64).reshape(len(self._lines), -1)
         self.texts_U: Hashes = np.unique(texts_RN)
         self.keys_R = row_keys(texts_RN)
@@ -52,7 +52,7 @@ class SplitAccount:
 
     def to_json(self) -> dict[str, Any]:
         counts = self._lengths
-        account = self.tally.to_json() | {
+        account = self.counts.to_json() | {
             "file": self.path.name,
             "tokens": self.tokens,
             "truncated": int(counts[self.task.max_length + 1 :].sum()),
@@ -82,7 +82,7 @@ class SplitAccount:
         differ = np.maximum.reduceat(labels, starts) != np.minimum.reduceat(labels, starts)
         return sorted(int(line) for line in self.lines_R[order[starts[differ]]])
 
-    def lines_also_in(self, other: SplitAccount) -> list[tuple[int, int]]:
+    def shared_lines(self, other: SplitStatistics) -> list[tuple[int, int]]:
         """(line here, line there) of every row whose text, or pair in either order, stands in `other` too."""
         keys, first = np.unique(other.keys_R, return_index=True)
         at = np.minimum(np.searchsorted(keys, self.keys_R), len(keys) - 1)
@@ -96,7 +96,7 @@ def _percentile(counts: npt.NDArray[np.int64], percent: int) -> int:
     return int(np.searchsorted(np.cumsum(counts), percent / 100 * counts.sum()))
 
 
-def split_warnings(task: Task, accounts: Mapping[Split, SplitAccount]) -> list[str]:
+def split_warnings(task: Task, accounts: Mapping[Split, SplitStatistics]) -> list[str]:
     """What a user should know before training."""
     train = accounts["train"]
     found = []
@@ -104,21 +104,21 @@ def split_warnings(task: Task, accounts: Mapping[Split, SplitAccount]) -> list[s
         absent = [label for label, n in zip(task.labels, train.class_counts(), strict=True) if n == 0]
         found += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
     for account in accounts.values():
-        if n := account.tally.rejected.total():
-            first = _some([f"line {line}: {code} {reason}" for line, code, reason in account.tally.listed])
-            found.append(f"{account.path.name}: {n} of {account.tally.rows_read} rows dropped ({first})")
+        if n := account.counts.rejected.total():
+            first = _some([f"line {line}: {code} {reason}" for line, code, reason in account.counts.listed])
+            found.append(f"{account.path.name}: {n} of {account.counts.rows_read} rows dropped ({first})")
         if account.has_labels and (lines := account.contradictions):
             found.append(f"D22 {account.path.name}: {len(lines)} texts have two labels (lines {_some(lines)})")
-        if n := account.tally.hidden_characters:
+        if n := account.counts.hidden_characters:
             found.append(f"D27 {account.path.name}: {n} control, zero-width or bidirectional characters")
     return found
 
 
-def leaks(accounts: Mapping[Split, SplitAccount]) -> list[str]:
+def leakage_warnings(accounts: Mapping[Split, SplitStatistics]) -> list[str]:
     """For each other split that shares rows with train: how many, and the lines of the first."""
     found, train = [], accounts["train"]
     for split, account in accounts.items():
-        if split != "train" and (pairs := account.lines_also_in(train)):
+        if split != "train" and (pairs := account.shared_lines(train)):
             shown = _some([f"{here}={there}" for here, there in pairs])
             found.append(f"{account.path.name}: {len(pairs)} rows stand in {train.path.name} too (lines {shown})")
     return found
@@ -128,11 +128,11 @@ def _some(items: Sequence[object]) -> str:
     return ", ".join(map(str, items[:SHOWN_PAIRS])) + (", .." if len(items) > SHOWN_PAIRS else "")
 
 
-def task_account(task: Task, accounts: Mapping[Split, SplitAccount], warnings: Sequence[str]) -> dict[str, Any]:
+def task_statistics(task: Task, accounts: Mapping[Split, SplitStatistics], warnings: Sequence[str]) -> dict[str, Any]:
     """The whole of metrics/data/<task>.json."""
     pairs: tuple[tuple[Split, Split], ...] = (("dev", "train"), ("test", "train"), ("test", "dev"))
     overlap = {
-        f"{split}_in_{other}": len(accounts[split].lines_also_in(accounts[other]))
+        f"{split}_in_{other}": len(accounts[split].shared_lines(accounts[other]))
         for split, other in pairs
         if split in accounts
     }

@@ -24,7 +24,7 @@ from yourbert.config.schema import Runtime
 from yourbert.core.errors import UserError, fail, nearest, quoted
 from yourbert.core.storage import replacing
 from yourbert.core.tasks import Task
-from yourbert.corpus.rows import chunks_of
+from yourbert.corpus.rows import row_chunks
 from yourbert.deploy.inputs import STDIN, open_input
 from yourbert.evaluation.explain import Explainer
 from yourbert.evaluation.predictions import header, prediction_rows
@@ -68,7 +68,7 @@ def batch_predict(
     rows = open_input(source, task, columns, id_column, stdin)
     total = None if rows.name == "stdin" else sum(1 for _ in rows)
     progress, truncated = RowProgress(task.name, total), 0
-    windows = chunks_of(rows, WINDOW_ROWS, WINDOW_CHARACTERS)
+    windows = row_chunks(rows, WINDOW_ROWS, WINDOW_CHARACTERS)
     first = next(windows, None)  # read before the header is written, so that its errors come first
     with open_output(out) as file:
         write = make_writer(file, task, out.suffix if out is not None else FORMATS[0])

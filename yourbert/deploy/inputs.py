@@ -17,8 +17,8 @@ from yourbert.core.tasks import Task
 from yourbert.core.text import is_empty
 from yourbert.corpus.delimited import Cells
 from yourbert.corpus.formats import open_table
-from yourbert.corpus.rows import shape
-from yourbert.corpus.sources import Lines, opened
+from yourbert.corpus.rows import id_shape
+from yourbert.corpus.sources import Lines, open_data_file
 
 STDIN = "-"
 Record = tuple[int, str | None, Cells | Problem]  # line, id or None, texts or a problem
@@ -81,7 +81,7 @@ class LineRows(InputRows):
         self.source, self.pair = source, task.pair
 
     def records(self) -> Iterator[Record]:
-        with opened(self.source) if isinstance(self.source, Path) else nullcontext(self.source) as file:
+        with open_data_file(self.source) if isinstance(self.source, Path) else nullcontext(self.source) as file:
             lines = Lines(Path(self.name), file)
             for number, line in enumerate(lines, start=1):
                 if number in lines.faults:
@@ -117,7 +117,7 @@ class TableRows(InputRows):
         self.id_column = id_column or (task.id_column if task.id_column in self.table.columns else None)
         self.wanted = [*self.columns, *filter(None, [self.id_column])]
         try:
-            self.places = self.table.places(self.wanted)
+            self.places = self.table.column_indices(self.wanted)
         except UserError as error:
             fix = "correct the header, or name the columns with --columns and --id"
             raise UserError(replace(problem, fix=fix) for problem in error.problems) from None
@@ -136,7 +136,7 @@ class TableRows(InputRows):
         """Whether each list of cells could be a row of this table: no empty text, and ids of one shape."""
         wanted = [[cells[place] for place in self.places] for cells in rows]
         texts = all(text.strip() for cells in wanted for text in cells[:-1])
-        return texts and len({shape(cells[-1]) for cells in wanted}) == 1
+        return texts and len({id_shape(cells[-1]) for cells in wanted}) == 1
 
 
 def open_input(source: str, task: Task, columns: Sequence[str], id_column: str | None, stdin: BinaryIO) -> InputRows:

@@ -48,7 +48,7 @@ def evaluate(
     rows: list[tuple[str, str, str]] = []
     for name, task in tasks.items():
         opened = open_tokens(tokens / name)
-        opened.check_same(task, model)
+        opened.check_task(task, model)
         for split in (s for s in PREDICTED_SPLITS if s in opened.splits):
             packed = opened.splits[split]
             outputs = predict(loaded, name, packed, machine)

@@ -161,7 +161,7 @@ def localize_skills(
         graft = Graft(model, weights, machine)
         for name, task in tasks.items():
             opened = open_tokens_for(tokens / name, encoder)
-            opened.check_same(task, folder)
+            opened.check_task(task, folder)
             train, dev = opened.splits["train"], opened.splits["dev"]
             run = _unique_name(f"{folder.parent.name}:{name}" if len(tasks) > 1 else name, [line[0] for line in lines])
             all_N = torch.ones(graft.num_weights, dtype=torch.bool, device=machine.device)

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from yourbert.config.params import PARAMS_FILE, add_to, read_params
+from yourbert.config.params import PARAMS_FILE, add_entries, read_params
 from yourbert.config.schema import Params
 from yourbert.core.errors import fail, nearest
 
@@ -36,7 +36,7 @@ def add_mixtures(tasks: Sequence[str], like: str | None, path: Path = PARAMS_FIL
     taken = {*params.tasks, *params.multitask}
     new = {_name(subset, taken): subset for subset in subsets if frozenset(subset) not in existing}
     blocks = {name: {"tasks": list(subset), **_settings_for(template, subset)} for name, subset in new.items()}
-    add_to(path, "mixtures", blocks)
+    add_entries(path, "mixtures", blocks)
     return list(new), [existing[frozenset(subset)] for subset in subsets if frozenset(subset) in existing]
 
 

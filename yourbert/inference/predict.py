@@ -18,7 +18,7 @@ from yourbert.model.multitask import Model
 from yourbert.runtime.distributed import Ranks
 from yourbert.runtime.machine import Machine
 from yourbert.tokens.batching import Batch, length_sorted_batches
-from yourbert.tokens.packing import PackedSplit, encode_rows, packed
+from yourbert.tokens.packing import PackedSplit, encode_rows, pack_encoded
 from yourbert.tokens.tokenizer import Tokenizer
 
 TOKENS_PER_BATCH = 4096
@@ -45,7 +45,7 @@ def predict_texts(
 ) -> tuple[Numbers, npt.NDArray[np.bool_]]:
     """`predict` for one or more rows of texts; also returns which sequences, [S], were truncated."""
     encoded = encode_rows(tokenizer, task, texts)
-    return predict(model, task.name, packed(task, encoded), machine), encoded.uncut_S > task.max_length
+    return predict(model, task.name, pack_encoded(task, encoded), machine), encoded.uncut_S > task.max_length
 
 
 def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:

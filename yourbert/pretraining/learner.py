@@ -42,7 +42,7 @@ class MlmModel(nn.Module):
         logits_MV: Tensor = self.head(hidden_TE.index_select(0, places_M), self.encoder.word_embedding_weight)
         return logits_MV.float()
 
-    def guess(self, batch: Batch, masked: Masked, machine: Machine, rng: torch.Generator | None) -> Tensor:
+    def masked_logits(self, batch: Batch, masked: Masked, machine: Machine, rng: torch.Generator | None) -> Tensor:
         """The logits_MV of a batch that the host masked."""
         seen = Batch(masked.tokens_T, batch.segments_T, batch.positions_T, batch.offsets, batch.rows_B, None)
         places_M = torch.from_numpy(masked.places_M).to(machine.device)
@@ -79,12 +79,12 @@ class MlmLearner:
         for piece_B, counts, last in split_micro_batches(
             mine_B, micro_batches, (len(batch.rows_B), len(batch.tokens_T))
         ):
-            own = masked.within(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
+            own = masked.select(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
             total = no_loss(self.machine.device)
             if len(own.places_M):
                 whole = np.array_equal(piece_B, batch.rows_B)
                 piece = batch if whole else gather(self.sampler.split, piece_B)
-                logits_MV = self.model.guess(piece, own, self.machine, self.rng)
+                logits_MV = self.model.masked_logits(piece, own, self.machine, self.rng)
                 targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
                 total = F.cross_entropy(logits_MV, targets_M, reduction="sum")
             yield StepLoss(NAME, total / len(masked.places_M), *counts, of=len(batch.rows_B), last=last)
@@ -100,7 +100,7 @@ class MlmLearner:
                 # By every rank, because each draw moves the generator on.
                 masked = self.masking.mask(batch.tokens_T, rng)
                 if turn % ranks.world == ranks.rank:
-                    guesses = self.model.guess(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
+                    guesses = self.model.masked_logits(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
                     counts += (guesses == masked.targets_M).sum(), len(guesses)
         right, places = ranks.sum(counts).tolist()
         return {NAME: right / places}

@@ -25,7 +25,7 @@ class Masked:
     places_M: Ints
     targets_M: Ints
 
-    def within(self, kept_T: npt.NDArray[np.bool_]) -> Masked:
+    def select(self, kept_T: npt.NDArray[np.bool_]) -> Masked:
         """The part that lies in the tokens marked in `kept_T`, its places counted among those."""
         place_T = np.cumsum(kept_T) - 1
         inside_M = kept_T[self.places_M]

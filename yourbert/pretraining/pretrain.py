@@ -44,7 +44,7 @@ NUMBERS_AT_ONCE = 1 << 20
 KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 
 
-def masking_of(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
+def make_masking(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
     """What the vocabulary and the settings say about masking."""
     special_ids = np.asarray(tokenizer.special_ids, dtype=np.int64)
     return Masking(settings.mlm_probability, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size)
@@ -76,10 +76,10 @@ def sequences(
     return PackedSplit(tokens=tokens, offsets=offsets, second=second, labels=None, sequences_per_row=1)
 
 
-Pieces = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # tokens_T, lengths_S, second_S
+SequenceArrays = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # tokens_T, lengths_S, second_S
 
 
-def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[Pieces]:
+def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[SequenceArrays]:
     """The sequences of the splits, long ones cut: their tokens stand as before, with more ends between them."""
     for split in splits:
         for start in range(0, split.n_sequences, SEQUENCES_AT_ONCE):
@@ -93,7 +93,7 @@ def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[Pieces]:
             yield split.tokens[bounds[0] : bounds[-1]], lengths, np.clip(second - skipped, 0, lengths)
 
 
-def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[Pieces]:
+def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[SequenceArrays]:
     for chunk in chunked(texts, SEQUENCES_AT_ONCE, NUMBERS_AT_ONCE, len):
         lengths = np.array([len(sequence) for sequence in chunk])
         yield np.concatenate(chunk), lengths, lengths
@@ -135,7 +135,7 @@ def _lines(file: Path) -> Iterator[str]:
 def _encode(lines: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
     """Each line as [CLS] pieces [SEP], a long line as several of them."""
     room = max_length - 2
-    for ids in tokenizer.pieces(lines):
+    for ids in tokenizer.word_piece_ids(lines):
         for start in range(0, len(ids), room):
             piece = ids[start : start + room]
             yield np.asarray([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int64)
@@ -181,7 +181,7 @@ def pretrain(
     with Resume(resume_folder(facts, CODE), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
         head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
-        masking = masking_of(tokenizer, settings)
+        masking = make_masking(tokenizer, settings)
         before, outcome = _train_mlm(
             loaded.encoder, head, train_rows, dev_rows, masking, schedule, machine, seed, resume
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from yourbert.config.schema import SEEN_QUORA, Params
+from yourbert.config.schema import PRETRAINED_ON_QUORA, Params
 from yourbert.core.storage import write_csv, write_json, write_text
 from yourbert.report import data_card, tables
 from yourbert.report.cost import cost_page
@@ -79,7 +79,7 @@ def cautions(gathered: Gathered, params: Params) -> str:
     if params.corpus == "bundled":
         found.append("The bundled corpus is synthetic: scores on it say nothing about real text.")
     inflated = [plain(task) for task in ("quora", "sts") if task in gathered.tasks]
-    if SEEN_QUORA in params.model and inflated:
+    if PRETRAINED_ON_QUORA in params.model and inflated:
         found.append(
             f"{plain(params.model)} was pretrained on Quora question pairs (duplicates), which inflates the "
             f"{' and '.join(inflated)} scores."

@@ -68,7 +68,7 @@ class TaskTokens:
     vocabulary_sha256: str
     lower_case: bool
 
-    def check_same(self, task: Task, model: Path) -> None:
+    def check_task(self, task: Task, model: Path) -> None:
         """Raises UserError (C06) when the model folder knows the task by other facts, for instance other labels."""
         if self.task != task:
             what = f"task '{task.name}' was tokenized with other facts than the model was trained on"
@@ -148,10 +148,10 @@ def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
 
 def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
     """At least one row of texts as a split in memory, without labels: what `predict` and `serve` feed the model."""
-    return packed(task, encode_rows(tokenizer, task, texts))
+    return pack_encoded(task, encode_rows(tokenizer, task, texts))
 
 
-def packed(task: Task, encoded: Encoded) -> PackedSplit:
+def pack_encoded(task: Task, encoded: Encoded) -> PackedSplit:
     return PackedSplit(
         tokens=encoded.tokens_T,
         offsets=np.concatenate([[0], np.cumsum(encoded.lengths_S)]),

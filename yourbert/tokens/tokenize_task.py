@@ -15,7 +15,7 @@ from yourbert.core.filenames import local_name
 from yourbert.core.storage import read_json, write_array, write_json
 from yourbert.core.tasks import SPLITS, Split, Task
 from yourbert.corpus.rows import SplitRows
-from yourbert.corpus.statistics import SplitAccount, leaks, split_warnings, task_account
+from yourbert.corpus.statistics import SplitStatistics, leakage_warnings, split_warnings, task_statistics
 from yourbert.tokens.packing import SplitWriter
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.tokens.workers import encode_in_order, number_of_workers
@@ -31,9 +31,9 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
     all files (D codes), or P08 when the model reads fewer tokens than `max_length`.
     """
     check_length(name, data, base)
-    task = data.facts(name)
+    task = data.to_task(name)
     tokenizer, workers = Tokenizer.load(base), number_of_workers(threads)
-    accounts: dict[Split, SplitAccount] = {}
+    accounts: dict[Split, SplitStatistics] = {}
     failures: list[UserError] = []
     files, warnings = find_files(data, corpus)
     (out / "task.json").unlink(missing_ok=True)
@@ -54,12 +54,12 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
         out / "task.json",
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
     )
-    return task_account(task, accounts, warnings) | {"vocabulary_sha256": tokenizer.sha256}
+    return task_statistics(task, accounts, warnings) | {"vocabulary_sha256": tokenizer.sha256}
 
 
-def _leaks(name: str, data: TaskData, accounts: Mapping[Split, SplitAccount]) -> list[str]:
+def _leaks(name: str, data: TaskData, accounts: Mapping[Split, SplitStatistics]) -> list[str]:
     """Rows of dev and test that stand in train too. Raises UserError (D21) where `on_leakage` says so."""
-    found = leaks(accounts)
+    found = leakage_warnings(accounts)
     if found and data.on_leakage == "error":
         fix = "delete them from one of the two, or set the task's on_leakage: warn"
         raise UserError([Problem("D21", f"task '{name}': {leak}", fix=fix) for leak in found])
@@ -98,8 +98,8 @@ def raise_all(failures: list[UserError]) -> None:
 
 def _tokenize_split(
     rows: SplitRows, task: Task, tokenizer: Tokenizer, base: Path, workers: int, folder: Path
-) -> SplitAccount:
-    account = SplitAccount(rows.path, task, rows.has_labels, tuple(rows.table.columns))
+) -> SplitStatistics:
+    account = SplitStatistics(rows.path, task, rows.has_labels, tuple(rows.table.columns))
     with (
         SplitWriter(folder, task, tokenizer.vocabulary_size, rows.has_labels) as writer,
         closing(encode_in_order(rows, tokenizer, task, base, workers)) as encoded,
@@ -107,12 +107,12 @@ def _tokenize_split(
         for chunk, (sequences, texts_N) in encoded:
             writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
             account.add(chunk, sequences.uncut_S, texts_N)
-    account.finish(rows.tally)
+    account.finish(rows.counts)
     write_array(folder / "texts.npy", account.texts_U)
     return account
 
 
-def _note_layouts(accounts: Mapping[Split, SplitAccount]) -> None:
+def _note_layouts(accounts: Mapping[Split, SplitStatistics]) -> None:
     """Says so when the files have not the same columns in the same order; they are read by name."""
     layouts = {account.columns for account in accounts.values()}
     if len(layouts) > 1:

@@ -24,15 +24,15 @@ from yourbert.core.text import chunked
 FILES = ("vocab.txt", "tokenizer_config.json")
 SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 CHUNK_TEXTS, CHUNK_CHARACTERS = 4096, 2_000_000  # what is tokenized at once
-WORDS_KEPT = 1 << 17  # about 40 MB
-LONGEST_WORD = 100  # characters; a longer one is unknown, whatever the vocabulary
+MAX_CACHED_WORDS = 1 << 17  # about 40 MB
+MAX_WORD_LENGTH = 100  # characters; a longer one is unknown, whatever the vocabulary
 CONTINUES = "##"  # how a piece is written that goes on a word
-PLAIN_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")  # of a text for which `is_plain` holds
+ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")  # of a text for which `is_plain_ascii` holds
 
-Sequence1 = tuple[list[int], int]
+EncodedText = tuple[list[int], int]
 
 
-def keep(ids: list[int], room: int, side: TruncationSide) -> list[int]:
+def truncate(ids: list[int], room: int, side: TruncationSide) -> list[int]:
     """At most `room` of the tokens: the first, the last, or half from each end (the odd one from the head)."""
     if len(ids) <= room:
         return ids
@@ -41,7 +41,7 @@ def keep(ids: list[int], room: int, side: TruncationSide) -> list[int]:
     return ids[:head] + (ids[-tail:] if tail else [])
 
 
-def share(first: int, second: int, room: int) -> tuple[int, int]:
+def split_budget(first: int, second: int, room: int) -> tuple[int, int]:
     """How many tokens each text of a pair keeps when `room` is for both: the longer one gives way (longest first).
 
     As the reference does by taking away one token at a time: from the second text when both are of one length.
@@ -52,21 +52,21 @@ def share(first: int, second: int, room: int) -> tuple[int, int]:
     return kept, room - kept
 
 
-def is_plain(text: str) -> bool:
-    """Whether a text has printable ASCII alone and cannot name a special token: `PLAIN_WORD` finds its words."""
+def is_plain_ascii(text: str) -> bool:
+    """Whether a text has printable ASCII alone and cannot name a special token: `ASCII_WORD` finds its words."""
     return text.isascii() and text.isprintable() and "[" not in text
 
 
-class KnownWords(dict[str, list[int]]):
-    """The pieces of each plain word met so far; a new one is looked up, and at `WORDS_KEPT` it starts afresh."""
+class WordCache(dict[str, list[int]]):
+    """The pieces of each plain word met so far; a new one is looked up, and at `MAX_CACHED_WORDS` it starts afresh."""
 
     def __init__(self, wordpiece: WordPieceTokenizer) -> None:
         self._wordpiece = wordpiece
 
     def __missing__(self, word: str) -> list[int]:
         pieces: list[int] = self._wordpiece.encode(word, add_special_tokens=False).ids
-        if len(word) <= LONGEST_WORD:
-            if len(self) >= WORDS_KEPT:
+        if len(word) <= MAX_WORD_LENGTH:
+            if len(self) >= MAX_CACHED_WORDS:
                 self.clear()
             self[word] = pieces
         return pieces
@@ -84,7 +84,7 @@ class Tokenizer:
         self.special_ids = sorted(vocabulary[t] for t in SPECIAL_TOKENS)
         self.vocabulary_size = max(vocabulary.values()) + 1
         model = WordPiece(
-            vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD, continuing_subword_prefix=CONTINUES
+            vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_LENGTH, continuing_subword_prefix=CONTINUES
         )
         self._wordpiece = WordPieceTokenizer(model)
         self._wordpiece.normalizer = normalizers.BertNormalizer(
@@ -93,7 +93,7 @@ class Tokenizer:
         self._wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         # A special token's name inside a text is that token, as in the reference.
         self._wordpiece.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
-        self._known = KnownWords(self._wordpiece)
+        self._known = WordCache(self._wordpiece)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -125,40 +125,40 @@ class Tokenizer:
         """The vocabulary's word for each id."""
         return [self._wordpiece.id_to_token(int(i)) or "[UNK]" for i in ids]
 
-    def pieces(self, texts: Iterable[str]) -> Iterator[list[int]]:
+    def word_piece_ids(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """The ids of each text, all of them, without [CLS] and [SEP]."""
         for chunk in chunked(texts, CHUNK_TEXTS, CHUNK_CHARACTERS, len):
-            odd = [text for text in chunk if not is_plain(text)]
+            odd = [text for text in chunk if not is_plain_ascii(text)]
             encoded = iter(self._wordpiece.encode_batch_fast(odd, add_special_tokens=False) if odd else [])
             for text in chunk:
-                yield self._pieces_of_plain(text) if is_plain(text) else next(encoded).ids
+                yield self._pieces_of_plain(text) if is_plain_ascii(text) else next(encoded).ids
 
     def _pieces_of_plain(self, text: str) -> list[int]:
         known, ids = self._known, list[int]()
-        for word in PLAIN_WORD.findall(text.lower() if self.lower_case else text):
+        for word in ASCII_WORD.findall(text.lower() if self.lower_case else text):
             ids += known[word]
         return ids
 
     def encode(
         self, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int, side: TruncationSide
-    ) -> tuple[list[Sequence1], list[int]]:
+    ) -> tuple[list[EncodedText], list[int]]:
         """(ids, second) of each text or pair, and the length of each sequence before truncation.
 
         ids: [CLS] a [SEP] or [CLS] a [SEP] b [SEP], at most `max_length` of them. second: where the second text begins;
         the length where there is none.
         """
         if texts_b is None:
-            singles = list(self.pieces(texts_a))
+            singles = list(self.word_piece_ids(texts_a))
             return [self._single(a, max_length, side) for a in singles], [len(a) + 2 for a in singles]
         assert len(texts_a) == len(texts_b), "a pair has two texts"
-        pairs = list(zip(self.pieces(texts_a), self.pieces(texts_b), strict=True))
+        pairs = list(zip(self.word_piece_ids(texts_a), self.word_piece_ids(texts_b), strict=True))
         return [self._pair(a, b, max_length, side) for a, b in pairs], [len(a) + len(b) + 3 for a, b in pairs]
 
-    def _single(self, a: list[int], max_length: int, side: TruncationSide) -> Sequence1:
-        ids = [self.cls_id, *keep(a, max_length - 2, side), self.sep_id]
+    def _single(self, a: list[int], max_length: int, side: TruncationSide) -> EncodedText:
+        ids = [self.cls_id, *truncate(a, max_length - 2, side), self.sep_id]
         return ids, len(ids)
 
-    def _pair(self, a: list[int], b: list[int], max_length: int, side: TruncationSide) -> Sequence1:
-        room_a, room_b = share(len(a), len(b), max_length - 3)
-        head = [self.cls_id, *keep(a, room_a, side), self.sep_id]
-        return [*head, *keep(b, room_b, side), self.sep_id], len(head)
+    def _pair(self, a: list[int], b: list[int], max_length: int, side: TruncationSide) -> EncodedText:
+        room_a, room_b = split_budget(len(a), len(b), max_length - 3)
+        head = [self.cls_id, *truncate(a, room_a, side), self.sep_id]
+        return [*head, *truncate(b, room_b, side), self.sep_id], len(head)

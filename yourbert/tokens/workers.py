@@ -24,8 +24,8 @@ import numpy as np
 
 from yourbert.core.errors import fail
 from yourbert.core.tasks import Task
-from yourbert.corpus.overlap import Hashes, text_hash
-from yourbert.corpus.rows import Row, chunks_of
+from yourbert.corpus.leakage import Hashes, text_hash
+from yourbert.corpus.rows import Row, row_chunks
 from yourbert.tokens.packing import Encoded, encode_rows
 from yourbert.tokens.tokenizer import Tokenizer
 
@@ -34,7 +34,7 @@ CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000
 # So many chunks are done before workers are started: to start them takes as long as this does.
 CHUNKS_HERE = 8
 # Reading and checking, which one process does, keeps about two workers busy with English and eight with other text.
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 Chunk = list[Row]
 Texts = list[list[str]]
@@ -43,7 +43,7 @@ Done = tuple[Encoded, Hashes]
 
 def number_of_workers(threads: int) -> int:
     """The processes that `threads` asks for: 0 is one per physical core that this process may use."""
-    return min(threads or physical_cores(), MOST_WORKERS)
+    return min(threads or physical_cores(), MAX_WORKERS)
 
 
 def physical_cores() -> int:
@@ -73,7 +73,7 @@ def encode_in_order(
 
     To be closed if it is not read to its end. Raises UserError (T09) when a worker dies.
     """
-    chunks = chunks_of(rows, CHUNK_ROWS, CHUNK_CHARACTERS)
+    chunks = row_chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)
     for chunk in chunks if workers < 2 else islice(chunks, CHUNKS_HERE):
         yield chunk, encode(tokenizer, task, _texts(chunk))
     if (upcoming := next(chunks, None)) is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from yourbert.config.schema import SEEN_QUORA
+from yourbert.config.schema import PRETRAINED_ON_QUORA
 from yourbert.core.storage import read_json, write_text
 from yourbert.core.tasks import Task
 
@@ -35,7 +35,7 @@ def _sections(
     yield (
         "The model is meant for texts similar to its training data, in the same language, truncated to the lengths "
         "above. Its biases have not been studied; do not use it for decisions about people. If the base model is "
-        f"{SEEN_QUORA}, which was trained on Quora question pairs, scores on such pairs are inflated."
+        f"{PRETRAINED_ON_QUORA}, which was trained on Quora question pairs, scores on such pairs are inflated."
     )
 
 

@@ -14,7 +14,7 @@ from statistics import fmean
 
 from tabulate import tabulate
 
-from yourbert.config.params import places_of, read_params
+from yourbert.config.params import model_blocks, read_params
 from yourbert.config.schema import Params, Training
 from yourbert.core.cost import JOULES_A_KWH, Cost
 from yourbert.core.errors import fail, nearest
@@ -92,7 +92,7 @@ def check_reach(keys: Sequence[str], run: str, params: Params) -> None:
     """Raises UserError: P05 for an unknown run, P18 for a key that the run overrides, which has no effect on it."""
     if not run:
         return
-    places = dict(places_of(params))
+    places = dict(model_blocks(params))
     if run not in places:
         known = ", ".join(places)
         fail("P05", f"no model '{run}' (there are {known}){nearest(run, places)}", where="--run")

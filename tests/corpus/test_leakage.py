@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from yourbert.corpus.overlap import row_keys, text_hash
+from yourbert.corpus.leakage import row_keys, text_hash
 
 
 @given(arrays(np.uint64, st.tuples(st.integers(1, 20), st.just(2))))

@@ -34,7 +34,7 @@ def row_keys(texts_RN: Hashes) -> Hashes:
     return keys
 
 
-def overlaps(folders: Sequence[Path]) -> dict[str, dict[str, int]]:
+def cross_task_leakage(folders: Sequence[Path]) -> dict[str, dict[str, int]]:
     """Texts of one task's dev or test that another task trains on: {"sts/dev": {"quora/train": 3}}.
 
     folders: tokens folders of several tasks. Counts distinct single texts; where there is none, nothing is said.
