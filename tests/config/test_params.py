@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from dvc.utils.serialize import modify_yaml
 
 from tests.support.shipped import WITH_MIXTURE
-from yourbert.config.params import read_params
+from yourbert.config.params import RENAMED, RENAMED_VALUES, read_params
 from yourbert.config.schema import Training
 from yourbert.core.errors import UserError
 
@@ -72,7 +75,7 @@ def test_numbers_are_yaml_1_2(tmp_path: Path, spelling: str) -> None:
         ("\ndropout: 0.1", "\ndropout: 1.0", "P04", "dropout"),
         ("\nbatch_size: 16", "\nbatch_size: 2.5", "P04", "batch_size"),
         ("\nepochs: 3", "\nepochs: 0", "P04", "epochs"),
-        ("\nepochs: 3", "\nepochs: 3\nepochs: 4", "P10", "stands already in line"),
+        ("\nepochs: 3", "\nepochs: 3\nepochs: 4", "P10", "first defined on line"),
         ("\nlr: 0.0001", "\n\tlr: 0.0001", "P11", "not valid YAML"),
         ("\nlr: 0.0001", "\nlr: !!python/object/apply:os.system ['true']", "P14", "not allowed"),
         ("\nlr: 0.0001", "\nlr: &a 0.0001\nwarmup_ratio: *a", "P14", "aliases"),
@@ -94,6 +97,44 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, code: str, says:
     assert problem is not None, str(error)
     assert problem.where.startswith(str(tmp_path / "params.yaml"))
     assert error.exit_code == 2
+
+
+# The blocks of params.yaml that had keys with other names in 0.1; every other renamed key was one of the top level.
+BLOCKS: dict[tuple[str | int, ...], tuple[str, ...]] = {
+    ("mixtures", "pairs"): ("own_layers", "poolings", "row_limit", "weights", "select"),
+    ("tasks", "sst", "data"): ("truncate", "on_bad_row", "on_overlap"),
+    ("sequential", 0): ("init",),
+    ("pretrain",): ("mask_rate", "text", "warmup"),
+    ("evaluate",): ("bootstrap", "explained", "confidence"),
+}
+
+
+def old_keys() -> Iterator[tuple[str, object, tuple[str | int, ...]]]:
+    """Each renamed key with each value that was renamed with it, and its block."""
+    for key in RENAMED:
+        blocks = [block for block, keys in BLOCKS.items() if key in keys]
+        blocks += [()] if key == "warmup" or not blocks else []
+        for block in blocks:
+            yield from ((key, value, block) for value in RENAMED_VALUES.get(key, {"": ""}))
+
+
+@pytest.mark.parametrize(("old", "value", "block"), list(old_keys()), ids=str)
+def test_an_old_key_is_refused_with_its_new_spelling_alone(
+    tmp_path: Path, old: str, value: str, block: tuple[str | int, ...]
+) -> None:
+    """In place of its new key, whose absence is then no second problem."""
+    values: Any = yaml.safe_load(WITH_MIXTURE)
+    inner = values
+    for part in block:
+        inner = inner[part]
+    inner[old] = value or inner.get(RENAMED[old], 1)
+    inner.pop(RENAMED[old], None)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    (problem,) = refusal(path).problems
+    new = RENAMED_VALUES[old][value] if value else ""
+    assert problem.code == "P01" and f"'{'.'.join(map(str, (*block, old)))}' was renamed" in problem.what
+    assert problem.fix == (f"write `{RENAMED[old]}: {new}`" if new else f"rename it to `{RENAMED[old]}`")
 
 
 def test_every_problem_is_named_at_once(tmp_path: Path) -> None:

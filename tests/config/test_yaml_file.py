@@ -19,10 +19,10 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
     assert type(parse_scalar(text)) is type(value)
 
 
-def test_read_yaml_knows_where_each_key_is(tmp_path: Path) -> None:
+def test_read_yaml_returns_the_position_of_each_key(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(io.StringIO("a: 1\nb:\n  c:\n  - x\n  - y\n").read())
-    values, places = read_yaml(path)
+    values, positions = read_yaml(path)
     assert values == {"a": 1, "b": {"c": ["x", "y"]}}
-    assert places["b.c"] == (3, 3)
-    assert places["b.c.1"] == (5, 5)
+    assert positions["b.c"] == (3, 3)
+    assert positions["b.c.1"] == (5, 5)

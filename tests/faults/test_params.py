@@ -49,7 +49,7 @@ REFUSED = (
     Fault("P08", edit("max_length: 128", "max_length: 2"), "P04", "max_length"),
     Fault("P09", edit(EPOCHS, "\nepochs: 0"), "P04", "'epochs' is"),
     Fault("P09", edit("\nwarmup_ratio: 0.1", "\nwarmup_ratio: 1.5"), "P04", "'warmup_ratio' is"),
-    Fault("P10", edit(EPOCHS, "\nepochs: 3\nepochs: 4"), "P10", r"stands already in line \d+", r"params.yaml:\d+:1:"),
+    Fault("P10", edit(EPOCHS, "\nepochs: 3\nepochs: 4"), "P10", r"first defined on line \d+", r"params.yaml:\d+:1:"),
     Fault("P11", edit(LR, "\n\tlr: 0.0001"), "P11", "not valid YAML", r"params.yaml:\d+:\d+:"),
     Fault("P11", edit("\n  sst:", "\n sst:"), "P11", "not valid YAML", r"params.yaml:\d+:\d+:"),
     Fault("P11", whole(""), "P11", "expected `key: value` lines", "params.yaml:1:1:"),

@@ -1,6 +1,6 @@
-"""Reads params.yaml into frozen, typed values and names every problem at once; adds entries to it.
+"""Reads params.yaml into frozen, typed values, reports all problems at once, and adds entries to the file.
 
-What the keys mean is documented in `yourbert/config/schema.py`.
+`yourbert/config/schema.py` documents the keys.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from yourbert.config.yaml_file import Positions, parse_scalar, read_yaml
 from yourbert.core.errors import Problem, UserError, cleaned, nearest, quoted
 
 PARAMS_FILE = Path("params.yaml")
-# Keys beside the names of tasks and models in the metrics files; no model may have such a name.
+# Keys of the metrics files beside the names of models, so no model may have such a name.
 RESERVED = ("overall", "training", "comparisons", "single_task")
-NONE = {"mixtures": "{}", "sequential": "[]"}  # how params.yaml says that there are none
-# Why keys of older versions are refused.
+EMPTY = {"mixtures": "{}", "sequential": "[]"}  # the value of each block of models if there are none
+# Keys of older versions that were removed, and why.
 REMOVED = {
     "average": "averaging the weights over steps gained nothing",
     "soup": "averaging the weights of several models gained nothing",
     "whole_words": "masking whole words gained nothing",
 }
-# Keys of older versions, and the values whose names changed with the key.
+# Keys of older versions that were renamed, and the values that were renamed with the key.
 RENAMED = {
     "tuning": "freeze_encoder",
     "clip": "max_grad_norm",
@@ -58,30 +58,34 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {
     "consistency": {"none": "none", "dropout": "r_drop", "adversarial": "smart"},
     "truncate": {"head": "right", "tail": "left", "head_tail": "middle"},
 }
-# Parts of a pydantic error's location that are not keys: a wrong dict key, and the tags of `TaskSpecificLayers`.
+# Parts of the location in a pydantic error that are not keys: a wrong dict key, and the tags of `TaskSpecificLayers`.
 NOT_KEYS = ("[key]", "[number]", "[word]")
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
-    """Reads and checks params.yaml. Raises one UserError that names every problem with its line and column."""
-    values, places = read_yaml(path)
+    """Reads and checks params.yaml.
+
+    Raises one UserError (P codes) that names every problem with its line and column.
+    """
+    values, positions = read_yaml(path)
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        moved = {(*e["loc"][:-1], RENAMED.get(str(e["loc"][-1]))) for e in errors if e["type"] == "extra_forbidden"}
-        missing = [e for e in errors if e["type"] == "missing" and e["loc"] in moved]  # there, by its old name
-        raise UserError([_problem(e, path, places) for e in errors if e not in missing]) from None
-    problems = [Problem("P05", what, where=_where(path, places, key)) for key, what in _contradictions(params)]
+        # A key with its old name is one problem, not two: its new name is not reported as missing as well.
+        renamed = {(*e["loc"][:-1], RENAMED.get(str(e["loc"][-1]))) for e in errors if e["type"] == "extra_forbidden"}
+        errors = [e for e in errors if e["type"] != "missing" or e["loc"] not in renamed]
+        raise UserError([_problem(e, path, positions) for e in errors]) from None
+    problems = [Problem("P05", what, where=_where(path, positions, key)) for key, what in _contradictions(params)]
     if problems:
         raise UserError(problems)
     return params
 
 
 def add_entries(path: Path, block: str, entries: dict[str, Any]) -> None:
-    """Adds entries to a top-level block of params.yaml; comments stay, and the form is the one that DVC writes.
+    """Adds entries to a top-level block of params.yaml, keeping comments and the format that DVC writes.
 
-    Raises UserError as `read_params` does, and then leaves the file as it was.
+    Raises UserError as `read_params` does; the file is then unchanged.
     """
     from dvc.utils.serialize import modify_yaml
 
@@ -97,19 +101,19 @@ def add_entries(path: Path, block: str, entries: dict[str, Any]) -> None:
 
 
 def _contradictions(params: Params) -> list[tuple[str, str]]:
-    """Contradictions between keys, each as (dotted key, what is wrong)."""
-    found = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
+    """The contradictions between keys, each as (dotted key, message)."""
+    problems = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
-        found.append(("seeds", "duplicate seed"))
-    for run, place in model_blocks(params):
-        if run in RESERVED:
-            found.append((place, f"'{run}' is a reserved name in the metrics files"))
-    for place, name, mixture in [
+        problems.append(("seeds", "duplicate seed"))
+    for name, key in model_blocks(params):
+        if name in RESERVED:
+            problems.append((key, f"'{name}' is a reserved name in the metrics files"))
+    for block, name, mixture in [
         *((f"mixtures.{name}", name, mixture) for name, mixture in params.mixtures.items()),
         *((f"sequential.{index}", model.name, model) for index, model in enumerate(params.sequential)),
     ]:
-        found += [(f"{place}{key}", what) for key, what in _contradictions_of(name, mixture, params)]
-    return found
+        problems += [(f"{block}{key}", what) for key, what in _contradictions_of(name, mixture, params)]
+    return problems
 
 
 def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
@@ -131,7 +135,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
     if selection not in known:
         yield ".model_selection_metric", f"'{selection}' is not one of {', '.join(known)}{nearest(selection, known)}"
     if isinstance(mixture, SequentialModel):
-        names = [run for run, _ in model_blocks(params)]
+        names = [model for model, _ in model_blocks(params)]
         if names.count(name) > 1 and name not in params.tasks:
             yield ".name", f"'{name}' is also the name of another mixture or sequential model"
         init = mixture.init_from
@@ -142,7 +146,7 @@ def _contradictions_of(name: str, mixture: Mixture, params: Params) -> Iterator[
 
 
 def _contradictions_of_layers(name: str, mixture: Mixture, params: Params) -> Iterator[tuple[str, str]]:
-    """The contradictions of task-specific layers: a frozen task needs a trained head in `init_from`, of its pooling."""
+    """The contradictions of task-specific layers: a frozen task needs a head in `init_from`, with the same pooling."""
     if params.training(name).freeze_encoder:
         yield ".task_specific_layers", "has no effect with `freeze_encoder: true`, which trains no layer of the encoder"
     if not isinstance(mixture, SequentialModel):
@@ -166,7 +170,7 @@ def _contradictions_of_layers(name: str, mixture: Mixture, params: Params) -> It
 
 
 def model_blocks(params: Params) -> list[tuple[str, str]]:
-    """Every model, with the dotted key of its block."""
+    """The name of every model, with the dotted key of its block."""
     return [
         *((name, f"tasks.{name}") for name in params.tasks),
         *((name, f"mixtures.{name}") for name in params.mixtures),
@@ -174,38 +178,39 @@ def model_blocks(params: Params) -> list[tuple[str, str]]:
     ]
 
 
-def _where(path: Path, places: Positions, key: str) -> str:
-    """The file, line and column of a key, or of the nearest block around it."""
-    while key and key not in places:
+def _where(path: Path, positions: Positions, key: str) -> str:
+    """The file, line and column of a key, or of the innermost block around it."""
+    while key and key not in positions:
         key = key.rpartition(".")[0]
-    line, column = places.get(key, (1, 1))
+    line, column = positions.get(key, (1, 1))
     return f"{path}:{line}:{column}"
 
 
-def _problem(error: Mapping[str, Any], path: Path, places: Positions) -> Problem:
-    """One line for a pydantic error, with the nearest right spelling for an unknown key."""
+def _problem(error: Mapping[str, Any], path: Path, positions: Positions) -> Problem:
+    """The one-line problem for a pydantic error; an unknown key gets its new or nearest spelling."""
     key = ".".join(str(part) for part in error["loc"] if part not in NOT_KEYS)
-    where = _where(path, places, key)
+    where = _where(path, positions, key)
     match error["type"]:
         case "extra_forbidden":
-            *block, word = error["loc"]
-            if RENAMED.get(str(word)) in _allowed_keys(block):
-                new, value = RENAMED[str(word)], RENAMED_VALUES.get(str(word), {}).get(error["input"], "")
-                what = f"the key '{key}' was renamed in 0.2.0"
-                return Problem("P01", what, where, fix=f"write `{new}: {value}`" if value else f"write `{new}:`")
-            if word in REMOVED:
-                what = f"the key '{key}' was removed in 0.2.0: {REMOVED[word]}"
+            *block, last = error["loc"]
+            allowed = _allowed_keys(block)
+            if (new := RENAMED.get(last)) in allowed:
+                value = RENAMED_VALUES.get(last, {}).get(str(error["input"]))
+                fix = f"write `{new}: {value}`" if value else f"rename it to `{new}`"
+                return Problem("P01", f"the key '{key}' was renamed in 0.2.0", where, fix)
+            if last in REMOVED:
+                what = f"the key '{key}' was removed in 0.2.0: {REMOVED[last]}"
                 return Problem("P01", what, where, fix="delete the line")
-            return Problem("P01", f"unknown key '{key}'{nearest(word, _allowed_keys(block))}", where)
+            return Problem("P01", f"unknown key '{key}'{nearest(last, allowed)}", where)
         case "missing":
             return Problem("P13", f"key '{key}' is missing", where, fix=f"add `{key.rpartition('.')[2]}:` with a value")
         case "float_type" | "int_type" if isinstance(error["input"], str):
             number = isinstance(parse_scalar(error["input"]), int | float)
             fix = "remove the quotes" if number else "write a number"
             return Problem("P03", f"'{key}' is the text {quoted(error['input'])}, expected a number", where, fix)
-        case "dict_type" | "list_type" if key in NONE:
+        case "dict_type" | "list_type" if key in EMPTY:
             what = f"'{key}' is {_shown(error['input'])}, expected models"
-            return Problem("P04", what, where, fix=f"write `{key}: {NONE[key]}` for none")
+            return Problem("P04", what, where, fix=f"write `{key}: {EMPTY[key]}` for none")
         case "literal_error":
             expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             hint = nearest(str(error["input"]), expected)
@@ -217,12 +222,12 @@ def _problem(error: Mapping[str, Any], path: Path, places: Positions) -> Problem
 
 
 def _shown(value: object) -> str:
-    """A value safe to show in a message; text is in quotes."""
+    """A value as a message shows it: escaped, and quoted if it is text."""
     return quoted(value) if isinstance(value, str) else cleaned(repr(value))
 
 
 def _allowed_keys(block: Sequence[int | str]) -> list[str]:
-    """The keys that a block of params.yaml may hold, from the types along its path."""
+    """The keys that a block of params.yaml may have, from the types along its path."""
     kind: Any = Params
     for part in block:
         kind = get_args(kind)[-1] if get_args(kind) else kind.model_fields[part].annotation

@@ -142,28 +142,28 @@ class TaskData(Block):
     )
 
     def problems(self) -> list[str]:
-        """The contradictions between the keys of this block."""
-        found = []
+        """Messages about contradictions between the keys of this block."""
+        messages = []
         if self.kind == "classification" and len(self.labels or []) < 2:
-            found.append("a classification needs `labels`, at least two of them")
+            messages.append("a classification needs `labels`, at least two of them")
         if self.labels and len(set(self.labels)) < len(self.labels):
-            found.append("`labels` names one label twice")
+            messages.append("duplicate label in `labels`")
         if self.kind == "similarity" and (self.range is None or self.range[0] >= self.range[1]):
-            found.append("a similarity needs `range`, its lowest and highest value")
+            messages.append("a similarity needs `range`, its lowest and highest value")
         if self.kind == "similarity" and len(self.text) != 2:
-            found.append("a similarity needs two columns in `text`")
+            messages.append("a similarity needs two columns in `text`")
         if self.kind == "classification" and self.range is not None:
-            found.append("`range` belongs to a similarity")
+            messages.append("`range` is only valid for a similarity")
         if self.kind == "similarity" and self.labels is not None:
-            found.append("`labels` belong to a classification")
+            messages.append("`labels` is only valid for a classification")
         if self.encoding == "bi" and len(self.text) != 2:
-            found.append("encoding 'bi' needs two columns in `text`")
+            messages.append("encoding 'bi' needs two columns in `text`")
         if self.metric is not None and self.metric not in METRICS[self.kind]:
-            found.append(f"a {self.kind} has the metrics {', '.join(METRICS[self.kind])}, not {self.metric}")
-        return found
+            messages.append(f"a {self.kind} has the metrics {', '.join(METRICS[self.kind])}, not {self.metric}")
+        return messages
 
     def to_task(self, name: str) -> Task:
-        """The description of the task that later stages read."""
+        """The description of the task that later stages and the model folder use."""
         low, high = self.range or (0.0, 1.0)
         return Task(
             name=name,
@@ -182,13 +182,13 @@ class TaskData(Block):
 
 
 class TaskBlock(TrainingOverrides):
-    """One task: its data, and training keys that apply to its own model alone."""
+    """One task: its data, and training keys for its single-task model."""
 
     data: TaskData = Field(description="The files of the task, their columns, and the values of its labels.")
 
 
 class Mixture(TrainingOverrides):
-    """One model that learns several tasks together. It may also hold training keys, for this model alone."""
+    """One model trained on several tasks together, and training keys for this model."""
 
     tasks: list[str] = Field(min_length=1, description="Names of the tasks.")
     sampling: Sampling = Field(
@@ -204,8 +204,8 @@ class Mixture(TrainingOverrides):
     max_examples_per_task: int = Field(
         default=0,
         ge=0,
-        description="Maximum number of rows of one task that count when an epoch is planned, 0 for all; a larger task "
-        "contributes other rows in each epoch.",
+        description="Maximum number of rows for which a task counts in an epoch, 0 for all; a larger task contributes "
+        "other rows in each epoch.",
     )
     loss_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="Loss weight of a task; 1 if absent."
@@ -228,12 +228,12 @@ class Mixture(TrainingOverrides):
 
     @property
     def trained_tasks(self) -> list[str]:
-        """The tasks that are trained; the others are frozen."""
+        """The tasks that are trained: those with task-specific layers, or all if there are none."""
         return [task for task in self.tasks if task in self.task_specific_layers] or self.tasks
 
 
 class SequentialModel(Mixture):
-    """A mixture whose training starts from another model: from its encoder, and its heads of the same tasks."""
+    """A mixture whose training starts from another model: its encoder, and its heads of the same tasks."""
 
     name: Name = Field(description="Name of the new model.")
     init_from: Name = Field(
@@ -317,9 +317,9 @@ class Params(Training, Runtime):
     corpus: str = Field(description="`bundled`, `cs224n`, or a folder with the files that `tasks` name.")
     seeds: list[Seed] = Field(min_length=1, description="Every model is trained once per seed.")
     tasks: dict[Name, TaskBlock] = Field(
-        min_length=1, description="The tasks by name: `data`, and training keys that apply to this task's model alone."
+        min_length=1, description="The tasks by name: `data`, and training keys for this task's single-task model."
     )
-    mixtures: dict[Name, Mixture] = Field(description="Models that learn several tasks together, by name.")
+    mixtures: dict[Name, Mixture] = Field(description="Models trained on several tasks together, by name.")
     sequential: list[SequentialModel] = Field(description="Models whose training starts from another model.")
     pretrain: Pretrain = Field(description="Masked-language-model training before fine-tuning.")
     evaluate: Evaluate = Field(description="How a model is evaluated on dev and test.")
@@ -335,11 +335,11 @@ class Params(Training, Runtime):
         return Training(**{key: getattr(self, key) for key in Training.model_fields} | self.overrides(run))
 
     def mixture(self, run: str) -> Mixture:
-        """The mixture that the model named `run` learns; a single task is a mixture of one."""
+        """The mixture on which the model named `run` is trained; a single task is a mixture of one."""
         return self.multitask.get(run) or Mixture(tasks=[run], sampling="proportional")
 
     def init_of(self, run: str) -> str | None:
-        """The model that the one named `run` continues from; None if it starts from the encoder."""
+        """The model from which the training of `run` starts; None if it starts from the encoder."""
         return next((model.init_from for model in self.sequential if model.name == run), None)
 
     def task_specific_layers(self, run: str) -> dict[str, TaskSpecificLayers]:
@@ -360,15 +360,15 @@ class Params(Training, Runtime):
         return block.model_dump(include=set(Training.model_fields), exclude_none=True)
 
     def pretraining(self) -> Training:
-        """The settings of the pretraining; `schedule` and `max_grad_norm` are those of the top level."""
+        """The training settings of the pretraining; `schedule` and `max_grad_norm` are those of the top level."""
         return Training(
             **self.pretrain.model_dump(include=set(Training.model_fields)), schedule=self.schedule,
             max_grad_norm=self.max_grad_norm,
-            # Off, or without meaning where there are no tasks.
+            # Off, or without a meaning for masked-language-model training.
             freeze_encoder=False, pooling="mean", head_dropout=0.0, class_weights="none", early_stopping_patience=0,
             curriculum="none", regularizer="none", regularizer_weight=0.0,
         )  # fmt: skip
 
     def runtime(self, num_processes: int = 1) -> Runtime:
-        """Where and how to compute; a stage that trains asks for `num_processes`, any other for one."""
+        """Where and how to compute; a stage that trains passes `num_processes`, any other stage uses one."""
         return Runtime(**{key: getattr(self, key) for key in Runtime.model_fields} | {"num_processes": num_processes})

@@ -1,7 +1,7 @@
 """Reads a YAML file by the YAML 1.2 core schema, with the line and column of every key.
 
 PyYAML follows YAML 1.1, in which `1e-05` is text, `no` is false and `12:30` is a number; `dvc exp run -S lr=1e-5`
-writes the first of these. So scalars are resolved here. Tags, aliases and repeated keys are refused.
+writes `1e-05`. So this module parses scalars itself. It rejects tags, aliases and duplicate keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 def read_yaml(path: Path) -> tuple[dict[str, Value], Positions]:
     """The mapping in a YAML file, and `dotted.key -> (line, column)`, both counted from 1.
 
-    Raises UserError (P11) for a file that is missing or not YAML, (P10) a repeated key, (P14) a tag or an alias.
+    Raises UserError: P11 (the file is missing or not YAML), P10 (a duplicate key), P14 (a tag or an alias).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -45,35 +45,36 @@ def read_yaml(path: Path) -> tuple[dict[str, Value], Positions]:
         fail("P11", f"not valid YAML: {error}", where=str(path))
     if not isinstance(root, yaml.MappingNode):
         fail("P11", "expected `key: value` lines at the top", where=f"{path}:1:1")
-    places: Positions = {}
-    values = _mapping(root, path, "", places)
-    return values, places
+    positions: Positions = {}
+    values = _mapping(root, path, "", positions)
+    return values, positions
 
 
-def _value(node: yaml.Node, path: Path, prefix: str, places: Positions) -> Value:
+def _value(node: yaml.Node, path: Path, prefix: str, positions: Positions) -> Value:
     if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, prefix, places)
+        return _mapping(node, path, prefix, positions)
     if isinstance(node, yaml.SequenceNode):
         _refuse_tag(node, path)
         for index, item in enumerate(node.value):
-            places[f"{prefix}{index}"] = (item.start_mark.line + 1, item.start_mark.column + 1)
-        return [_value(item, path, f"{prefix}{index}.", places) for index, item in enumerate(node.value)]
+            positions[f"{prefix}{index}"] = (item.start_mark.line + 1, item.start_mark.column + 1)
+        return [_value(item, path, f"{prefix}{index}.", positions) for index, item in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
     _refuse_tag(node, path)
     return node.value if node.style in ("'", '"', "|", ">") else parse_scalar(node.value)
 
 
-def _mapping(node: yaml.MappingNode, path: Path, prefix: str, places: Positions) -> dict[str, Value]:
+def _mapping(node: yaml.MappingNode, path: Path, prefix: str, positions: Positions) -> dict[str, Value]:
     _refuse_tag(node, path)
     values: dict[str, Value] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value)
-        place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        position = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         if key in values:
-            first = places[prefix + key][0]
-            fail("P10", f"key '{prefix}{key}' stands already in line {first}", where=f"{path}:{place[0]}:{place[1]}")
-        places[prefix + key] = place
-        values[key] = _value(value_node, path, f"{prefix}{key}.", places)
+            first = positions[prefix + key][0]
+            what = f"duplicate key '{prefix}{key}', first defined on line {first}"
+            fail("P10", what, where=f"{path}:{position[0]}:{position[1]}", fix="delete one of the two")
+        positions[prefix + key] = position
+        values[key] = _value(value_node, path, f"{prefix}{key}.", positions)
     return values
 
 
@@ -84,7 +85,7 @@ def _refuse_tag(node: yaml.Node, path: Path) -> None:
 
 
 def parse_scalar(text: str) -> Value:
-    """A plain scalar by the YAML 1.2 core schema."""
+    """The value of a plain scalar in the YAML 1.2 core schema."""
     if NULL.fullmatch(text):
         return None
     if BOOL.fullmatch(text):
