@@ -29,9 +29,9 @@ def test_unnamed_columns_may_repeat(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "content", "name", "says"), [
     ("D10", b"", "t.csv", "no header"),
-    ("D10", b"\n1\ta\n", "t.tsv", "first line blank"),
+    ("D10", b"\n1\ta\n", "t.tsv", "first line is blank"),
     ("D10", b"", "t.jsonl", "empty"),
-    ("D13", b"id\ttext\tid\n", "t.tsv", "'id' stands there twice (positions 1, 3)"),
+    ("D13", b"id\ttext\tid\n", "t.tsv", "duplicate column 'id' (positions 1, 3)"),
     ("D12", b"id\tsentnce\n", "t.tsv", "no column 'sentence' (columns: 'id', 'sentnce'); did you mean 'sentnce'?"),
     ("D12", b'{"id": 1}\n', "t.jsonl", "no column 'sentence'"),
     ("D08", "id\tsentence\n".encode("utf-16"), "t.tsv", "UTF-16"),
@@ -42,7 +42,7 @@ def test_unnamed_columns_may_repeat(tmp_path: Path) -> None:
     ("D30", b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0", "t.csv", "zip"),
     ("D30", b"\n <!DOCTYPE html><html>", "t.csv", "an HTML page"),
     ("D30", gzip.compress(b"<html>", mtime=0), "t.csv.gz", "an HTML page"),
-    ("D30", b"id\tsentence\n", "t.csv.gz", "the name says gzip"),
+    ("D30", b"id\tsentence\n", "t.csv.gz", "the name ends in .gz"),
     ("D30", gzip.compress(b"id\tsentence\n1\ta\n" * 99, mtime=0)[:-9], "t.csv.gz", "damaged"),
     ("D30", b"id\tsentence\n", "t.parquet", "not a readable parquet"),
     ("D30", b"id\tsentence\n", "t.docx", "none of .csv"),

@@ -62,9 +62,9 @@ def test_good_rows(tmp_path: Path) -> None:
     ("0\tz\tfine\t7", "D16", 4, "label '7' is not one of 0, 1, 2"),
     ("0\tz\tfine\t-100", "D16", 4, "label '-100'"),
     ("0\tz\tfine\t1.5", "D17", 4, "label '1.5'"),
-    ("0\tx\tfine\t1", "D09", 2, "id 'x' stands in line 2 too"),
-    ("0\t\tfine\t1", "D09", 2, "names no row"),
-    ('0\t"z\nz"\tfine\t1', "D09", 2, "names no row"),
+    ("0\tx\tfine\t1", "D09", 2, "duplicate id 'x', first used on line 2"),
+    ("0\t\tfine\t1", "D09", 2, "invalid id"),
+    ('0\t"z\nz"\tfine\t1', "D09", 2, "invalid id"),
 ])  # fmt: skip
 def test_a_bad_row_is_rejected(tmp_path: Path, row: str, code: str, column: int, says: str) -> None:
     path = file(tmp_path, "0\tx\tfirst\t0", row, "0\tw\tlast\t1")

@@ -98,7 +98,7 @@ REFUSED = (
         "UTF-16, not UTF-8.*0xff 0xfe",
         ":1:",
     ),
-    Fault("D09", row(SST, 4, "2\ttrain0\tfine\t1"), "D09", "id 'train0' stands in line 2 too", ":4:2:"),
+    Fault("D09", row(SST, 4, "2\ttrain0\tfine\t1"), "D09", "duplicate id 'train0', first used on line 2", ":4:2:"),
     Fault("D10", content(SST, b""), "D10", "no header", ":1:"),
     Fault("D11", content(SST, b"\tid\tsentence\tsentiment\n"), "D11", "0 usable rows"),
     Fault(
@@ -108,7 +108,7 @@ REFUSED = (
         "D13",
         swapped(SST, "\tid\t", "\tsentence\t", 1),
         "D13",
-        r"'sentence' stands there twice \(positions 2, 3\)",
+        r"duplicate column 'sentence' \(positions 2, 3\)",
         ":1:",
     ),
     Fault("D14", row(SST, 4, "2\tx\tfine\tgood"), "D14", "'good' is not one of 0, 1, 2, 3, 4", ":4:4:"),
@@ -247,7 +247,7 @@ def test_d21_can_be_an_error(ready: Project) -> None:
     ready.edit("id: id", "id: id\n      on_leakage: error")
     row("ids-sst-dev.csv", 4, "2\tx\ttrain ids-sst text 3 0\t1")(ready)
     outcome = ready.attempt("tokenize", "sst")
-    fault = Fault("D21", lambda p: None, "D21", r"task 'sst': ids-sst-dev.csv: 1 rows stand in .* \(lines 4=5\)")
+    fault = Fault("D21", lambda p: None, "D21", r"task 'sst': ids-sst-dev.csv: 1 rows also occur in .* \(lines 4=5\)")
     assert_refused(ready, outcome, fault)
 
 

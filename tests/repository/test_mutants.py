@@ -93,13 +93,13 @@ MUTANTS = {
     ),
     "row lost in silence": Mutant(
         "corpus/rows.py",
-        "            tally.reject(line, row[0].code, row[0].what.removeprefix(f\"task '{self.name}', \"))\n",
+        "            counts.reject(line, row[0].code, row[0].what.removeprefix(f\"task '{self.name}', \"))\n",
         "",
         "tests/corpus/test_rows.py",
     ),
     "stray quote swallows": Mutant(
         "corpus/delimited.py",
-        "if len(held) > 1 and self._swallowed():",
+        "if len(pending) > 1 and self._merges_rows():",
         "if False:",
         "tests/corpus/test_delimited.py tests/corpus/test_rows.py",
     ),

@@ -50,7 +50,7 @@ def test_a_pair_in_two_inputs(tmp_path: Path, base: Path) -> None:
 def test_arrays_out_of_step_are_refused(tmp_path: Path, base: Path) -> None:
     tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
     np.save(tmp_path / "out" / "dev" / "second.npy", np.zeros(7, dtype=np.int32))
-    with pytest.raises(UserError, match=r"C01.*do not belong together"):
+    with pytest.raises(UserError, match=r"C01.*do not match"):
         open_tokens(tmp_path / "out")
 
 
@@ -77,7 +77,7 @@ def test_what_is_appended_is_what_is_read(
         array = GrowingArray(file, "<i4" if wide else "<u2")
         for part in values:
             array.append(part)
-        array.finish()
+        array.finalize()
     assert read_array(path).tolist() == [int(v) for part in values for v in part]
 
 

@@ -83,7 +83,7 @@ def test_the_problems_of_all_files_are_one_error(tmp_path: Path, base: Path) -> 
 
 
 def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path, base: Path) -> None:
-    with pytest.raises(UserError, match=r"P08.*max_length is 65; .* reads 64 tokens"):
+    with pytest.raises(UserError, match=r"P08.*max_length is 65; .* reads at most 64 tokens"):
         tokenize_task("pairs", pairs(max_length=65), corpus(tmp_path / "corpus"), base, tmp_path / "out")
 
 

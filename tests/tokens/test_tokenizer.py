@@ -115,12 +115,12 @@ def test_no_more_words_are_remembered_than_there_is_room_for(
     words = [a + b for a in "abcdef" for b in "abcdef"]
     whole = list(tokenizer.word_piece_ids(words))
     monkeypatch.setattr("yourbert.tokens.tokenizer.MAX_CACHED_WORDS", 5)
-    tokenizer._known.clear()
+    tokenizer._cache.clear()
     for _ in range(2):
         assert list(tokenizer.word_piece_ids([" ".join(words)])) == [[i for ids in whole for i in ids]]
-        assert 0 < len(tokenizer._known) <= 5
+        assert 0 < len(tokenizer._cache) <= 5
     list(tokenizer.word_piece_ids(["o" * 101]))
-    assert max(map(len, tokenizer._known)) <= 100
+    assert max(map(len, tokenizer._cache)) <= 100
 
 
 def test_pairs_are_cut_and_parted_as_the_reference_does(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""All that can be wrong before anything is replaced: parameters and local data, read in full.
+"""The `check` stage: reads all parameters and all local data before any output is replaced.
 
-DVC removes a stage's outputs before it runs the stage, so a mistake that a later stage found would cost a trained
-model. The plan that comes out names the files the corpus must have; it stays the same bytes while they do.
+DVC removes a stage's outputs before it runs the stage, so a mistake that only a later stage found would cost a trained
+model. The resulting plan names the files that the corpus must have; later stages rerun only if the plan changes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from yourbert.corpus.rows import check_file
 
 
 def corpus_files(params: Params) -> dict[str, bool]:
-    """The corpus files that the tasks name, and whether a run needs them: a test file may be absent."""
-    wanted: dict[str, bool] = {}
+    """The corpus files that the tasks name, and whether each one is required; a test file is not."""
+    required: dict[str, bool] = {}
     for _, split, name in _files(params):
-        wanted[name] = wanted.get(name, False) or split != "test"
-    return wanted
+        required[name] = required.get(name, False) or split != "test"
+    return required
 
 
 def _files(params: Params) -> Iterator[tuple[str, Split, str]]:
@@ -35,7 +35,10 @@ def _files(params: Params) -> Iterator[tuple[str, Split, str]]:
 
 
 def check(params: Params, bundled: Path) -> dict[str, Any]:
-    """Checks the local corpus files row by row and returns the plan. Raises one UserError with every problem."""
+    """Checks the local corpus files row by row and returns the plan: the files by name, with hashes of local ones.
+
+    Raises one UserError with all problems (D codes), or P15 for a folder or an extra text that does not exist.
+    """
     folder = local_corpus(params.corpus, bundled)
     plan: dict[str, Any] = {"wanted": corpus_files(params)}
     local_names(plan["wanted"])
@@ -64,7 +67,7 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
 
 
 def local_corpus(corpus: str, bundled: Path) -> Path | None:
-    """The folder of the corpus where it is on this machine already; None for one that must be fetched."""
+    """The folder of a corpus that is on this machine; None for one that must be downloaded."""
     if corpus == CS224N:
         return None
     return bundled if corpus == BUNDLED else located(corpus)

@@ -1,8 +1,8 @@
-"""Rows of a table with a delimiter and quotes: the standard library's `csv`, with faults found instead of swallowed.
+"""Records of a CSV or TSV file: the standard library's `csv`, with malformed records reported instead of merged.
 
-One stray quote makes `csv` take the rest of a file for one field. Here its strict mode, a limit on a field's size
-and a look at what a quoted line break encloses catch that; the line with the stray quote is named, and reading goes
-on with the line after it. Rows are what `csv.reader` yields with doubled quotes, nothing else.
+One stray quote makes `csv` read the rest of a file as a single field. Here its strict mode, a limit on the size of a
+field and a check of quoted line breaks detect that. The line with the stray quote is reported, and reading continues
+with the next line. All other records are those of `csv.reader`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LooksLikeRows = Callable[[list[Cells]], bool]
 
 
 def find_delimiter(path: Path) -> str:
-    """Tab, comma or semicolon: the one the header line has most of, outside quotes; tab when in doubt."""
+    """Tab for .tsv; else the most frequent of tab, comma and semicolon in the header line, outside quotes."""
     if path.name.removesuffix(".gz").endswith(".tsv"):
         return "\t"
     with open_data_file(path) as file:
@@ -30,7 +30,7 @@ def find_delimiter(path: Path) -> str:
 
 
 class Delimited:
-    """The records of one file; `columns` is known once reading has begun.
+    """The records of one file. `columns` is the header, set when iteration starts; `blank_lines` counts blank lines.
 
     looks_like_rows: whether each of some lines, split at every delimiter, looks like a row of this table. If the first
     and the last line of a record do, a stray quote has merged rows.
@@ -40,17 +40,17 @@ class Delimited:
         self.path, self.delimiter, self.looks_like_rows = path, delimiter, looks_like_rows
         self.columns: Cells = []
         self.blank_lines = 0
-        self._held: list[str] = []  # the lines of the record being read
-        self._again: deque[str] = deque()  # lines to be read a second time, after a stray quote
-        self._first = 1  # the number of the first line held
+        self._pending: list[str] = []  # the lines of the record being read
+        self._reread: deque[str] = deque()  # lines to read a second time, after a stray quote
+        self._first = 1  # the number of the first pending line
 
     def __iter__(self) -> Iterator[tuple[int, Cells | Problem]]:
-        """(line it starts on, cells or what is wrong with it) of each row; the header is kept, blank lines counted."""
+        """For each row below the header, the number of its first line, and its cells or the problem with it."""
         csv.field_size_limit(FIELD_LIMIT)
         with open_data_file(self.path) as file:
             lines = Lines(self.path, file)
             records = self._records(lines, iter(lines))
-            self._take_header(records)
+            self._read_header(records)
             width = len(self.columns)
             for line, cells in records:
                 if isinstance(cells, Problem) or len(cells) == width:
@@ -60,92 +60,90 @@ class Delimited:
                 else:
                     self.blank_lines += 1
 
-    def _take_header(self, records: Iterator[tuple[int, Cells | Problem]]) -> None:
+    def _read_header(self, records: Iterator[tuple[int, Cells | Problem]]) -> None:
         _, cells = next(records, (1, []))
         if isinstance(cells, Problem):
             fail(cells.code, f"in the header: {cells.what}", where=cells.where, fix=cells.fix)
         if not any(cell.strip() for cell in cells):
-            fail(
-                "D10",
-                "no header: the file is empty or its first line blank",
-                where=f"{self.path}:1",
-                fix="add the header line",
-            )
+            what = "no header: the file is empty, or its first line is blank"
+            fail("D10", what, where=f"{self.path}:1", fix="add the header line")
         self.columns = cells
 
-    def _feed(self, lines: Iterator[str]) -> Iterator[str]:
-        while line := self._again.popleft() if self._again else next(lines, ""):
-            self._held.append(line)
+    def _lines(self, source: Iterator[str]) -> Iterator[str]:
+        """The lines for `csv.reader`, each also added to the pending ones."""
+        while line := self._reread.popleft() if self._reread else next(source, ""):
+            self._pending.append(line)
             yield line
 
     def _records(self, lines: Lines, source: Iterator[str]) -> Iterator[tuple[int, Cells | Problem]]:
-        held, faults = self._held, lines.faults
+        pending, faults = self._pending, lines.faults
         ended = False
+        # After an error a `csv.reader` cannot continue, so reading resumes with a new one.
         while not ended:
-            reader = csv.reader(self._feed(source), delimiter=self.delimiter, strict=True)
+            reader = csv.reader(self._lines(source), delimiter=self.delimiter, strict=True)
             try:
                 for cells in reader:
-                    if len(held) > 1 and self._swallowed():
+                    if len(pending) > 1 and self._merges_rows():
                         yield self._recover(None)
                         break
                     line = self._first
-                    self._first += len(held)
+                    self._first += len(pending)
                     if faults:
                         yield line, self._fault(faults, line) or cells
                     else:
                         yield line, cells
-                    held.clear()
+                    pending.clear()
                 else:
                     ended = True
             except csv.Error as error:
                 yield self._recover(error)
 
     def _fault(self, faults: dict[int, Problem], line: int) -> Problem | None:
-        """What is wrong inside the lines of the record just read."""
-        found = [faults.pop(n) for n in range(line, self._first) if n in faults]
-        return found[0] if found else None
+        """The first problem in the lines of the record just read, which start at `line`."""
+        problems = [faults.pop(n) for n in range(line, self._first) if n in faults]
+        return problems[0] if problems else None
 
-    def _swallowed(self) -> bool:
-        """Whether the first and the last line of this record are rows of their own: a stray quote ran them together."""
+    def _merges_rows(self) -> bool:
+        """Whether the first and the last line of this record are rows by themselves, merged by a stray quote."""
         if self.looks_like_rows is None or not self.columns:
             return False
-        ends = [self._held[i].rstrip("\r\n").split(self.delimiter) for i in (0, -1)]
+        ends = [self._pending[i].rstrip("\r\n").split(self.delimiter) for i in (0, -1)]
         return all(len(row) == len(self.columns) for row in ends) and self.looks_like_rows(ends)
 
     def _recover(self, error: csv.Error | None) -> tuple[int, Problem]:
-        """Names what broke the record, and lines up what follows the line at fault to be read again."""
+        """The problem with the broken record, and its line; the lines after that one will be read again."""
         code, index, column = self._diagnose(str(error or ""))
         line = self._first + index
         what, fix = {
             "D03": (
                 "a quote opens here and is not closed before a delimiter",
-                "close it, or double quotes inside a quoted field",
+                "close it, or double the quotes inside a quoted field",
             ),
-            "D06": ("a carriage return (CR) alone", "end lines with LF or CRLF"),
+            "D06": ("a carriage return (CR) without a line feed (LF)", "end lines with LF or CRLF"),
             "D19": (f"a field of more than {FIELD_LIMIT} characters", "shorten it"),
         }[code]
-        self._again.extendleft(reversed(self._held[index + 1 :]))
-        self._held.clear()
+        self._reread.extendleft(reversed(self._pending[index + 1 :]))
+        self._pending.clear()
         self._first = line + 1
         return line, Problem(code, what, f"{self.path}:{line}:{column}", fix)
 
     def _diagnose(self, message: str) -> tuple[str, int, int]:
-        """(code, index of the held line, column in it) of what broke the record."""
-        text = "".join(self._held)
+        """(code, index of the pending line, column in it) of the fault; `message` is empty for merged rows."""
+        text = "".join(self._pending)
         if message.startswith("new-line character"):
             at = re.search(r"\r(?!\n)", text)
-            return "D06", *_place(text, at.start() if at else 0)
-        if message.startswith("field larger") and len(self._held) == 1:
+            return "D06", *_line_and_column(text, at.start() if at else 0)
+        if message.startswith("field larger") and len(self._pending) == 1:
             return "D19", 0, 1
-        return "D03", *_place(text, self._stray_quote(text, swallowing=not message))
+        return "D03", *_line_and_column(text, self._stray_quote(text, merged=not message))
 
-    def _stray_quote(self, text: str, swallowing: bool) -> int:
-        """Where the first quoted field begins that is not closed, or that runs over a line's end when `swallowing`."""
-        whole = re.compile(rf'"(?:[^"]|"")*+"(?=[{self.delimiter}\r\n]|\Z)')
+    def _stray_quote(self, text: str, merged: bool) -> int:
+        """The offset of the first quoted field that is not closed or, in `merged` rows, that spans lines."""
+        closed = re.compile(rf'"(?:[^"]|"")*+"(?=[{self.delimiter}\r\n]|\Z)')
         at = 0
         while at < len(text):
-            field = whole.match(text, at)
-            if text[at] == '"' and (field is None or (swallowing and "\n" in field[0])):
+            field = closed.match(text, at)
+            if text[at] == '"' and (field is None or (merged and "\n" in field[0])):
                 return at
             end = re.compile(rf"[{self.delimiter}\n]").search(text, field.end() if field else at)
             if end is None:
@@ -154,19 +152,15 @@ class Delimited:
         return 0
 
     def _ragged(self, line: int, cells: Cells) -> Problem:
-        has = f"{len(cells)} field{'s' * (len(cells) != 1)}, the header has {len(self.columns)}"
+        what = f"{len(cells)} field{'s' * (len(cells) != 1)}, the header has {len(self.columns)}"
         if len(cells) > len(self.columns):
-            extra = f"; the first extra one is {quoted(cells[len(self.columns)])}"
+            what += f"; the first extra one is {quoted(cells[len(self.columns)])}"
         else:
-            extra = f"; the row starts {quoted(self.delimiter.join(cells))}"
-        return Problem(
-            "D01",
-            has + extra,
-            f"{self.path}:{line}",
-            "correct the row, or quote a field that holds a delimiter",
-        )
+            what += f"; the row starts {quoted(self.delimiter.join(cells))}"
+        fix = "correct the row, or quote a field that contains a delimiter"
+        return Problem("D01", what, f"{self.path}:{line}", fix)
 
 
-def _place(text: str, at: int) -> tuple[int, int]:
-    """(index of the line, column from 1) of a position."""
+def _line_and_column(text: str, at: int) -> tuple[int, int]:
+    """The line index (from 0) and the column (from 1) of an offset."""
     return text.count("\n", 0, at), at - text.rfind("\n", 0, at)

@@ -1,7 +1,7 @@
-"""A labelled file as rows of named columns, whatever it is written in: csv, tsv, jsonl, parquet; plain or gzip.
+"""Data files as rows of named columns: csv, tsv, jsonl or parquet, uncompressed or (but for parquet) gzip.
 
-Files are streamed: memory does not grow with them. A row is the line it starts on and either the wanted cells, all
-text, or the problem that makes it unusable; who reads decides whether that stops the work.
+Files are streamed, so memory does not grow with their size. A row is the number of its first line, and either the
+cells of the requested columns, as text, or the problem with the row. The caller decides whether a problem is an error.
 """
 
 from __future__ import annotations
@@ -21,32 +21,23 @@ BATCH = 4096  # rows of a parquet file in memory at once
 
 
 class Table:
-    """One file. columns: its header, in order; `blank_lines` counts what the last pass skipped."""
+    """One file. `columns` is its header, in order; `blank_lines` is the number that the last pass skipped."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, list(columns)
         self.blank_lines = 0
-        repeated = [name for name, count in Counter(self.columns).items() if count > 1 and name.strip()]
-        if repeated:
-            name = repeated[0]
-            at = ", ".join(str(i) for i, column in enumerate(self.columns, start=1) if column == name)
-            fail(
-                "D13",
-                f"column {quoted(name)} stands there twice (positions {at})",
-                where=f"{path}:1",
-                fix="rename one of them",
-            )
+        duplicates = [name for name, count in Counter(self.columns).items() if count > 1 and name.strip()]
+        if duplicates:
+            at = ", ".join(str(i) for i, column in enumerate(self.columns, start=1) if column == duplicates[0])
+            what = f"duplicate column {quoted(duplicates[0])} (positions {at})"
+            fail("D13", what, where=f"{path}:1", fix="rename one of them")
 
     def column_indices(self, names: Sequence[str]) -> list[int]:
-        """Where each named column stands. Raises UserError (D12) that names all that are missing."""
-        found = ", ".join(quoted(c) for c in self.columns[:40])
+        """The index of each named column. Raises one UserError (D12) for all that are missing."""
+        columns = f"(columns: {', '.join(quoted(c) for c in self.columns[:40])})"
+        fix = "correct the header, or the column's name in params.yaml"
         problems = [
-            Problem(
-                "D12",
-                f"no column {quoted(name)} (columns: {found}){nearest(name, self.columns)}",
-                f"{self.path}:1",
-                "correct the header, or the column's name in params.yaml",
-            )
+            Problem("D12", f"no column {quoted(name)} {columns}{nearest(name, self.columns)}", f"{self.path}:1", fix)
             for name in names
             if name not in self.columns
         ]
@@ -69,12 +60,12 @@ def open_table(path: Path) -> Table:
         return JsonTable(path)
     if path.suffix == ".parquet":
         return ParquetTable(path)
-    fail("D30", f"the name ends in none of .csv .tsv .jsonl (or these with .gz) .parquet: {path.name}", where=str(path),
-         fix="save the table as one of these")  # fmt: skip
+    what = f"unknown file format {path.name}: the name ends in none of .csv .tsv .jsonl (or these with .gz) .parquet"
+    fail("D30", what, where=str(path), fix="save the table in one of these formats")
 
 
 class DelimitedTable(Table):
-    """csv and tsv."""
+    """A csv or tsv file."""
 
     def __init__(self, path: Path) -> None:
         self.delimiter = find_delimiter(path)
@@ -83,20 +74,20 @@ class DelimitedTable(Table):
         super().__init__(path, reader.columns)
 
     def rows(self, names: Sequence[str], looks_like_rows: LooksLikeRows | None = None) -> Iterator[Record]:
-        places = self.column_indices(names)
+        indices = self.column_indices(names)
         reader = Delimited(self.path, self.delimiter, looks_like_rows)
         for line, cells in reader:
-            yield line, cells if isinstance(cells, Problem) else [cells[place] for place in places]
+            yield line, cells if isinstance(cells, Problem) else [cells[index] for index in indices]
         self.blank_lines = reader.blank_lines
 
 
 class JsonTable(Table):
-    """One JSON object a line; the keys of the first are the columns. Numbers keep the spelling they have."""
+    """A jsonl file: one JSON object per line. The columns are the keys of the first; numbers keep their spelling."""
 
     def __init__(self, path: Path) -> None:
         first = next(_objects(path), None)
         if first is None:
-            fail("D10", "the file is empty", where=f"{path}:1", fix="write one JSON object a line")
+            fail("D10", "the file is empty", where=f"{path}:1", fix="write one JSON object per line")
         if isinstance(first[1], Problem):
             raise UserError([first[1]])
         super().__init__(path, list(first[1]))
@@ -109,12 +100,12 @@ class JsonTable(Table):
     def _cells(self, line: int, item: dict[str, Any], names: Sequence[str]) -> Cells | Problem:
         missing = [name for name in names if name not in item]
         if missing:
-            return Problem("D01", f"no {quoted(missing[0])} in the object", f"{self.path}:{line}", "add it")
-        return [_text(item[name]) for name in names]
+            return Problem("D01", f"the object has no key {quoted(missing[0])}", f"{self.path}:{line}", "add it")
+        return [_cell_text(item[name]) for name in names]
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """(line, object or what is wrong) of each line that is not blank."""
+    """For each line that is not blank, its number, and the object or the problem with it."""
     decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
     with open_data_file(path) as file:
         lines = Lines(path, file)
@@ -129,26 +120,21 @@ def _object(line: str, where: str, decoder: json.JSONDecoder) -> dict[str, Any] 
     try:
         item = decoder.decode(line)
     except json.JSONDecodeError as error:
-        return Problem("D01", f"not JSON ({error.msg})", f"{where}:{error.colno}", "write one JSON object a line")
+        return Problem("D01", f"not JSON ({error.msg})", f"{where}:{error.colno}", "write one JSON object per line")
     except RecursionError:
-        return Problem("D01", "JSON nested too deep", where, "write one flat JSON object a line")
+        return Problem("D01", "JSON nested too deeply", where, "write one flat JSON object per line")
     if not isinstance(item, dict):
         return Problem("D01", "not a JSON object", where, 'write each row as {"column": value, ..}')
     try:
-        if "\\u" in line:  # the only way in for half a pair
+        if "\\u" in line:  # only an escape can contain a lone surrogate: the line itself is valid UTF-8
             json.dumps(item, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return Problem(
-            "D08",
-            "half of a surrogate pair (\\ud800 to \\udfff alone) is not a character",
-            where,
-            "correct the text",
-        )
+        return Problem("D08", "a lone surrogate (\\ud800 to \\udfff) is not a character", where, "correct the text")
     return item
 
 
-def _text(value: object) -> str:
-    """A cell's text: nothing for null and NaN, true and false as JSON spells them."""
+def _cell_text(value: object) -> str:
+    """A cell as text: empty for null and NaN, true and false in JSON's spelling."""
     if isinstance(value, str):
         return value
     if value is None or value != value:
@@ -157,7 +143,7 @@ def _text(value: object) -> str:
 
 
 class ParquetTable(Table):
-    """Parquet, through the optional package `pyarrow`. Lines are row numbers from 1."""
+    """A parquet file, read by the optional package `pyarrow`. The line of a row is its number, from 1."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, self._file(path).schema_arrow.names)
@@ -170,7 +156,7 @@ class ParquetTable(Table):
             columns = [batch.column(name).to_pylist() for name in names]
             for cells in zip(*columns, strict=True):
                 line += 1
-                yield line, [_text(cell) for cell in cells]
+                yield line, [_cell_text(cell) for cell in cells]
         check_unchanged(self.path, before)
 
     @staticmethod
@@ -181,9 +167,5 @@ class ParquetTable(Table):
         try:
             return pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as error:
-            fail(
-                "D30",
-                f"not a readable parquet file ({quoted(str(error))})",
-                where=str(path),
-                fix="export it again",
-            )
+            what = f"not a readable parquet file ({quoted(str(error))})"
+            fail("D30", what, where=str(path), fix="export it again")

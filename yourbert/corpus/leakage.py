@@ -1,7 +1,8 @@
-"""Which texts stand in two places: splits of one task, or the training text of one and the test text of another.
+"""Leakage: texts of a dev or test split that also occur in training data, of the same task or of another one.
 
-Texts are compared by an 8-byte hash of their lower-cased words; a pair is the same pair in either order. The hashes
-of each split are kept beside its tokens (texts.npy: sorted, each once), so that tasks can be compared later.
+Texts are compared by an 8-byte hash of their lower-cased words; a pair equals the same pair in reverse order. The
+sorted unique hashes of each split are stored with its tokens (texts.npy), so that tasks can be compared later.
+Shapes: R rows, N texts per row.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def text_hash(text: str) -> int:
-    """The same for texts that differ in case or white space alone."""
+    """A 64-bit hash of a text that ignores case and white space."""
     return int.from_bytes(hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=8).digest(), "little")
 
 
 def row_keys(texts_RN: Hashes) -> Hashes:
-    """One key for each row: its text's hash, or a mixture of its two that forgets their order."""
+    """One key per row, [R]: the hash of its text, or a combination of both hashes that does not depend on their order.
+
+    texts_RN: the hashes of its texts, N = 1 or 2.
+    """
     if texts_RN.shape[1] == 1:
         return texts_RN[:, 0]
     low, high = texts_RN.min(axis=1), texts_RN.max(axis=1)
@@ -35,20 +39,20 @@ def row_keys(texts_RN: Hashes) -> Hashes:
 
 
 def cross_task_leakage(folders: Sequence[Path]) -> dict[str, dict[str, int]]:
-    """Texts of one task's dev or test that another task trains on: {"sts/dev": {"quora/train": 3}}.
+    """The number of texts of a task's dev or test split in another task's train split: {"sts/dev": {"quora/train": 3}}.
 
-    folders: tokens folders of several tasks. Counts distinct single texts; where there is none, nothing is said.
+    folders: the tokens folders of the tasks. Distinct single texts are counted; there are no entries of 0.
     """
     texts: dict[str, dict[Split, Hashes]] = {}
     for folder in folders:
         name = Task.from_json(read_json(folder / "task.json"), str(folder / "task.json")).name
         texts[name] = {s: read_array(folder / s / "texts.npy") for s in SPLITS if (folder / s).is_dir()}
-    found: dict[str, dict[str, int]] = {}
+    leakage: dict[str, dict[str, int]] = {}
     for name, splits in texts.items():
         for split in ("dev", "test"):
             for other in texts:
                 if other == name or split not in splits:
                     continue
                 if n := len(np.intersect1d(splits[split], texts[other]["train"], assume_unique=True)):
-                    found.setdefault(f"{name}/{split}", {})[f"{other}/train"] = n
-    return found
+                    leakage.setdefault(f"{name}/{split}", {})[f"{other}/train"] = n
+    return leakage

@@ -1,7 +1,8 @@
-"""Labelled files -> checked rows, every rejected row accounted for.
+"""Checked rows of a labelled file, with counts of every rejected row.
 
-A row is used whole or rejected whole: its label first, then its texts, then its id. With `on_invalid_row: error` all
-problems of a file are one error at its end; with `drop` the rows go, and the tally says how many, why and where.
+A row is either used or rejected as a whole; label, texts and id are checked in this order. With `on_invalid_row: error`
+all problems of a file are one error at its end. With `drop` invalid rows are skipped, and `RowCounts` has their number,
+reasons and lines.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from yourbert.corpus.delimited import Cells
 from yourbert.corpus.formats import open_table
 from yourbert.corpus.sources import FIELD_LIMIT
 
-LISTED = 100  # rejected rows that the tally names
+MAX_LISTED = 100  # rejected rows that `RowCounts` lists
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 FIX_MISSING = "add it, delete the row, or set the task's on_invalid_row: drop"
 MISSING = frozenset(["", "nan", "na", "n/a", "null", "none"])
@@ -40,7 +41,7 @@ WithTexts = TypeVar("WithTexts", bound=HasTexts)
 
 
 class Row(NamedTuple):
-    """A row fit for use. number: its place in the file from 0; label: class index, similarity, or None."""
+    """A valid row. number: its index in the file, from 0. label: class index, similarity, or None without labels."""
 
     line: int
     number: int
@@ -51,7 +52,7 @@ class Row(NamedTuple):
 
 @dataclass
 class RowCounts:
-    """What became of a file's rows: read = used + rejected. listed: the first rejected ones: line, code, reason."""
+    """The counts of a file's rows: read = used + rejected. listed: line, code and reason of the first rejected ones."""
 
     rows_read: int = 0
     rows_used: int = 0
@@ -64,11 +65,11 @@ class RowCounts:
 
     def reject(self, line: int, code: str, reason: str) -> None:
         self.rejected[code] += 1
-        if len(self.listed) < LISTED:
+        if len(self.listed) < MAX_LISTED:
             self.listed.append((line, code, reason))
 
     def to_json(self) -> dict[str, Any]:
-        assert self.rows_read == self.rows_used + self.rejected.total(), "a row is used or rejected"
+        assert self.rows_read == self.rows_used + self.rejected.total(), "every row is used or rejected"
         return {
             "rows_read": self.rows_read,
             "rows_used": self.rows_used,
@@ -83,7 +84,7 @@ class RowCounts:
 
 
 class LabelParser:
-    """A task's labels: text -> class index or similarity, or the problem with it."""
+    """`parse` maps the text of a label to its class index or similarity, or to a Problem."""
 
     def __init__(self, data: TaskData) -> None:
         self.column, self.labels = data.label, list(data.labels or [])
@@ -94,11 +95,11 @@ class LabelParser:
         self.parse = self._class if self.labels else self._similarity
 
     def _class(self, text: str) -> float | Problem:
-        place = self.index.get(text)
-        return place if place is not None else self._respelled(text.strip())
+        index = self.index.get(text)
+        return index if index is not None else self._respelled(text.strip())
 
     def _respelled(self, text: str) -> float | Problem:
-        """A label in another spelling ("0" for "0.0", blanks around it), or what is wrong with it."""
+        """A label in another spelling ("0" for "0.0"), or the problem with it."""
         if text in self.index:
             return self.index[text]
         if text.lower() in MISSING:
@@ -124,11 +125,11 @@ class LabelParser:
 
 
 class SplitRows:
-    """The rows of one split of a task; going through them checks every row and fills `tally`.
+    """The rows of one split of a task; iterating checks every row and fills `counts`.
 
-    Opening raises UserError for what is wrong with the file or its header; the end of a pass raises one for all
-    invalid rows together (`on_invalid_row: error`; after the first of them no row is yielded), D11 when none is left,
-    and D23 when all dev labels are the same.
+    The constructor raises UserError for problems with the file or its header. The end of an iteration raises one
+    UserError for all invalid rows (with `on_invalid_row: error`; no row is yielded after the first of them), D11 if no
+    valid row is left, and D23 if all dev labels are the same.
     """
 
     def __init__(self, path: Path, name: str, data: TaskData, split: Split) -> None:
@@ -144,72 +145,73 @@ class SplitRows:
         self.labels = LabelParser(data)
         self.counts = RowCounts()
         self._texts = slice(int(self.has_labels), int(self.has_labels) + len(data.text))
-        self._repeated: dict[int, int] = {}
+        self._duplicates: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Row]:
-        tally = self.counts = RowCounts()
-        self._repeated = self._find_repeated_ids()
+        counts = self.counts = RowCounts()
+        self._duplicates = self._find_duplicate_ids()
         problems: list[Problem] = []
         total, strict = 0, self.data.on_invalid_row == "error"
-        labels: set[float | None] = set()  # the first two that differ
-        for line, cells in self.table.rows(self.columns, self._like_rows):
-            number = tally.rows_read
-            tally.rows_read += 1
+        labels: set[float | None] = set()  # at most two different ones
+        for line, cells in self.table.rows(self.columns, self._look_like_rows):
+            number = counts.rows_read
+            counts.rows_read += 1
             row = self._check(line, number, cells)
             if isinstance(row, Row):
-                tally.rows_used += 1
+                counts.rows_used += 1
                 if len(labels) < 2:
                     labels.add(row.label)
                 if not total:
                     yield row
                 continue
-            tally.reject(line, row[0].code, row[0].what.removeprefix(f"task '{self.name}', "))
+            counts.reject(line, row[0].code, row[0].what.removeprefix(f"task '{self.name}', "))
             if strict:
                 total += len(row)
                 problems += row[: max(0, SHOWN_PER_FILE - len(problems))]
-        tally.blank_lines = self.table.blank_lines
+        counts.blank_lines = self.table.blank_lines
         if problems:
             raise UserError(problems, total)
-        if not tally.rows_used:
-            what = f"task '{self.name}': 0 usable rows ({tally.rows_read} rows below the header)"
+        if not counts.rows_used:
+            what = f"task '{self.name}': 0 usable rows ({counts.rows_read} rows below the header)"
             fail("D11", what, where=str(self.path), fix="add rows")
         if self.split == "dev" and len(labels) == 1:
             self._fail_constant(labels.pop())
 
     def _fail_constant(self, label: float | None) -> NoReturn:
         value = self.data.labels[int(label or 0)] if self.data.labels else f"{label:g}"
-        what = f"task '{self.name}', column '{self.data.label}': every dev label is {value}: no score can judge a model"
-        fail("D23", what, where=str(self.path), fix="put rows with other labels into the dev file")
+        what = f"task '{self.name}', column '{self.data.label}': every dev label is {value}, so no score is meaningful"
+        fail("D23", what, where=str(self.path), fix="add rows with other labels to the dev file")
 
     def _check(self, line: int, number: int, cells: Cells | Problem) -> Row | list[Problem]:
-        """The row, or all that is wrong with it."""
+        """The row, or all problems with it."""
         if isinstance(cells, Problem):
             return [self._named(cells)]
         label = self.labels.parse(cells[0]) if self.has_labels else None
         texts = cells[self._texts]
         row_id = cells[-1] if self.data.id is not None else str(number)
-        found = [(0, label)] if isinstance(label, Problem) else []
+        problems = [(0, label)] if isinstance(label, Problem) else []
         for i, text in enumerate(texts):
+            # These tests are fast, and false for most texts; only the others get the full check.
             if not text.isprintable() or not text or text.isspace() or len(text) > FIELD_LIMIT:
-                found += [(self._texts.start + i, problem) for problem in self._odd_text(text)]
-        if line in self._repeated or not row_id or "\n" in row_id or "\r" in row_id:
-            found.append((len(cells) - 1, self._bad_id(line, row_id)))
-        if found:
-            return [self._at(line, place, problem) for place, problem in found]
+                problems += [(self._texts.start + i, problem) for problem in self._check_text(text)]
+        if line in self._duplicates or not row_id or "\n" in row_id or "\r" in row_id:
+            problems.append((len(cells) - 1, self._id_problem(line, row_id)))
+        if problems:
+            return [self._at(line, column, problem) for column, problem in problems]
         if self.has_labels and self.labels.labels and cells[0] not in self.labels.index:
             self.counts.labels_respelled += 1
-        return Row(line, number, row_id, texts, label)  # type: ignore[arg-type]  # a Problem is in `found`
+        return Row(line, number, row_id, texts, label)  # type: ignore[arg-type]  # a Problem is in `problems`
 
     def _named(self, problem: Problem) -> Problem:
         return replace(problem, what=f"task '{self.name}': {problem.what}")
 
-    def _at(self, line: int, place: int, problem: Problem) -> Problem:
-        """The problem with its place: field number in the file, task and column."""
-        where = f"{self.path}:{line}:{self.indices[place] + 1}"
-        return replace(problem, where=where, what=f"task '{self.name}', column '{self.columns[place]}': {problem.what}")
+    def _at(self, line: int, column: int, problem: Problem) -> Problem:
+        """The problem with its location: file, line, field number, task and column name."""
+        where, name = f"{self.path}:{line}:{self.indices[column] + 1}", self.columns[column]
+        return replace(problem, where=where, what=f"task '{self.name}', column '{name}': {problem.what}")
 
-    def _odd_text(self, text: str) -> list[Problem]:
-        """Looks closer at a text that is empty, long or has characters no screen shows; counts the last."""
+    def _check_text(self, text: str) -> list[Problem]:
+        """The problems of a text that may be empty, too long, or contain hidden characters; counts these."""
         hidden = HIDDEN.findall(text)
         if len(text) > FIELD_LIMIT:
             return [Problem("D19", f"a text of {len(text)} characters; the limit is {FIELD_LIMIT}", fix="shorten it")]
@@ -219,67 +221,66 @@ class SplitRows:
         self.counts.rows_with_hidden_characters += bool(hidden)
         return []
 
-    def _bad_id(self, line: int, row_id: str) -> Problem:
-        what = f"{quoted(row_id)} names no row: it is empty or has a line break"
-        if line in self._repeated:
-            what = f"id {quoted(row_id)} stands in line {self._repeated[line]} too"
-        return Problem("D09", what, fix="give each row an id of its own")
+    def _id_problem(self, line: int, row_id: str) -> Problem:
+        what = f"invalid id {quoted(row_id)}: empty, or contains a line break"
+        if line in self._duplicates:
+            what = f"duplicate id {quoted(row_id)}, first used on line {self._duplicates[line]}"
+        return Problem("D09", what, fix="give each row a unique id")
 
-    def _like_rows(self, rows: list[Cells]) -> bool:
-        """Whether each of these cell lists could be a row of this table: label fit, texts there, ids of one shape."""
-        wanted = [[cells[place] for place in self.indices] for cells in rows]
-        if self.has_labels and any(isinstance(self.labels.parse(cells[0]), Problem) for cells in wanted):
+    def _look_like_rows(self, rows: list[Cells]) -> bool:
+        """Whether all of these could be rows of this table: valid labels, no empty text, ids of one shape."""
+        rows = [[cells[index] for index in self.indices] for cells in rows]
+        if self.has_labels and any(isinstance(self.labels.parse(cells[0]), Problem) for cells in rows):
             return False
-        if not all(text.strip() for cells in wanted for text in cells[self._texts]):
+        if not all(text.strip() for cells in rows for text in cells[self._texts]):
             return False
-        return self.data.id is None or len({id_shape(cells[-1]) for cells in wanted}) == 1
+        return self.data.id is None or len({id_shape(cells[-1]) for cells in rows}) == 1
 
-    def _find_repeated_ids(self) -> dict[int, int]:
-        """Line of a repeated id -> line where that id stands first, from a pass over the ids alone.
+    def _find_duplicate_ids(self) -> dict[int, int]:
+        """Maps the line of each duplicate id to the line of its first use, by a separate pass over the ids.
 
-        Kept as 64-bit hashes, 16 bytes a row: two of five million ids are taken for one with a chance of 1e-6.
+        It stores 64-bit hashes and lines, 16 bytes per row: five million ids have a collision with probability 1e-6.
         """
         if self.data.id is None:
             return {}
         hashes, lines = array("q"), array("q")
-        for line, cells in self.table.rows([self.data.id], self._like_rows):
+        for line, cells in self.table.rows([self.data.id], self._look_like_rows):
             if not isinstance(cells, Problem) and cells[0]:
                 hashes.append(hash(cells[0]))
                 lines.append(line)
         hashes_R, lines_R = np.frombuffer(hashes, dtype=np.int64), np.frombuffer(lines, dtype=np.int64)
         order = np.argsort(hashes_R, kind="stable")
         same = np.flatnonzero(hashes_R[order][1:] == hashes_R[order][:-1]) + 1
-        repeated: dict[int, int] = {}
+        duplicates: dict[int, int] = {}
         for at in same:
             line, before = int(lines_R[order[at]]), int(lines_R[order[at - 1]])
-            repeated[line] = repeated.get(before, before)
-        return repeated
+            duplicates[line] = duplicates.get(before, before)
+        return duplicates
 
 
 def id_shape(row_id: str) -> tuple[bool, int]:
-    """Ids of one table are alike: all digits, or all of one length."""
+    """Whether an id is all digits, and else its length; the ids of one table are usually alike in this."""
     digits = row_id.isdigit()
     return digits, 0 if digits else len(row_id)
 
 
-def row_chunks(rows: Iterable[WithTexts], most_rows: int, most_characters: int) -> Iterator[list[WithTexts]]:
-    """The rows in order, few enough at once however long their texts are."""
-    return chunked(rows, most_rows, most_characters, lambda row: sum(map(len, row.texts)))
+def row_chunks(rows: Iterable[WithTexts], max_rows: int, max_characters: int) -> Iterator[list[WithTexts]]:
+    """The rows in order, in chunks limited both in rows and in characters."""
+    return chunked(rows, max_rows, max_characters, lambda row: sum(map(len, row.texts)))
 
 
 def check_file(path: Path, name: str, data: TaskData, split: Split) -> list[Problem]:
-    """Reads and checks every row of a file, as `tokenize` will, and keeps none: what is wrong, or nothing.
+    """Checks every row of a file as `tokenize` does, and returns the problems.
 
-    At most `SHOWN_PER_FILE` problems of rows, then one that tells how many there are.
+    There are at most `SHOWN_PER_FILE` problems of rows, then one with the total number.
     """
     try:
         for _ in SplitRows(path, name, data, split):
             pass
     except UserError as error:
-        found = list(error.problems)
-        if error.total > len(found):
-            found.append(
-                Problem(found[-1].code, f"{error.total} problems in {path}; the first {len(found)} are listed")
-            )
-        return found
+        problems = list(error.problems)
+        if error.total > len(problems):
+            what = f"{error.total} problems in {path}; the first {len(problems)} are listed"
+            problems.append(Problem(problems[-1].code, what))
+        return problems
     return []

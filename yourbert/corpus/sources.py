@@ -1,7 +1,7 @@
-"""A data file as bytes one can trust, and as numbered lines of text.
+"""Opens data files safely, as bytes or as numbered lines of text.
 
-What is not a plain file, not the format its name says, not UTF-8, or not the same file at the end as at the start
-is named here, before anything believes it. Only "\\n" ends a line: U+2028 and its kin are part of a text.
+A file that is not regular, not of the format of its name, not UTF-8, or that changes while it is read, is reported
+here, before its content is used. Only "\\n" ends a line: U+2028 and similar characters are part of a text.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from yourbert.core.errors import Problem, fail
 
 LOGGER = logging.getLogger("yourbert")
 
-FIELD_LIMIT = 1_000_000  # characters of one field; a longer one is a swallowed file more often than a text
+FIELD_LIMIT = 1_000_000  # characters of one field; a longer one is probably rows merged by a stray quote
 LINE_LIMIT = 16 * FIELD_LIMIT  # bytes of one line
-HEAD = 4096  # bytes looked at to recognise a file
+HEAD = 4096  # bytes from which the format of a file is recognized
 BOM = b"\xef\xbb\xbf"
 
 MAGIC_BYTES: tuple[tuple[bytes, str], ...] = (
@@ -42,95 +42,72 @@ MAGIC_BYTES: tuple[tuple[bytes, str], ...] = (
 
 
 def check_regular_file(path: Path) -> os.stat_result:
-    """The state of a plain, readable file. Raises UserError (D29); a FIFO is never opened."""
+    """The `stat` of a regular, readable file. Raises UserError (D29); a FIFO is never opened."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         fail("D29", f"cannot read it ({error.strerror})", where=str(path), fix=f"correct the path{_nearby_files(path)}")
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
-        fail("D29", f"it is {kind}, not a file", where=str(path), fix="name a plain file")
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+        fail("D29", f"it is {kind}, not a file", where=str(path), fix="name a regular file")
     if not os.access(path, os.R_OK):
         fail("D29", "no permission to read it", where=str(path), fix="change the file's permissions")
-    return found
+    return status
 
 
 def _nearby_files(path: Path) -> str:
-    """The files that stand where a missing one was looked for, a few of them."""
+    """For a message, up to eight names of files in the folder of a missing one."""
     names = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8] if path.parent.is_dir() else []
     return f" (there are {', '.join(names)})" if names else ""
 
 
 @contextmanager
 def open_data_file(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a text file, unpacked when its name ends in .gz. Raises UserError (D08, D28, D29, D30)."""
+    """The bytes of a text file, decompressed if its name ends in .gz. Raises UserError (D08, D28, D29, D30)."""
     before = check_regular_file(path)
-    packed = path.suffix == ".gz"
+    compressed = path.suffix == ".gz"
     try:
         with path.open("rb") as raw:
-            _check_magic(path, raw.read(HEAD), packed)
+            _check_magic(path, raw.read(HEAD), compressed)
             raw.seek(0)
-            with cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw as file:
-                if packed:
-                    _check_magic(path, file.read(HEAD), packed=False)
+            with cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw as file:
+                if compressed:
+                    _check_magic(path, file.read(HEAD), compressed=False)
                     file.seek(0)
                 yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        fail("D30", f"the gzip file is damaged ({error})", where=str(path), fix="fetch or compress it again")
+        fail("D30", f"the gzip file is damaged ({error})", where=str(path), fix="download or compress it again")
     check_unchanged(path, before)
 
 
 def check_unchanged(path: Path, before: os.stat_result) -> None:
-    """Raises UserError (D28) when the file is no longer the one it was."""
+    """Raises UserError (D28) if the file changed since `before`."""
     after = path.stat()
-    if (after.st_size, after.st_mtime_ns, after.st_ino) != (
-        before.st_size,
-        before.st_mtime_ns,
-        before.st_ino,
-    ):
-        fail(
-            "D28",
-            "the file changed while it was read",
-            where=str(path),
-            fix="run again when nothing writes to it",
-        )
+    if any(getattr(after, key) != getattr(before, key) for key in ("st_size", "st_mtime_ns", "st_ino")):
+        fail("D28", "the file changed while it was read", where=str(path), fix="run again when nothing writes to it")
 
 
-def _check_magic(path: Path, head: bytes, packed: bool) -> None:
-    if packed:
+def _check_magic(path: Path, head: bytes, compressed: bool) -> None:
+    if compressed:
         if not head.startswith(b"\x1f\x8b"):
-            fail(
-                "D30",
-                "the name says gzip, the content is not",
-                where=str(path),
-                fix="drop .gz from the name or compress it",
-            )
+            what = "the name ends in .gz, but the content is not gzip"
+            fail("D30", what, where=str(path), fix="remove .gz from the name, or compress the file")
         return
     start = head.removeprefix(BOM).lstrip().lower()
     for magic, kind in MAGIC_BYTES:
         if head.startswith(magic) or start.startswith(magic):
-            fail(
-                "D30",
-                f"it looks like {kind}, not a table",
-                where=str(path),
-                fix="unpack, export or fetch it again",
-            )
-    # After those: a packed file, too, may hold many zeros.
+            what = f"it looks like {kind}, not a table"
+            fail("D30", what, where=str(path), fix="unpack, export or download it again")
+    # Checked last, because the formats above may contain many zero bytes, too.
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 4:
-        found = " ".join(f"0x{byte:02x}" for byte in head[:2])
-        fail(
-            "D08",
-            f"UTF-16, not UTF-8 (byte offset 0: {found})",
-            where=f"{path}:1",
-            fix="save the file again as UTF-8",
-        )
+        what = f"UTF-16, not UTF-8 (byte offset 0: {' '.join(f'0x{byte:02x}' for byte in head[:2])})"
+        fail("D08", what, where=f"{path}:1", fix="save the file as UTF-8")
 
 
 class Lines:
-    """The lines of an open text file, with their "\\n", counted from 1.
+    """The lines of an open text file, with their "\\n" but without a byte order mark.
 
-    faults: what is wrong inside a line that was yielded, by its number; its row is to be rejected. The reader of the
-    lines takes them out. A byte order mark is dropped.
+    faults: the problems in lines that were yielded, by line number from 1. The caller removes them.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -141,7 +118,7 @@ class Lines:
         offset = 0
         for number, line in enumerate(iter(partial(self._file.readline, LINE_LIMIT), b""), start=1):
             if number == 1 and line.startswith(BOM):
-                LOGGER.info("%s: begins with a byte order mark, which is dropped", self.path)
+                LOGGER.info("%s: starts with a byte order mark, which is ignored", self.path)
                 offset, line = len(BOM), line.removeprefix(BOM)
             try:
                 text = line.decode()
@@ -157,22 +134,19 @@ class Lines:
             yield text
 
     def _undecoded(self, number: int, offset: int, line: bytes, error: UnicodeDecodeError) -> str:
-        """Notes the fault and lets the line's separators be seen all the same."""
-        found = " ".join(f"0x{byte:02x}" for byte in line[error.start : error.end])
+        """Records the fault; returns the line with replacement characters, so that it can be split into fields."""
+        invalid = " ".join(f"0x{byte:02x}" for byte in line[error.start : error.end])
         column = len(line[: error.start].decode()) + 1
-        what = f"{found} at byte offset {offset + error.start} is not UTF-8"
-        fix = "save the file again as UTF-8"
-        self.faults[number] = Problem("D08", what, f"{self.path}:{number}:{column}", fix)
+        what = f"{invalid} at byte offset {offset + error.start} is not UTF-8"
+        self.faults[number] = Problem("D08", what, f"{self.path}:{number}:{column}", "save the file as UTF-8")
         return line.decode(errors="replace")
 
     def _skip_rest(self, number: int) -> int:
-        what = f"a line of more than {LINE_LIMIT} bytes"
-        self.faults[number] = Problem(
-            "D19", what, f"{self.path}:{number}", "shorten it, or end the line where its row ends"
-        )
+        what, fix = f"a line of more than {LINE_LIMIT} bytes", "shorten it, or end the line where its row ends"
+        self.faults[number] = Problem("D19", what, f"{self.path}:{number}", fix)
         skipped = 0
-        while piece := self._file.readline(LINE_LIMIT):
-            skipped += len(piece)
-            if piece.endswith(b"\n"):
+        while part := self._file.readline(LINE_LIMIT):
+            skipped += len(part)
+            if part.endswith(b"\n"):
                 break
         return skipped

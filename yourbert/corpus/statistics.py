@@ -1,6 +1,7 @@
-"""What became of a task's rows, in numbers: lengths, classes, truncation, and texts that stand where they should not.
+"""Statistics of a task's rows: lengths, classes, truncation, contradicting labels, and leakage between splits.
 
-Texts are compared by hash, see `leakage.py`; a pair is the same pair in either order.
+Texts are compared by hash (`leakage.py`); a pair equals the same pair in reverse order.
+Shapes: R rows of a split, S sequences and N texts of a chunk of them, U unique texts.
 """
 
 from __future__ import annotations
@@ -18,31 +19,32 @@ from yourbert.core.tasks import Split, Task
 from yourbert.corpus.leakage import Hashes, row_keys
 from yourbert.corpus.rows import Row, RowCounts
 
-SHOWN_PAIRS = 5  # line pairs a warning names
-LONGEST = 1 << 16  # lengths from here on are counted as one
+MAX_SHOWN = 5  # lines that a warning names
+MAX_LENGTH = 1 << 16  # longer lengths are counted as this one
 
 
 class SplitStatistics:
-    """The numbers of one split; `add` its rows as they pass, then `finish`."""
+    """The statistics of one split: `add` chunks of rows, then `finalize`."""
 
     def __init__(self, path: Path, task: Task, has_labels: bool, columns: tuple[str, ...]) -> None:
         self.path, self.task, self.has_labels, self.columns = path, task, has_labels, columns
         self.counts = RowCounts()
         self._texts, self._lines, self._labels = array("Q"), array("q"), array("d")
-        self._lengths = np.zeros(LONGEST + 1, dtype=np.int64)
+        self._lengths = np.zeros(MAX_LENGTH + 1, dtype=np.int64)
         self.tokens = 0
 
     def add(self, rows: Sequence[Row], lengths_S: npt.NDArray[np.int64], texts_N: Hashes) -> None:
-        """lengths_S: of each sequence of these rows before it was cut. texts_N: the hash of each of their texts."""
+        """Adds rows. lengths_S: lengths of their sequences before truncation. texts_N: hashes of their texts."""
         self._texts.frombytes(texts_N.tobytes())
         self._lines.extend(row.line for row in rows)
         if self.has_labels:
             self._labels.extend(row.label for row in rows if row.label is not None)
-        self._lengths += np.bincount(np.minimum(lengths_S, LONGEST), minlength=LONGEST + 1)
+        self._lengths += np.bincount(np.minimum(lengths_S, MAX_LENGTH), minlength=MAX_LENGTH + 1)
         self.tokens += int(np.minimum(lengths_S, self.task.max_length).sum())
 
-    def finish(self, tally: RowCounts) -> None:
-        self.counts = tally
+    def finalize(self, counts: RowCounts) -> None:
+        """Computes what needs all rows. counts: those of the file."""
+        self.counts = counts
         texts_RN = np.frombuffer(self._texts, dtype=np.uint64).reshape(len(self._lines), -1)
         self.texts_U: Hashes = np.unique(texts_RN)
         self.keys_R = row_keys(texts_RN)
@@ -51,19 +53,19 @@ class SplitStatistics:
         del self._texts
 
     def to_json(self) -> dict[str, Any]:
-        counts = self._lengths
-        account = self.counts.to_json() | {
+        lengths = self._lengths
+        statistics = self.counts.to_json() | {
             "file": self.path.name,
             "tokens": self.tokens,
-            "truncated": int(counts[self.task.max_length + 1 :].sum()),
-            "length": {f"p{p}": _percentile(counts, p) for p in (50, 90, 99)}
-            | {"max": int(np.flatnonzero(counts)[-1])},
+            "truncated": int(lengths[self.task.max_length + 1 :].sum()),
+            "length": {f"p{p}": _percentile(lengths, p) for p in (50, 90, 99)}
+            | {"max": int(np.flatnonzero(lengths)[-1])},
             "distinct_rows": len(np.unique(self.keys_R)),
         }
         if self.has_labels:
-            account["labels"] = self._labels_json()
-            account["same_text_two_labels"] = len(self.contradictions)
-        return account
+            statistics["labels"] = self._labels_json()
+            statistics["same_text_two_labels"] = len(self.contradictions)
+        return statistics
 
     def _labels_json(self) -> dict[str, float]:
         if self.task.kind == "classification":
@@ -75,7 +77,7 @@ class SplitStatistics:
 
     @cached_property
     def contradictions(self) -> list[int]:
-        """For each text (or pair) that has more than one label, the line where it stands first."""
+        """For each text (or pair) that has more than one label, the line of its first row."""
         order = np.argsort(self.keys_R, kind="stable")
         keys, labels = self.keys_R[order], self.labels_R[order]
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
@@ -83,7 +85,7 @@ class SplitStatistics:
         return sorted(int(line) for line in self.lines_R[order[starts[differ]]])
 
     def shared_lines(self, other: SplitStatistics) -> list[tuple[int, int]]:
-        """(line here, line there) of every row whose text, or pair in either order, stands in `other` too."""
+        """(line, line in `other`) of every row whose text, or pair in either order, also occurs in `other`."""
         keys, first = np.unique(other.keys_R, return_index=True)
         at = np.minimum(np.searchsorted(keys, self.keys_R), len(keys) - 1)
         hits = np.flatnonzero(keys[at] == self.keys_R)
@@ -92,53 +94,56 @@ class SplitStatistics:
 
 
 def _percentile(counts: npt.NDArray[np.int64], percent: int) -> int:
-    """The smallest length that `percent` of the sequences do not exceed."""
+    """The smallest length that `percent` of the sequences do not exceed. counts: the number of each length."""
     return int(np.searchsorted(np.cumsum(counts), percent / 100 * counts.sum()))
 
 
-def split_warnings(task: Task, accounts: Mapping[Split, SplitStatistics]) -> list[str]:
-    """What a user should know before training."""
-    train = accounts["train"]
-    found = []
+def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[str]:
+    """Warnings about missing classes, dropped rows, contradicting labels and hidden characters."""
+    train = splits["train"]
+    warnings = []
     if task.kind == "classification":
         absent = [label for label, n in zip(task.labels, train.class_counts(), strict=True) if n == 0]
-        found += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
-    for account in accounts.values():
-        if n := account.counts.rejected.total():
-            first = _some([f"line {line}: {code} {reason}" for line, code, reason in account.counts.listed])
-            found.append(f"{account.path.name}: {n} of {account.counts.rows_read} rows dropped ({first})")
-        if account.has_labels and (lines := account.contradictions):
-            found.append(f"D22 {account.path.name}: {len(lines)} texts have two labels (lines {_some(lines)})")
-        if n := account.counts.hidden_characters:
-            found.append(f"D27 {account.path.name}: {n} control, zero-width or bidirectional characters")
-    return found
+        warnings += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
+    for split in splits.values():
+        name, counts = split.path.name, split.counts
+        if n := counts.rejected.total():
+            first = _first([f"line {line}: {code} {reason}" for line, code, reason in counts.listed])
+            warnings.append(f"{name}: {n} of {counts.rows_read} rows dropped ({first})")
+        if split.has_labels and (lines := split.contradictions):
+            warnings.append(f"D22 {name}: {len(lines)} texts have two labels (lines {_first(lines)})")
+        if n := counts.hidden_characters:
+            warnings.append(f"D27 {name}: {n} control, zero-width or bidirectional characters")
+    return warnings
 
 
-def leakage_warnings(accounts: Mapping[Split, SplitStatistics]) -> list[str]:
-    """For each other split that shares rows with train: how many, and the lines of the first."""
-    found, train = [], accounts["train"]
-    for split, account in accounts.items():
-        if split != "train" and (pairs := account.shared_lines(train)):
-            shown = _some([f"{here}={there}" for here, there in pairs])
-            found.append(f"{account.path.name}: {len(pairs)} rows stand in {train.path.name} too (lines {shown})")
-    return found
+def leakage_warnings(splits: Mapping[Split, SplitStatistics]) -> list[str]:
+    """For each split that shares rows with train, a warning with their number and the lines of the first."""
+    warnings, train = [], splits["train"]
+    for split, statistics in splits.items():
+        if split != "train" and (pairs := statistics.shared_lines(train)):
+            lines = _first([f"{line}={train_line}" for line, train_line in pairs])
+            warnings.append(
+                f"{statistics.path.name}: {len(pairs)} rows also occur in {train.path.name} (lines {lines})"
+            )
+    return warnings
 
 
-def _some(items: Sequence[object]) -> str:
-    return ", ".join(map(str, items[:SHOWN_PAIRS])) + (", .." if len(items) > SHOWN_PAIRS else "")
+def _first(items: Sequence[object]) -> str:
+    return ", ".join(map(str, items[:MAX_SHOWN])) + (", .." if len(items) > MAX_SHOWN else "")
 
 
-def task_statistics(task: Task, accounts: Mapping[Split, SplitStatistics], warnings: Sequence[str]) -> dict[str, Any]:
-    """The whole of metrics/data/<task>.json."""
+def task_statistics(task: Task, splits: Mapping[Split, SplitStatistics], warnings: Sequence[str]) -> dict[str, Any]:
+    """The content of metrics/data/<task>.json."""
     pairs: tuple[tuple[Split, Split], ...] = (("dev", "train"), ("test", "train"), ("test", "dev"))
     overlap = {
-        f"{split}_in_{other}": len(accounts[split].shared_lines(accounts[other]))
+        f"{split}_in_{other}": len(splits[split].shared_lines(splits[other]))
         for split, other in pairs
-        if split in accounts
+        if split in splits
     }
     return {
         "task": task.name,
-        "splits": {split: account.to_json() for split, account in accounts.items()},
+        "splits": {split: statistics.to_json() for split, statistics in splits.items()},
         "overlap": overlap,
         "warnings": list(warnings),
     }

@@ -28,7 +28,7 @@ from yourbert.model.multitask import Model
 from yourbert.runtime.machine import Machine
 from yourbert.tokens.batching import Batch, gather
 from yourbert.tokens.packing import PackedSplit, pack
-from yourbert.tokens.tokenizer import CONTINUES, Tokenizer
+from yourbert.tokens.tokenizer import CONTINUATION, Tokenizer
 
 INTEGRATION_STEPS = 64
 TOKENS_AT_ONCE = 2048
@@ -184,9 +184,9 @@ class Explainer:
         for at, (token, piece) in enumerate(zip(batch.tokens_T.tolist(), pieces, strict=True)):
             if token in self.tokenizer.special_ids and token != self.tokenizer.unk_id:
                 continue
-            if piece.startswith(CONTINUES) and at and word_T[at - 1] >= 0:
+            if piece.startswith(CONTINUATION) and at and word_T[at - 1] >= 0:
                 text, number = words[-1]
-                words[-1] = text + piece.removeprefix(CONTINUES), number
+                words[-1] = text + piece.removeprefix(CONTINUATION), number
             else:
                 words.append((piece, int(number_T[at])))
             word_T[at] = len(words) - 1

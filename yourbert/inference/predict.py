@@ -45,7 +45,7 @@ def predict_texts(
 ) -> tuple[Numbers, npt.NDArray[np.bool_]]:
     """`predict` for one or more rows of texts; also returns which sequences, [S], were truncated."""
     encoded = encode_rows(tokenizer, task, texts)
-    return predict(model, task.name, pack_encoded(task, encoded), machine), encoded.uncut_S > task.max_length
+    return predict(model, task.name, pack_encoded(task, encoded), machine), encoded.full_lengths_S > task.max_length
 
 
 def predict_from_features(model: Model, task: str, features_SE: Tensor) -> Numbers:

@@ -1,14 +1,14 @@
 """Tokenized rows as flat arrays on disk: all sequences one after another, and the offsets between them.
 
-Written by appending, so a corpus larger than memory passes through; read by mapping into memory, so opening costs
-nothing. The idea is nanoGPT's .bin file, with offsets so that no sequence is padded or joined to another.
-Shapes: T tokens, S sequences, R rows; S = R * sequences_per_row (2 where a pair is read as two inputs).
+Files are written by appending and read by memory mapping, so a corpus may be larger than memory. The idea is nanoGPT's
+.bin file, with offsets, so that no sequence is padded or joined to another.
+Shapes: T tokens, S sequences, R rows; S = R * sequences_per_row, which is 2 if a pair is encoded as two inputs.
 
-    tokens.npy   uint16 or int32 [T]    special tokens included
+    tokens.npy   uint16 or int32 [T]    with special tokens
     offsets.npy  int64 [S+1]            sequence s is tokens[offsets[s]:offsets[s+1]]
-    second.npy   int32 [S]              where its second text begins; its length for a single text
-    labels.npy   int64 or float32 [R]   class index or similarity; absent where the split has no labels
-    ids.txt      a line per row
+    second.npy   int32 [S]              position of the first token of the second text; the length if there is none
+    labels.npy   int64 or float32 [R]   class index or similarity; no file if the split has no labels
+    ids.txt      one line per row
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from yourbert.core.tasks import SPLITS, Kind, Split, Task
 from yourbert.tokens.tokenizer import Tokenizer
 
 LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
-# Tokens that `used_token_ids` holds in memory: counting needs them as 64-bit numbers.
-TOKENS_AT_ONCE = 1 << 22
+TOKENS_AT_ONCE = 1 << 22  # tokens that `used_token_ids` has in memory at a time, as 64-bit numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedSplit:
-    """One split, its arrays mapped from disk or in memory. `len()` is its rows, R."""
+    """One split; its arrays are memory-mapped or in memory. `len()` is the number of rows, R."""
 
     tokens: npt.NDArray[Any]
     offsets: npt.NDArray[Any]
@@ -53,7 +52,7 @@ class PackedSplit:
         return len(self.offsets) - 1
 
     def ids(self) -> list[str]:
-        """The id of every row, read when asked for; row numbers where the split stands in memory only."""
+        """The id of every row, read from disk; row numbers if the split is only in memory."""
         if self.ids_file is None:
             return [str(row) for row in range(len(self))]
         return self.ids_file.read_bytes().decode().split("\n")[:-1]
@@ -61,7 +60,7 @@ class PackedSplit:
 
 @dataclass(frozen=True)
 class TaskTokens:
-    """A task's facts and its splits ("test" may be absent)."""
+    """A task and its tokenized splits; "test" may be missing."""
 
     task: Task
     splits: Mapping[Split, PackedSplit]
@@ -69,29 +68,29 @@ class TaskTokens:
     lower_case: bool
 
     def check_task(self, task: Task, model: Path) -> None:
-        """Raises UserError (C06) when the model folder knows the task by other facts, for instance other labels."""
+        """Raises UserError (C06) if `task`, as the model folder has it, differs, for instance in its labels."""
         if self.task != task:
-            what = f"task '{task.name}' was tokenized with other facts than the model was trained on"
+            what = f"task '{task.name}' differs between its tokens and the model, for instance in its labels"
             fail("C06", what, where=str(model), fix="run `dvc repro`")
 
 
 def open_tokens(folder: Path) -> TaskTokens:
-    """Opens what `tokenize_task` wrote. Raises UserError (C01)."""
-    facts = read_json(folder / "task.json")
-    sha256, lower_case = str(facts.get("vocabulary_sha256", "")), bool(facts.get("lower_case", True))
-    task = Task.from_json(facts, str(folder / "task.json"))
+    """Opens the folder that `tokenize_task` wrote. Raises UserError (C01) if it is damaged."""
+    metadata = read_json(folder / "task.json")
+    sha256, lower_case = str(metadata.get("vocabulary_sha256", "")), bool(metadata.get("lower_case", True))
+    task = Task.from_json(metadata, str(folder / "task.json"))
     splits = {split: open_split(folder / split, task) for split in SPLITS if (folder / split).is_dir()}
     return TaskTokens(task, splits, sha256, lower_case)
 
 
 def open_tokens_for(folder: Path, encoder: Path) -> TaskTokens:
-    """Opens tokens for an encoder folder. Raises UserError: C01 without that, C05 where its vocabulary is another."""
-    opened, vocabulary = open_tokens(folder), encoder / "vocab.txt"
+    """Opens tokens for an encoder folder. Raises UserError: C01 (no vocabulary there), C05 (another vocabulary)."""
+    tokens, vocabulary = open_tokens(folder), encoder / "vocab.txt"
     if not vocabulary.is_file():
         fail("C01", "the file is missing", where=str(vocabulary), fix="run `dvc repro` to make it")
-    if opened.vocabulary_sha256 != sha256_of(vocabulary):
+    if tokens.vocabulary_sha256 != sha256_of(vocabulary):
         fail("C05", "these tokens were made with another vocabulary", where=str(folder), fix="run `dvc repro`")
-    return opened
+    return tokens
 
 
 def open_split(folder: Path, task: Task) -> PackedSplit:
@@ -104,14 +103,14 @@ def open_split(folder: Path, task: Task) -> PackedSplit:
         sequences_per_row=task.sequences_per_row,
         ids_file=folder / "ids.txt",
     )
-    whole = split.offsets[-1] == len(split.tokens) and len(split.second) == split.n_sequences
-    if not whole or (split.labels is not None and len(split.labels) != len(split)):
-        fail("C01", "its arrays do not belong together", where=str(folder), fix="remove it and run `dvc repro`")
+    consistent = split.offsets[-1] == len(split.tokens) and len(split.second) == split.n_sequences
+    if not consistent or (split.labels is not None and len(split.labels) != len(split)):
+        fail("C01", "the lengths of its arrays do not match", where=str(folder), fix="remove it and run `dvc repro`")
     return split
 
 
 def used_token_ids(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
-    """The word pieces that occur in any of the splits, rising."""
+    """The sorted ids of the tokens that occur in any of the splits."""
     counts = np.zeros(0, np.int64)
     for split in splits:
         for start in range(0, len(split.tokens), TOKENS_AT_ONCE):
@@ -122,32 +121,32 @@ def used_token_ids(splits: Iterable[PackedSplit]) -> npt.NDArray[np.int64]:
 
 
 class Encoded(NamedTuple):
-    """Sequences as arrays. second_S: where the second text begins; uncut_S: the length before it was cut."""
+    """Sequences as arrays. second_S: as in second.npy. full_lengths_S: the lengths before truncation."""
 
     tokens_T: npt.NDArray[np.int32]
     lengths_S: npt.NDArray[np.int64]
     second_S: npt.NDArray[np.int64]
-    uncut_S: npt.NDArray[np.int64]
+    full_lengths_S: npt.NDArray[np.int64]
 
 
 def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> Encoded:
-    """Rows of texts -> their sequences in order."""
+    """Encodes rows of one or two texts; the sequences are in the order of the rows."""
     if task.pair and task.encoding == "cross":
-        first, second = ([row[place] for row in texts] for place in (0, 1))
-        sequences, uncut = tokenizer.encode(first, second, task.max_length, task.truncation_side)
+        first, second = ([row[index] for row in texts] for index in (0, 1))
+        sequences, full_lengths = tokenizer.encode(first, second, task.max_length, task.truncation_side)
     else:
-        every = list(chain.from_iterable(texts))
-        sequences, uncut = tokenizer.encode(every, None, task.max_length, task.truncation_side)
+        all_texts = list(chain.from_iterable(texts))
+        sequences, full_lengths = tokenizer.encode(all_texts, None, task.max_length, task.truncation_side)
     return Encoded(
         np.fromiter(chain.from_iterable(ids for ids, _ in sequences), dtype=np.int32),
         np.fromiter((len(ids) for ids, _ in sequences), dtype=np.int64),
         np.fromiter((second for _, second in sequences), dtype=np.int64),
-        np.asarray(uncut, dtype=np.int64),
+        np.asarray(full_lengths, dtype=np.int64),
     )
 
 
 def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
-    """At least one row of texts as a split in memory, without labels: what `predict` and `serve` feed the model."""
+    """Encodes at least one row of texts as a split in memory, without labels."""
     return pack_encoded(task, encode_rows(tokenizer, task, texts))
 
 
@@ -162,7 +161,7 @@ def pack_encoded(task: Task, encoded: Encoded) -> PackedSplit:
 
 
 class GrowingArray:
-    """A one-dimensional .npy file written by appending; its header, of fixed size, is filled in at the end."""
+    """A one-dimensional .npy file written by appending; `finalize` writes the length into its header."""
 
     def __init__(self, file: BinaryIO, dtype: str) -> None:
         self._file, self._dtype, self._length = file, np.dtype(dtype), 0
@@ -176,16 +175,16 @@ class GrowingArray:
         self._file.write(values.astype(self._dtype, copy=False).tobytes())
         self._length += len(values)
 
-    def finish(self) -> None:
-        body = self._file.tell()
+    def finalize(self) -> None:
+        end = self._file.tell()
         self._file.seek(0)
         self._write_header()
-        assert self._file.tell() + self._length * self._dtype.itemsize == body, "the header keeps its size"
+        assert self._file.tell() + self._length * self._dtype.itemsize == end, "the header keeps its size"
 
 
 @contextmanager
 def growing_arrays(folder: Path, kinds: Mapping[str, str]) -> Iterator[dict[str, GrowingArray]]:
-    """Arrays by name and type that grow in `folder`; their files get their names when the `with` block ends well."""
+    """Opens arrays for appending, by name and dtype; the files appear in `folder` if the `with` block succeeds."""
     with ExitStack() as files:
         arrays: dict[str, GrowingArray] = {}
         for name, dtype in kinds.items():
@@ -193,11 +192,11 @@ def growing_arrays(folder: Path, kinds: Mapping[str, str]) -> Iterator[dict[str,
             arrays[name] = GrowingArray(files.enter_context(part.open("wb")), dtype)
         yield arrays
         for array in arrays.values():
-            array.finish()
+            array.finalize()
 
 
 class SplitWriter:
-    """Appends rows to a split's folder; its files get their names when the `with` block ends well."""
+    """Appends rows to a split; its files appear in `folder` if the `with` block succeeds."""
 
     def __init__(self, folder: Path, task: Task, vocabulary_size: int, has_labels: bool) -> None:
         self.folder, self.task = folder, task
@@ -219,7 +218,7 @@ class SplitWriter:
         self._files.__exit__(kind, error, trace)
 
     def append(self, ids: Iterable[str], labels: Sequence[float | None], encoded: Encoded) -> None:
-        """Adds rows: their ids, labels (None in a split without), and `sequences_per_row` sequences for each."""
+        """Adds rows: their ids, their labels (None in a split without), and `sequences_per_row` sequences per row."""
         ends_S = np.cumsum(encoded.lengths_S) + self._end
         self._end = int(ends_S[-1])
         self._arrays["tokens"].append(encoded.tokens_T)

@@ -1,4 +1,4 @@
-"""The work of the `tokenize` stage: a task's files -> checked rows -> packed tokens, and an account of every row."""
+"""The `tokenize` stage: a task's files to checked rows to packed tokens, with statistics of the rows."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from yourbert.tokens.workers import encode_in_order, number_of_workers
 LOGGER = logging.getLogger("yourbert")
 
 
-def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path, threads: int = 1) -> dict[str, Any]:
-    """Reads the task's files in `corpus` and fills `out` for `open_tokens`; returns the account of their rows.
+def tokenize_task(
+    name: str, data: TaskData, corpus: Path, base: Path, out: Path, num_threads: int = 1
+) -> dict[str, Any]:
+    """Tokenizes the task's files in `corpus` into the folder `out` for `open_tokens`; returns their statistics.
 
-    base: the folder of the model whose vocabulary is used. threads: processes that encode a large file, 0 for one per
-    physical core; the outcome is the same, byte for byte, for any number. Raises one UserError with the problems of
-    all files (D codes), or P08 when the model reads fewer tokens than `max_length`.
+    base: the folder of the model whose vocabulary is used. num_threads: processes that encode a large file, 0 for one
+    per physical core; the result is the same, byte for byte, for any number. Raises one UserError with the problems of
+    all files (D codes), or P08 if `max_length` is more than the model has positions.
     """
     check_length(name, data, base)
     task = data.to_task(name)
-    tokenizer, workers = Tokenizer.load(base), number_of_workers(threads)
-    accounts: dict[Split, SplitStatistics] = {}
+    tokenizer, workers = Tokenizer.load(base), number_of_workers(num_threads)
+    statistics: dict[Split, SplitStatistics] = {}
     failures: list[UserError] = []
     files, warnings = find_files(data, corpus)
     (out / "task.json").unlink(missing_ok=True)
@@ -42,51 +44,49 @@ def tokenize_task(name: str, data: TaskData, corpus: Path, base: Path, out: Path
     for split, path in files.items():
         try:
             rows = SplitRows(path, name, data, split)
-            accounts[split] = _tokenize_split(rows, task, tokenizer, base, workers, out / split)
+            statistics[split] = _tokenize_split(rows, task, tokenizer, base, workers, out / split)
         except UserError as error:
             failures.append(error)
     raise_all(failures)
-    _note_layouts(accounts)
-    warnings += split_warnings(task, accounts) + [f"D21 {leak}" for leak in _leaks(name, data, accounts)]
+    _log_columns(statistics)
+    warnings += split_warnings(task, statistics) + _check_leakage(name, data, statistics)
     for warning in warnings:
         LOGGER.info("%s: %s", name, warning)
     write_json(
         out / "task.json",
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
     )
-    return task_statistics(task, accounts, warnings) | {"vocabulary_sha256": tokenizer.sha256}
+    return task_statistics(task, statistics, warnings) | {"vocabulary_sha256": tokenizer.sha256}
 
 
-def _leaks(name: str, data: TaskData, accounts: Mapping[Split, SplitStatistics]) -> list[str]:
-    """Rows of dev and test that stand in train too. Raises UserError (D21) where `on_leakage` says so."""
-    found = leakage_warnings(accounts)
-    if found and data.on_leakage == "error":
+def _check_leakage(name: str, data: TaskData, statistics: Mapping[Split, SplitStatistics]) -> list[str]:
+    """Warnings about dev and test rows that also occur in train; with `on_leakage: error` a UserError (D21)."""
+    warnings = leakage_warnings(statistics)
+    if warnings and data.on_leakage == "error":
         fix = "delete them from one of the two, or set the task's on_leakage: warn"
-        raise UserError([Problem("D21", f"task '{name}': {leak}", fix=fix) for leak in found])
-    return found
+        raise UserError([Problem("D21", f"task '{name}': {warning}", fix=fix) for warning in warnings])
+    return [f"D21 {warning}" for warning in warnings]
 
 
 def check_length(name: str, data: TaskData, base: Path) -> None:
-    """Raises UserError (P08) when `max_length` is more than the model's positions."""
+    """Raises UserError (P08) if `max_length` is more than the model has positions."""
     positions = read_json(base / "config.json").get("max_position_embeddings", 512)
     if data.max_length > positions:
-        fail(
-            "P08",
-            f"tasks.{name}.data.max_length is {data.max_length}; the model in {base} reads {positions} tokens at most",
-            where="params.yaml",
-            fix=f"set it to {positions} or less",
+        what = (
+            f"tasks.{name}.data.max_length is {data.max_length}; the model in {base} reads at most {positions} tokens"
         )
+        fail("P08", what, where="params.yaml", fix=f"set it to {positions} or less")
 
 
 def find_files(data: TaskData, corpus: Path) -> tuple[dict[Split, Path], list[str]]:
-    """The file of each split, and a warning for a test file that is not there (train and dev are asked for later)."""
+    """The file of each split, and a warning if the test file is missing (`SplitRows` reports train and dev)."""
     files: dict[Split, Path] = {"train": corpus / local_name(data.train), "dev": corpus / local_name(data.dev)}
     if data.test is None:
         return files, []
     if (path := corpus / local_name(data.test)).exists():
         return files | {"test": path}, []
     others = [p.name for p in corpus.glob("*")]
-    return files, [f"D29 no test file {data.test}: the task goes without a test split{nearest(data.test, others)}"]
+    return files, [f"D29 no test file {data.test}: the task has no test split{nearest(data.test, others)}"]
 
 
 def raise_all(failures: list[UserError]) -> None:
@@ -99,22 +99,21 @@ def raise_all(failures: list[UserError]) -> None:
 def _tokenize_split(
     rows: SplitRows, task: Task, tokenizer: Tokenizer, base: Path, workers: int, folder: Path
 ) -> SplitStatistics:
-    account = SplitStatistics(rows.path, task, rows.has_labels, tuple(rows.table.columns))
+    statistics = SplitStatistics(rows.path, task, rows.has_labels, tuple(rows.table.columns))
     with (
         SplitWriter(folder, task, tokenizer.vocabulary_size, rows.has_labels) as writer,
         closing(encode_in_order(rows, tokenizer, task, base, workers)) as encoded,
     ):
         for chunk, (sequences, texts_N) in encoded:
             writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
-            account.add(chunk, sequences.uncut_S, texts_N)
-    account.finish(rows.counts)
-    write_array(folder / "texts.npy", account.texts_U)
-    return account
+            statistics.add(chunk, sequences.full_lengths_S, texts_N)
+    statistics.finalize(rows.counts)
+    write_array(folder / "texts.npy", statistics.texts_U)
+    return statistics
 
 
-def _note_layouts(accounts: Mapping[Split, SplitStatistics]) -> None:
-    """Says so when the files have not the same columns in the same order; they are read by name."""
-    layouts = {account.columns for account in accounts.values()}
-    if len(layouts) > 1:
-        files = ", ".join(account.path.name for account in accounts.values())
+def _log_columns(statistics: Mapping[Split, SplitStatistics]) -> None:
+    """Logs a message (D25) if the files differ in the number or order of their columns."""
+    if len({split.columns for split in statistics.values()}) > 1:
+        files = ", ".join(split.path.name for split in statistics.values())
         LOGGER.info("D25 %s: columns differ in number or order; they are read by name", files)

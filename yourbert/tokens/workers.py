@@ -1,8 +1,8 @@
 """Tokenizes rows in several processes; the result does not depend on their number.
 
-The main process reads and checks the rows, submits them in chunks to a pool of `concurrent.futures`, and takes the
-results in the order of submission. At most one chunk more than there are processes is in flight, so memory does not
-grow with the file. The pool pickles what passes between processes; no file is pickled.
+The main process reads and checks the rows, submits them in chunks to a process pool, and yields the results in the
+order of submission. At most one chunk more than there are workers is in flight, so memory does not grow with the file.
+The pool pickles what passes between processes; no pickle is read from a file.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from yourbert.corpus.rows import Row, row_chunks
 from yourbert.tokens.packing import Encoded, encode_rows
 from yourbert.tokens.tokenizer import Tokenizer
 
-# A chunk of either size is as much as a worker takes at once, and is what is in memory for it.
+# The size of a chunk, whichever limit it reaches first: what a worker encodes, and holds in memory, at a time.
 CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000
-# So many chunks are done before workers are started: to start them takes as long as this does.
+# The first chunks are encoded in the main process: starting workers takes as long as encoding this many.
 CHUNKS_HERE = 8
-# Reading and checking, which one process does, keeps about two workers busy with English and eight with other text.
+# The one process that reads and checks rows keeps about two workers busy with English text, eight with other text.
 MAX_WORKERS = 8
 
 Chunk = list[Row]
 Texts = list[list[str]]
-Done = tuple[Encoded, Hashes]
+EncodedChunk = tuple[Encoded, Hashes]
 
 
-def number_of_workers(threads: int) -> int:
-    """The processes that `threads` asks for: 0 is one per physical core that this process may use."""
-    return min(threads or physical_cores(), MAX_WORKERS)
+def number_of_workers(num_threads: int) -> int:
+    """The number of processes for `num_threads`, at most `MAX_WORKERS`; 0 means one per physical core."""
+    return min(num_threads or physical_cores(), MAX_WORKERS)
 
 
 def physical_cores() -> int:
-    """Processors of this process, those that share a core counted once where the system says so."""
+    """The physical cores that this process may use; the logical ones where the system does not tell them apart."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return len({_core(processor) for processor in allowed})
 
@@ -60,38 +60,38 @@ def _core(processor: int) -> tuple[str, ...]:
         return (str(processor),)
 
 
-def encode(tokenizer: Tokenizer, task: Task, texts: Texts) -> Done:
-    """The sequences of a chunk's texts, and the hash of each text."""
+def encode_chunk(tokenizer: Tokenizer, task: Task, texts: Texts) -> EncodedChunk:
+    """The sequences of a chunk of rows, and the hash of each of their texts."""
     hashes = np.fromiter((text_hash(text) for row in texts for text in row), dtype=np.uint64)
     return encode_rows(tokenizer, task, texts), hashes
 
 
 def encode_in_order(
     rows: Iterable[Row], tokenizer: Tokenizer, task: Task, base: Path, workers: int
-) -> Generator[tuple[Chunk, Done], None, None]:
-    """The chunks of the rows in order, each with its `encode`. base: the folder that the tokenizer was loaded from.
+) -> Generator[tuple[Chunk, EncodedChunk], None, None]:
+    """Yields the chunks of the rows in order, each with its result. base: the folder of the tokenizer.
 
-    To be closed if it is not read to its end. Raises UserError (T09) when a worker dies.
+    Close the generator if it is not exhausted. Raises UserError (T09) if a worker dies.
     """
     chunks = row_chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS)
     for chunk in chunks if workers < 2 else islice(chunks, CHUNKS_HERE):
-        yield chunk, encode(tokenizer, task, _texts(chunk))
+        yield chunk, encode_chunk(tokenizer, task, _texts(chunk))
     if (upcoming := next(chunks, None)) is None:
         return
-    # Not forked: the tokenizer's threads do not survive a fork.
+    # Spawned, not forked: the tokenizer's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin)
-    given = deque[tuple[Chunk, Future[Done]]]()
+    pool = ProcessPoolExecutor(workers, context, initializer=_init_worker)
+    submitted = deque[tuple[Chunk, Future[EncodedChunk]]]()
     try:
-        while upcoming is not None or given:
+        while upcoming is not None or submitted:
             if upcoming is not None:  # submitted before the caller uses a result, so that no worker is idle
-                given.append((upcoming, pool.submit(_encode_here, base, task, _texts(upcoming))))
+                submitted.append((upcoming, pool.submit(_encode_in_worker, base, task, _texts(upcoming))))
                 upcoming = next(chunks, None)
-            if upcoming is None or len(given) > workers:
-                chunk, future = given.popleft()
+            if upcoming is None or len(submitted) > workers:
+                chunk, future = submitted.popleft()
                 yield chunk, future.result()
     except BrokenProcessPool:
-        fail("T09", "a process that tokenizes ended early: out of memory?", fix="set `threads: 1`")
+        fail("T09", "a tokenizing process ended unexpectedly: out of memory?", fix="set `num_threads: 1`")
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -100,15 +100,14 @@ def _texts(chunk: Chunk) -> Texts:
     return [list(row.texts) for row in chunk]
 
 
-def _begin() -> None:
-    """Initializes a worker."""
+def _init_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread per worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """Ends the worker if its parent is killed: it holds both ends of the pool's pipes and would wait forever."""
+def _exit_with_parent() -> None:
+    """Ends the worker when its parent is killed: it holds both ends of the pool's pipes, so it would wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -120,5 +119,5 @@ def _tokenizer(base: Path) -> Tokenizer:
     return Tokenizer.load(base)
 
 
-def _encode_here(base: Path, task: Task, texts: Texts) -> Done:
-    return encode(_tokenizer(base), task, texts)
+def _encode_in_worker(base: Path, task: Task, texts: Texts) -> EncodedChunk:
+    return encode_chunk(_tokenizer(base), task, texts)
