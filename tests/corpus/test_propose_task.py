@@ -91,7 +91,7 @@ def test_what_cannot_be_a_task_changes_nothing(
 
 
 def test_a_name_that_is_taken(tmp_path: Path, path: Path) -> None:
-    with pytest.raises(UserError, match=r"P05.*there is a task 'sst' already"):
+    with pytest.raises(UserError, match=r"P05.*the task 'sst' already exists"):
         propose_task("sst", tables(tmp_path, "a,label", lambda n: f"{sentence(n)},{n % 2}"), [], None, None, path)
 
 

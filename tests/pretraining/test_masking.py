@@ -23,8 +23,8 @@ def test_shares() -> None:
     tokens = batch()
     masked = MASKING.mask(tokens, rng_for(2, "mask"))
     candidates = (~np.isin(tokens, SPECIAL)).sum()
-    seen = masked.tokens_T[masked.places_M]
-    assert len(masked.places_M) == round(0.15 * candidates)
+    seen = masked.tokens_T[masked.indices_M]
+    assert len(masked.indices_M) == round(0.15 * candidates)
     assert abs(np.mean(seen == MASK) - 0.8) < 1e-3
     kept = seen == masked.targets_M
     assert abs(kept.mean() - 0.1) < 2e-3
@@ -34,17 +34,17 @@ def test_shares() -> None:
 def test_special_tokens_are_neither_chosen_nor_put_in() -> None:
     tokens = batch()
     masked = MASKING.mask(tokens, rng_for(3, "mask"))
-    assert not np.isin(tokens[masked.places_M], SPECIAL).any()
-    changed = masked.tokens_T[masked.places_M]
+    assert not np.isin(tokens[masked.indices_M], SPECIAL).any()
+    changed = masked.tokens_T[masked.indices_M]
     assert not np.isin(changed[changed != MASK], SPECIAL).any()
 
 
 def test_everything_else_stays() -> None:
     tokens = batch(5000)
     masked = MASKING.mask(tokens, rng_for(4, "mask"))
-    untouched = np.setdiff1d(np.arange(len(tokens)), masked.places_M)
+    untouched = np.setdiff1d(np.arange(len(tokens)), masked.indices_M)
     np.testing.assert_array_equal(masked.tokens_T[untouched], tokens[untouched])
-    np.testing.assert_array_equal(masked.targets_M, tokens[masked.places_M])
+    np.testing.assert_array_equal(masked.targets_M, tokens[masked.indices_M])
 
 
 def test_same_generator_same_mask() -> None:

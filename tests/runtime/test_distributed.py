@@ -165,10 +165,10 @@ def test_a_mask_is_dealt_like_its_rows() -> None:
     masked = Masking(0.3, 4, np.arange(5), 50).mask(tokens_T, rng)
     kept_T = np.repeat([True, False, True, False], 10)
     parts = [masked.select(kept_T), masked.select(~kept_T)]
-    assert sum(len(p.places_M) for p in parts) == len(masked.places_M)
+    assert sum(len(p.indices_M) for p in parts) == len(masked.indices_M)
     for part, kept in zip(parts, (kept_T, ~kept_T), strict=True):
         np.testing.assert_array_equal(part.tokens_T, masked.tokens_T[kept])
-        np.testing.assert_array_equal(tokens_T[kept][part.places_M], part.targets_M)
+        np.testing.assert_array_equal(tokens_T[kept][part.indices_M], part.targets_M)
 
 
 def test_alone_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

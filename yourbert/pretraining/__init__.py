@@ -1,1 +1,1 @@
-"""Masked-language-model training on a person's own text: masking, the learner, the `pretrain` stage."""
+"""Masked-language-model training on the user's texts: masking, the learner, the `pretrain` stage."""

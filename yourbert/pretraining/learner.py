@@ -1,4 +1,4 @@
-"""The learner of masked-language-model training: which tokens a step masks, the loss of guessing them, the dev score.
+"""The learner of masked-language-model training: the masks and the loss of each step, and the dev accuracy.
 
 Shapes: T tokens, M masked ones, V word pieces.
 """
@@ -30,28 +30,28 @@ NAME = "mlm"
 
 
 class MlmModel(nn.Module):
-    """The encoder with the head that guesses masked word pieces."""
+    """The encoder with the head that predicts masked word pieces."""
 
     def __init__(self, encoder: Encoder, head: MlmHead) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, seen: Packed, places_M: Tensor, rng: torch.Generator | None) -> Tensor:
-        """The logits_MV of the masked places, in fp32."""
+    def forward(self, seen: Packed, indices_M: Tensor, rng: torch.Generator | None) -> Tensor:
+        """The logits_MV of the masked positions, in fp32."""
         hidden_TE = self.encoder(seen, rng)
-        logits_MV: Tensor = self.head(hidden_TE.index_select(0, places_M), self.encoder.word_embedding_weight)
+        logits_MV: Tensor = self.head(hidden_TE.index_select(0, indices_M), self.encoder.word_embedding_weight)
         return logits_MV.float()
 
     def masked_logits(self, batch: Batch, masked: Masked, machine: Machine, rng: torch.Generator | None) -> Tensor:
-        """The logits_MV of a batch that the host masked."""
+        """The logits_MV of a batch that was masked on the CPU."""
         seen = Batch(masked.tokens_T, batch.segments_T, batch.positions_T, batch.offsets, batch.rows_B, None)
-        places_M = torch.from_numpy(masked.places_M).to(machine.device)
-        logits_MV: Tensor = self(to_device(seen, machine), places_M, rng)
+        indices_M = torch.from_numpy(masked.indices_M).to(machine.device)
+        logits_MV: Tensor = self(to_device(seen, machine), indices_M, rng)
         return logits_MV
 
 
 class MlmLearner:
-    """Makes the loss of each step, the mean over its masked places, and the share of dev places guessed right."""
+    """Computes the loss of each step, the mean over its masked tokens, and the accuracy on the masked dev tokens."""
 
     def __init__(
         self,
@@ -75,21 +75,21 @@ class MlmLearner:
         ranks, batch = self.machine.ranks, self.sampler.batch(step)
         masked = self.masking.mask(batch.tokens_T, rng_for(self.seed, "mask", step))
         self.rng.manual_seed(seed_of(self.seed, "dropout", NAME, step, *ranks.name))
-        mine_B = shard_rows(batch.rows_B, ranks.rank, ranks.world)
-        for piece_B, counts, last in split_micro_batches(
-            mine_B, micro_batches, (len(batch.rows_B), len(batch.tokens_T))
-        ):
-            own = masked.select(np.repeat(np.isin(batch.rows_B, piece_B), np.diff(batch.offsets)))
+        shard_B = shard_rows(batch.rows_B, ranks.rank, ranks.world)
+        counts = len(batch.rows_B), len(batch.tokens_T)
+        for part_B, part_counts, last in split_micro_batches(shard_B, micro_batches, counts):
+            # The whole batch was masked at once, so that the masks do not depend on ranks or micro-batches.
+            part_masked = masked.select(np.repeat(np.isin(batch.rows_B, part_B), np.diff(batch.offsets)))
             total = no_loss(self.machine.device)
-            if len(own.places_M):
-                whole = np.array_equal(piece_B, batch.rows_B)
-                piece = batch if whole else gather(self.sampler.split, piece_B)
-                logits_MV = self.model.masked_logits(piece, own, self.machine, self.rng)
-                targets_M = torch.from_numpy(own.targets_M).to(self.machine.device)
+            if len(part_masked.indices_M):
+                part = batch if np.array_equal(part_B, batch.rows_B) else gather(self.sampler.split, part_B)
+                logits_MV = self.model.masked_logits(part, part_masked, self.machine, self.rng)
+                targets_M = torch.from_numpy(part_masked.targets_M).to(self.machine.device)
                 total = F.cross_entropy(logits_MV, targets_M, reduction="sum")
-            yield StepLoss(NAME, total / len(masked.places_M), *counts, of=len(batch.rows_B), last=last)
+            yield StepLoss(NAME, total / len(masked.indices_M), *part_counts, of=len(batch.rows_B), last=last)
 
     def rows_of(self, epoch: int, step: int) -> str:
+        """The numbers of the sequences of a step, for messages."""
         return f"sequences {shortened([str(row) for row in self.sampler.rows(step)])}"
 
     def evaluate(self) -> dict[str, float]:
@@ -97,13 +97,13 @@ class MlmLearner:
         ranks, rng = self.machine.ranks, rng_for(self.seed, "mask", "dev")
         with torch.inference_mode():
             for turn, batch in enumerate(length_sorted_batches(self.dev, TOKENS_PER_BATCH)):
-                # By every rank, because each draw moves the generator on.
+                # Every rank draws every mask, because each draw advances the generator.
                 masked = self.masking.mask(batch.tokens_T, rng)
                 if turn % ranks.world == ranks.rank:
-                    guesses = self.model.masked_logits(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
-                    counts += (guesses == masked.targets_M).sum(), len(guesses)
-        right, places = ranks.sum(counts).tolist()
-        return {NAME: right / places}
+                    predicted = self.model.masked_logits(batch, masked, self.machine, None).argmax(-1).cpu().numpy()
+                    counts += (predicted == masked.targets_M).sum(), len(predicted)
+        correct, total = ranks.sum(counts).tolist()
+        return {NAME: correct / total}
 
     def aggregate(self, scores: dict[str, float]) -> float:
         return scores[NAME]

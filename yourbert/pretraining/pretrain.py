@@ -1,7 +1,8 @@
-"""Masked-language-model training on the tasks' own text, before fine-tuning (Gururangan et al. 2020).
+"""Masked-language-model training on the texts of the tasks, before fine-tuning (Gururangan et al. 2020).
 
-Sequences are the tasks' training rows as they were tokenized and, optionally, passages of further text. The dev rows
-of the tasks, masked once and for all, tell how well the model guesses. Shapes: T tokens, M masked ones.
+The training sequences are the tokenized training rows of the tasks and, optionally, passages of additional text. The
+dev score is the accuracy on the dev rows of the tasks, with a mask that is always the same.
+Shapes: T tokens, S sequences.
 """
 
 from __future__ import annotations
@@ -37,15 +38,16 @@ from yourbert.training.fused import fusion
 from yourbert.training.history import Outcome
 from yourbert.training.loop import EagerStepper, begin, train
 
-# What decides its result: the same folders that dvc.yaml lists for `pretrain`.
+# The code that determines the result: the folders that dvc.yaml lists for `pretrain`.
 CODE = ("core", "config", "tokens", "model", "runtime", "inference", "training", "pretraining")
+# The size of a chunk in memory: sequences, and numbers of an array.
 SEQUENCES_AT_ONCE = 4096
 NUMBERS_AT_ONCE = 1 << 20
-KINDS = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
+DTYPES = {"tokens": "<i4", "offsets": "<i8", "second": "<i4"}
 
 
 def make_masking(tokenizer: Tokenizer, settings: Pretrain) -> Masking:
-    """What the vocabulary and the settings say about masking."""
+    """The masking rule for a vocabulary and the settings."""
     special_ids = np.asarray(tokenizer.special_ids, dtype=np.int64)
     return Masking(settings.mlm_probability, tokenizer.mask_id, special_ids, tokenizer.vocabulary_size)
 
@@ -56,68 +58,68 @@ def sequences(
     max_length: int,
     work: Path,
 ) -> PackedSplit:
-    """All sequences of the splits and the tokenized texts as one split of single sequences.
+    """All sequences of the splits and the tokenized texts as one split, with one sequence per row.
 
-    A sequence longer than `max_length` is cut into pieces of at most that many tokens: no text is lost. Memory does
-    not grow with the text: the arrays are mapped from files below `work`, which
-    have no names any more when this returns, and are gone with the process.
+    A sequence longer than `max_length` is split into parts of at most that many tokens, so no text is lost. The arrays
+    are memory-mapped from files below `work`. These are unlinked before this returns, and vanish with the process.
     """
     with scratch(work) as folder:
         end = 0
-        with growing_arrays(folder, KINDS) as arrays:
+        with growing_arrays(folder, DTYPES) as arrays:
             arrays["offsets"].append(np.zeros(1, dtype=np.int64))
-            for tokens_T, lengths_S, second_S in chain(_cut(splits, max_length), _gathered(texts)):
+            for tokens_T, lengths_S, second_S in chain(_split_long(splits, max_length), _concatenated(texts)):
                 ends_S = np.cumsum(lengths_S) + end
                 end = int(ends_S[-1])
                 arrays["tokens"].append(tokens_T)
                 arrays["offsets"].append(ends_S)
                 arrays["second"].append(second_S)
-        tokens, offsets, second = (read_array(folder / f"{array}.npy") for array in KINDS)
+        tokens, offsets, second = (read_array(folder / f"{array}.npy") for array in DTYPES)
     return PackedSplit(tokens=tokens, offsets=offsets, second=second, labels=None, sequences_per_row=1)
 
 
 SequenceArrays = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # tokens_T, lengths_S, second_S
 
 
-def _cut(splits: Sequence[PackedSplit], max_length: int) -> Iterator[SequenceArrays]:
-    """The sequences of the splits, long ones cut: their tokens stand as before, with more ends between them."""
+def _split_long(splits: Sequence[PackedSplit], max_length: int) -> Iterator[SequenceArrays]:
+    """The sequences of the splits, long ones split: the tokens are the same, with more boundaries between them."""
     for split in splits:
         for start in range(0, split.n_sequences, SEQUENCES_AT_ONCE):
             bounds = np.asarray(split.offsets[start : start + SEQUENCES_AT_ONCE + 1])
-            whole_S = np.diff(bounds)
-            cuts_S = -(-whole_S // max_length)
-            owner = np.repeat(np.arange(len(whole_S)), cuts_S)
-            skipped = (np.arange(len(owner)) - np.repeat(np.cumsum(cuts_S) - cuts_S, cuts_S)) * max_length
-            lengths = np.minimum(whole_S[owner] - skipped, max_length)
-            second = np.asarray(split.second[start : start + SEQUENCES_AT_ONCE], dtype=np.int64)[owner]
-            yield split.tokens[bounds[0] : bounds[-1]], lengths, np.clip(second - skipped, 0, lengths)
+            lengths_S = np.diff(bounds)
+            parts_S = -(-lengths_S // max_length)  # [S]; the arrays below have an entry per part, [sum of parts_S]
+            sequence = np.repeat(np.arange(len(lengths_S)), parts_S)
+            start_in_sequence = (
+                np.arange(len(sequence)) - np.repeat(np.cumsum(parts_S) - parts_S, parts_S)
+            ) * max_length
+            lengths = np.minimum(lengths_S[sequence] - start_in_sequence, max_length)
+            second = np.asarray(split.second[start : start + SEQUENCES_AT_ONCE], dtype=np.int64)[sequence]
+            yield split.tokens[bounds[0] : bounds[-1]], lengths, np.clip(second - start_in_sequence, 0, lengths)
 
 
-def _gathered(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[SequenceArrays]:
+def _concatenated(texts: Iterator[npt.NDArray[np.int64]]) -> Iterator[SequenceArrays]:
     for chunk in chunked(texts, SEQUENCES_AT_ONCE, NUMBERS_AT_ONCE, len):
         lengths = np.array([len(sequence) for sequence in chunk])
         yield np.concatenate(chunk), lengths, lengths
 
 
 def content_hash(array: npt.NDArray[Any]) -> str:
-    """The sha256 of an array's numbers, read a part at a time."""
+    """The sha256 of the bytes of an array, which is read in parts."""
     digest = hashlib.sha256()
     for start in range(0, len(array), NUMBERS_AT_ONCE):
         digest.update(array[start : start + NUMBERS_AT_ONCE].tobytes())
     return digest.hexdigest()
 
 
-def read_texts(place: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The passages (lines) of a .txt or .txt.gz file, or of every such file below a folder, as token sequences."""
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+def read_texts(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The passages (lines) of a .txt or .txt.gz file, or of all such files in a folder, as token sequences.
+
+    Raises UserError: D29 (no such file), D08 (not readable as UTF-8 text).
+    """
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if p.name.endswith((".txt", ".txt.gz"))]
     if not files:
-        fail(
-            "D29",
-            "no .txt or .txt.gz file there",
-            where=f"pretrain.extra_text: {place}",
-            fix="name a text file or a folder",
-        )
+        what, fix = "no .txt or .txt.gz file there", "name a text file or a folder with text files"
+        fail("D29", what, where=f"pretrain.extra_text: {path}", fix=fix)
     for file in files:
         yield from _encode(_lines(file), tokenizer, max_length)
 
@@ -133,12 +135,12 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _encode(lines: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Each line as [CLS] pieces [SEP], a long line as several of them."""
+    """Each line as [CLS] ... [SEP]; a long line as several such sequences."""
     room = max_length - 2
     for ids in tokenizer.word_piece_ids(lines):
         for start in range(0, len(ids), room):
-            piece = ids[start : start + room]
-            yield np.asarray([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int64)
+            part = ids[start : start + room]
+            yield np.asarray([tokenizer.cls_id, *part, tokenizer.sep_id], dtype=np.int64)
 
 
 def pretrain(
@@ -152,7 +154,11 @@ def pretrain(
     metrics: Path,
     cost: Path,
 ) -> None:
-    """Trains `base` on the tasks' text and writes the encoder folder `out`; passes `base` through when disabled."""
+    """Trains `base` on the texts of the tasks and writes the encoder folder `out`, metrics and cost.
+
+    If pretraining is disabled, `out` has the files of `base`. An interrupted run resumes from its last saved step.
+    Raises UserError: C01 or C05 (tokens and base do not belong together), P15, D29 or D08 (the extra text), T01, R08.
+    """
     if not settings.enabled:
         if not here().leads:
             return
@@ -165,11 +171,11 @@ def pretrain(
     tokenizer = Tokenizer.load(base)
     extra = settings.extra_text
     texts = read_texts(located(extra), tokenizer, settings.max_length) if extra else iter(())
-    opened = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
+    tasks = [open_tokens_for(folder, base) for folder in sorted(tokens.iterdir()) if folder.is_dir()]
     out.parent.mkdir(parents=True, exist_ok=True)
-    train_rows = sequences([t.splits["train"] for t in opened], texts, settings.max_length, out.parent)
-    dev_rows = sequences([t.splits["dev"] for t in opened], iter(()), settings.max_length, out.parent)
-    facts = {
+    train_rows = sequences([t.splits["train"] for t in tasks], texts, settings.max_length, out.parent)
+    dev_rows = sequences([t.splits["dev"] for t in tasks], iter(()), settings.max_length, out.parent)
+    metadata = {
         "settings": settings.model_dump(),
         "schedule": schedule.model_dump(),
         "rows": [content_hash(array) for array in (train_rows.tokens, train_rows.offsets)],
@@ -178,7 +184,7 @@ def pretrain(
         "machine": machine.facts() | fusion.facts(machine),
         "seed": seed,
     }
-    with Resume(resume_folder(facts, CODE), leads=machine.ranks.leads) as resume:
+    with Resume(resume_folder(metadata, CODE), leads=machine.ranks.leads) as resume:
         loaded = load_encoder(base, settings.dropout, generator(seed, "pooler"))
         head = loaded.mlm_head or MlmHead(loaded.encoder.config, generator(seed, "mlm head"))
         masking = make_masking(tokenizer, settings)
@@ -219,7 +225,7 @@ def _train_mlm(
     seed: int,
     resume: Resume,
 ) -> tuple[float, Outcome]:
-    """The share of dev places guessed right before training, and what training did."""
+    """Trains the model; returns the dev accuracy before training, and the outcome."""
     encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()
     model = MlmModel(encoder, head).to(machine.device).eval()
