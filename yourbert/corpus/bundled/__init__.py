@@ -1,1 +1,1 @@
-"""The bundled corpora: synthetic, deterministic, and hard for anything that only counts words."""
+"""The bundled corpora: synthetic, deterministic, and hard for a bag-of-words model."""

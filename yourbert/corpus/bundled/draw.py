@@ -1,8 +1,8 @@
-"""The one source of chance of the generator, and the rule that keeps words out of training.
+"""The random draws of the generator, and the held-out words.
 
-Every list of words has a part that training may use and a held-out part that only dev and test use: a model
-that merely memorised the training words meets strangers there, a pretrained one meets old acquaintances.
-Only `random.Random.random` is used, the one method whose sequence Python promises never to change.
+Every list of words has a part for all splits and a held-out part for dev and test only. A model that has memorized the
+training words does not know the held-out ones; a pretrained model does. The only method used is
+`random.Random.random`, whose sequence Python guarantees.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
 Split = Literal["train", "dev", "test"]
-HELD_SHARE = 0.5  # of the words drawn for dev and test, how many are never seen in training
+HELD_SHARE = 0.5  # the fraction of the words drawn for dev and test that is held out from training
 SOUNDS_CONSONANT = ("one", "once", "uni", "use", "usual", "eu")
 SOUNDS_VOWEL = ("hour", "honest", "heir", "html", "xml", "mp3")
 
 
 @dataclass(frozen=True)
 class Words(Generic[T]):
-    """Alternatives for one place in a sentence: `train` for every split, `held` for dev and test only."""
+    """Alternatives for one slot of a sentence: `train` for every split, `held` for dev and test only."""
 
     train: tuple[T, ...]
     held: tuple[T, ...]
@@ -32,7 +32,7 @@ class Words(Generic[T]):
 
 
 def words(train: str, held: str) -> Words[str]:
-    """Two comma-separated lists as `Words`; line breaks and spaces around the commas do not count."""
+    """Two comma-separated lists as `Words`; line breaks and spaces around the commas are ignored."""
     return Words(_listed(train), _listed(held))
 
 
@@ -41,7 +41,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 class Draw:
-    """Chance for one split of one task."""
+    """The random generator for one split of one task."""
 
     def __init__(self, seed: str, split: Split) -> None:
         self._random = random.Random(seed)
@@ -54,7 +54,7 @@ class Draw:
         return options[int(self._random.random() * len(options))]
 
     def some(self, options: Sequence[T], count: int) -> list[T]:
-        """`count` different positions of `options`, in random order."""
+        """`count` of the options without replacement, in random order."""
         return self.shuffled(options)[:count]
 
     def shuffled(self, options: Sequence[T]) -> list[T]:
@@ -74,14 +74,14 @@ class Draw:
         return self.one(choice.held if held else choice.train)
 
     def other(self, choice: Words[T], *taken: T) -> T:
-        """A word that is none of `taken`."""
+        """A word that is not in `taken`."""
         while (word := self.word(choice)) in taken:
             pass
         return word
 
 
 def sentence(text: str) -> str:
-    """`text` with every "a(n)" resolved, a capital at its start and after each full stop, single spaces."""
+    """`text` with "a(n)" resolved, sentences capitalized, and single spaces."""
     text = re.sub(r"\b([Aa])\(n\) (\W?)(\w+)", _article, " ".join(text.split()))
     return re.sub(r"(^\W?|[.?!]\"? )([a-z])", lambda found: found[1] + found[2].upper(), text)
 

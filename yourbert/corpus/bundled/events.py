@@ -1,8 +1,8 @@
-"""Pairs of short news lines: how much of what the two say is the same, from 0 to 5.
+"""Pairs of short news lines with their similarity, from 0 to 5.
 
-A line reports who did what to whom, how many, where and when. Wording (synonyms, passive voice, order)
-costs nothing; each fact that differs costs its weight, one that is only left out costs less; the same
-people in swapped parts, a denial or an opposite verb cost much although hardly a word changes.
+A line reports who did what to whom, how many, where and when. Wording (synonyms, passive voice, order) does not lower
+the similarity. Each fact that differs lowers it by the weight of the fact, a fact that one line omits by less. Swapped
+roles, a negation or an opposite verb lower it much, although hardly a word changes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ WEIGHTS: dict[Fact, float] = {
     "place": 0.6,
     "time": 0.6,
 }
-PASSING: tuple[Fact, ...] = ("place", "time")
-DENIALS = 0.15  # how many lines say that something never happened
-LEFT_OUT = 0.4  # the price of a fact that only one line mentions, where a different one would cost its weight
+OMITTABLE: tuple[Fact, ...] = ("place", "time")
+DENIALS = 0.15  # the fraction of lines that say that something never happened
+LEFT_OUT = 0.4  # the reduction for a fact that only one line mentions
 SWAPPED, DENIED, OPPOSED = 2.6, 2.6, 2.2
-JITTER = 0.2  # annotators are averaged, not exact
+JITTER = 0.2  # noise, as in the mean over annotators
 
 
 @dataclass(frozen=True)
 class Verb:
-    """Two verbs of one meaning and one of the opposite meaning, each as past tense and participle
-    "took/taken"."""
+    """Verbs of one meaning, and verbs of the opposite meaning; each as past tense and participle, "took/taken"."""
 
     same: tuple[str, ...]
     opposite: tuple[str, ...] = ()
 
 
 def verbs(text: str) -> tuple[Verb, ...]:
-    """Reads "sold, traded in > bought, purchased; ..." """
+    """Parses "sold, traded in > bought, purchased; ..." """
     found = []
     for part in text.split(";"):
         sides = [tuple(" ".join(word.split()) for word in side.split(",")) for side in part.split(">")]
@@ -104,8 +103,7 @@ TIMES = words(
 
 @dataclass(frozen=True)
 class Event:
-    """What happened. `count` is empty when the patient is a person; empty `place` or `time`: not
-    mentioned."""
+    """What happened. `count` is empty if the patient is a person; an empty `place` or `time` is not mentioned."""
 
     agent: str
     verb: Verb
@@ -126,7 +124,7 @@ def happening(draw: Draw) -> Event:
 
 
 def altered(draw: Draw, event: Event, fact: Fact) -> Event:
-    """`event` with another `fact`: the new value keeps the sentence sensible."""
+    """`event` with another value of `fact`, such that the sentence still makes sense."""
     if fact == "verb":
         return replace(event, verb=draw.other(DEEDS if event.count else MEETINGS, event.verb))
     if fact == "agent":
@@ -143,8 +141,7 @@ def altered(draw: Draw, event: Event, fact: Fact) -> Event:
 
 
 def report(draw: Draw, event: Event, names: int, shuffled: bool) -> str:
-    """`event` as a line. `names` chooses among the names of each thing; `shuffled`: another voice and
-    order."""
+    """`event` as a line. `names` selects among the synonyms; `shuffled` allows passive voice and another order."""
     agent, patient, count, place, time = (
         value.split("|")[names % len(value.split("|"))]
         for value in (event.agent, event.patient, event.count, event.place, event.time)
@@ -175,7 +172,7 @@ def pair(draw: Draw) -> tuple[Event, Event, float]:
     if kind == "other":
         return first, happening(draw), 0.2
     if kind == "part":
-        gone = draw.some(PASSING, draw.one((1, 1, 2)))
+        gone = draw.some(OMITTABLE, draw.one((1, 1, 2)))
         second = replace(
             first,
             place="""""" if """place""" in gone else first.place,
@@ -191,7 +188,7 @@ def pair(draw: Draw) -> tuple[Event, Event, float]:
 
 
 def trapped(draw: Draw, first: Event) -> tuple[Event, Event, float]:
-    """Two lines of nearly the same words and quite another meaning."""
+    """Two events whose lines have nearly the same words but a different meaning."""
     if not first.count and draw.chance(0.5):
         return first, replace(first, agent=first.patient, patient=first.agent), 5.0 - SWAPPED
     if first.verb.opposite and draw.chance(0.7):

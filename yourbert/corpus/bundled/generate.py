@@ -1,8 +1,8 @@
 """Writes the bundled corpora: `python -m yourbert.corpus.bundled.generate FOLDER`.
 
-Four tasks in the file names and columns of the CS224N default project, so that either can stand in for the
-other; unlike there, the test files carry their labels. The same seed gives the same bytes on every machine.
-No text of training or dev comes back in a later split, and no text or pair has two labels.
+The four tasks have the file names and columns of the CS224N default project, so that either corpus can replace the
+other; here the test files have labels. The same seed gives the same bytes on every machine. No text of training or dev
+occurs in a later split, and no text or pair has two labels.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from yourbert.corpus.bundled.draw import Draw, Split
 
 SEED = "yourbert-1"
 ID_CHARACTERS = 25
-Row = tuple[tuple[str, ...], str]  # texts, label
+LabeledTexts = tuple[tuple[str, ...], str]  # texts, label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """One task: its file names begin with `prefix`; `sizes` are rows of train, dev and test.
+    """One task. prefix: the start of its file names. sizes: the rows of train, dev and test.
 
-    make: draws rows that belong together (an edited review comes with its original); a single row elsewhere.
-    test_header: "student" for the two index columns and the shifted header that the originals have.
+    make: draws one row, or the rows that belong together, such as a review and its edited version.
+    test_header: "student" for the two index columns and the shifted header of the original files.
     """
 
     prefix: str
     columns: tuple[str, ...]
     sizes: tuple[int, int, int]
-    make: Callable[[Draw], list[Row]]
+    make: Callable[[Draw], list[LabeledTexts]]
     test_header: Literal["plain", "student"]
 
 
-def sentiment_rows(draw: Draw) -> list[Row]:
+def sentiment_rows(draw: Draw) -> list[LabeledTexts]:
     text, label = sentiment.row(draw)
     return [((text,), str(label))]
 
 
-def review_rows(draw: Draw) -> list[Row]:
+def review_rows(draw: Draw) -> list[LabeledTexts]:
     praise, blame = reviews.review(draw)
     return [((praise,), "1"), ((blame,), "0")]
 
 
-def question_rows(draw: Draw) -> list[Row]:
+def question_rows(draw: Draw) -> list[LabeledTexts]:
     first, second, label = questions.row(draw)
     return [((first, second), f"{label:.1f}")]
 
 
-def event_rows(draw: Draw) -> list[Row]:
+def event_rows(draw: Draw) -> list[LabeledTexts]:
     first, second, label = events.row(draw)
     return [((first, second), f"{label:.1f}")]
 
@@ -91,28 +91,28 @@ CORPORA: tuple[Corpus, ...] = (
 )
 
 
-def rows(corpus: Corpus) -> Iterator[tuple[Split, list[Row]]]:
-    """The rows of each split, in order train, dev, test."""
-    used: set[str] = set()  # texts of earlier splits
+def rows(corpus: Corpus) -> Iterator[tuple[Split, list[LabeledTexts]]]:
+    """The rows of train, dev and test, in this order."""
+    used: set[str] = set()  # the texts of earlier splits
     splits: tuple[Split, ...] = ("train", "dev", "test")
     for split, size in zip(splits, corpus.sizes, strict=True):
         draw = Draw(f"{SEED}/{corpus.prefix}/{split}", split)
-        found: dict[tuple[str, ...], Row] = {}
-        while len(found) < size:
+        drawn: dict[tuple[str, ...], LabeledTexts] = {}
+        while len(drawn) < size:
             group = {tuple(sorted(texts)): (texts, label) for texts, label in corpus.make(draw)}
-            if not used.intersection(text for texts in group for text in texts) and not group.keys() & found.keys():
-                found |= group
-        used.update(text for texts in found for text in texts)
-        yield split, draw.shuffled(list(found.values()))
+            if not used.intersection(text for texts in group for text in texts) and not group.keys() & drawn.keys():
+                drawn |= group
+        used.update(text for texts in drawn for text in texts)
+        yield split, draw.shuffled(list(drawn.values()))
 
 
 def write(folder: Path) -> int:
-    """Writes the twelve files into `folder` and returns how many rows they hold."""
+    """Writes the twelve files into `folder` and returns their number of rows."""
     count = 0
     for corpus in CORPORA:
-        for split, found in rows(corpus):
+        for split, drawn in rows(corpus):
             name = "test-student" if split == "test" else split
-            table = [(identity(corpus, texts), *texts, label) for texts, label in found]
+            table = [(identity(corpus, texts), *texts, label) for texts, label in drawn]
             header: tuple[str, ...] = ("", "id", *corpus.columns)
             numbered: list[tuple[object, ...]] = [(place, *row) for place, row in enumerate(table)]
             if split == "test" and corpus.test_header == "student":
@@ -124,7 +124,7 @@ def write(folder: Path) -> int:
 
 
 def identity(corpus: Corpus, texts: tuple[str, ...]) -> str:
-    """An id that depends on the row's text alone, so that rows keep theirs when others change."""
+    """An id that depends only on the row's texts, so that it stays the same when other rows change."""
     return hashlib.sha256("\t".join((corpus.prefix, *texts)).encode()).hexdigest()[:ID_CHARACTERS]
 
 

@@ -1,4 +1,4 @@
-"""Words that judge, and the things they judge: ordinary words that any pretrained model has met."""
+"""Words of praise and blame, and the things they are about: common words that any pretrained model knows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from yourbert.corpus.bundled.draw import Words, words
 
 @dataclass(frozen=True)
 class Domain:
-    """A kind of thing people review. `good` and `bad` are mild; `item` is the whole, `aspect` a part of
-    it."""
+    """A kind of thing that people review. `good` and `bad` are mild; `aspect` is a part of an `item`."""
 
     item: Words[str]
     aspect: Words[str]

@@ -1,5 +1,4 @@
-"""Things people ask about. "sofa|couch": one thing with two names, for a new word is not always a new
-thing."""
+"""Things that people ask about. "sofa|couch" is one thing with two names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pairs of questions: do the two ask the same thing?
+"""Pairs of questions that are duplicates or not.
 
-Duplicates range from a small change of wording to a different sentence. So do the others: they swap what
-plays which part, put the opposite, another name or number, or ask something else about the same things.
+Duplicates range from a small change of wording to a different sentence. The other pairs differ as little or as much:
+they swap roles, use an antonym, another name or number, or ask something else about the same things.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from yourbert.corpus.bundled.names import CITIES, JOBS, SUBJECTS
 from yourbert.corpus.bundled.topics import FRAMES, Frame
 
 DUPLICATES = 0.37
-NOISE = 0.02  # pairs whose label is wrong: two annotators of questions disagree more often than that
-SAME_WORDING = {True: 0.3, False: 0.45}  # by label: how often both questions use one wording
+NOISE = 0.02  # the fraction of pairs with a wrong label; human annotators disagree more often
+SAME_WORDING = {True: 0.3, False: 0.45}  # by label, the fraction of pairs in which both questions have the same wording
 NUMBERS = words("two|2, three|3, four|4, six|6", "five|5, eight|8, ten|10")
 OPENINGS = (
     "I am a(n) {job} from {city}. ",
@@ -26,14 +26,14 @@ OPENINGS = (
     "I am curious. ",
 )
 ENDINGS = (" Thanks!", " Any ideas?", " I am from {city}.", " A(n) {job} told me to ask.", " Just curious.")
-DECORATED = 0.12  # how often a question has an opening, or an ending: facts that do not matter
+DECORATED = 0.12  # the probability of an irrelevant opening, and of an ending
 
 Change = Literal["none", "swap", "opposite", "place", "number", "ask", "topic"]
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, before it is worded. `side` chooses between the two opposites."""
+    """The meaning of a question, without its wording. `side` selects one of the two opposites."""
 
     frame: Frame
     ask: int
@@ -52,7 +52,7 @@ def question(draw: Draw, frame: Frame) -> Question:
 
 
 def change(draw: Draw, asked: Question) -> tuple[Change, Question]:
-    """A question that is not `asked`, and what makes the difference."""
+    """A question that differs from `asked`, and the kind of the difference."""
     frame = asked.frame
     options: list[tuple[float, Change]] = [(1.2, "place"), (3.2, "ask"), (0.7, "topic")]
     if frame.directed:
@@ -78,7 +78,7 @@ def change(draw: Draw, asked: Question) -> tuple[Change, Question]:
 
 
 def wording(draw: Draw, asked: Question, template: str) -> str:
-    """`asked` in words, each thing by any of its names, perhaps with an opening or an ending."""
+    """The text of a question, with any of the names of each thing, sometimes with an opening or an ending."""
     named = {key: draw.one(getattr(asked, key).split("|")) for key in ("a", "b", "n")}
     text = template.format(f=draw.one(asked.opposites[asked.side].split("|")), **named)
     start, end = (draw.one(options) if draw.chance(DECORATED) else "" for options in (OPENINGS, ENDINGS))
@@ -88,7 +88,7 @@ def wording(draw: Draw, asked: Question, template: str) -> str:
 
 
 def row(draw: Draw) -> tuple[str, str, float]:
-    """Two questions and 1.0 when they are duplicates."""
+    """Two questions, and 1.0 if they are duplicates, else 0.0."""
     first = question(draw, draw.one(FRAMES))
     same = draw.chance(DUPLICATES)
     second = first if same else change(draw, first)[1]

@@ -1,7 +1,7 @@
-"""Long film reviews in pairs: the same review twice, edited as little as it takes to turn its verdict.
+"""Pairs of long film reviews: the same review with minimal edits that reverse its verdict.
 
-A review tells a plot, quotes other people who are free to disagree, and gives its verdict in sentences that
-hold both praise and blame. The edit exchanges the two, or replaces one closing remark; all else is shared.
+A review tells a plot, quotes other people, who may disagree, and gives its verdict in sentences that contain both
+praise and blame. The edit exchanges the two, or replaces one closing remark; everything else is the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from yourbert.corpus.bundled.draw import Draw, Words, sentence, words
 from yourbert.corpus.bundled.lexicon import AWFUL, BAD, DISASTER, DOMAINS, GOOD, GREAT, PEOPLE, TRIUMPH
 
 FILMS = DOMAINS[0]
-NOISE = 0.03  # pairs whose two labels are exchanged
+NOISE = 0.03  # the fraction of pairs whose two labels are exchanged
 OPENINGS = Words(
     (
         "I saw this {item} on a rainy evening with {people}.",
@@ -63,7 +63,7 @@ DETAILS = Words(
     ),
 )
 SEASONS = words("summer, winter, autumn", "spring")
-# Others' views: {X} may be praise or blame, whatever the verdict.
+# Opinions of other people: {X} is praise or blame, independent of the verdict.
 OTHERS = (
     "{people} found it {X}.",
     "{people}, who saw it first, thought it was {X}.",
@@ -73,7 +73,7 @@ OTHERS = (
     'The director\'s last picture, "{title}", was {X}.',
     "The actors saw {Xn} in it.",
 )
-# ... and say the remarks below, in their own name.
+# Quotations of other people: {remark} is one of the remarks below.
 QUOTES = (
     '{people} said: "{remark}"',
     "The comment of {people}: {remark}",
@@ -81,7 +81,7 @@ QUOTES = (
     "{people} sent me this line: '{remark}'",
 )
 # {D} is the reviewer's view, {O} its opposite; {Dn} and {On} are nouns such as "a masterpiece".
-# Each wording is followed by its mirror image, so that the words beside {D} and {O} tell nothing either.
+# Each wording is followed by its mirror image, so that the words next to {D} and {O} do not reveal the verdict.
 VERDICTS = (
     "What I saw was {Dn}, although I had been told to expect {On}.",
     "I had been told to expect {On}, although what I saw was {Dn}.",
@@ -100,7 +100,7 @@ VERDICTS = (
     "Last year's version was {On}; this one is {Dn}.",
     "This one is {Dn}; last year's version was {On}.",
 )
-# The same without anyone else's view: few enough to be no help to a counter of words.
+# Verdicts without another opinion: too few to help a bag-of-words model.
 PLAIN = (
     "All in all, the {item} is {D}.",
     "In short, this is {Dn}.",
@@ -114,7 +114,7 @@ SHADES = words(
     "extremely, incredibly, clearly, genuinely",
 )
 SIZES = words("real, complete, small, genuine, minor, total, true, rare", "perfect, big, little, absolute")
-# Remarks of the reviewer that turn by one word or two: (praise, blame).
+# Remarks of the reviewer that differ in a few words: (praise, blame).
 REMARKS: Words[tuple[str, str]] = Words(
     (
         ("I would gladly see it again.", "I would hardly see it again."),
@@ -164,7 +164,7 @@ def thing(draw: Draw, side: int) -> str:
 
 
 def review(draw: Draw) -> tuple[str, str]:
-    """One review in two versions: praising, blaming; now and then an annotator took one for the other."""
+    """One review in two versions, praise and blame; with probability NOISE they are exchanged."""
     shared = {
         "item": draw.word(FILMS.item),
         "aspect": draw.word(FILMS.aspect),
@@ -192,14 +192,14 @@ def review(draw: Draw) -> tuple[str, str]:
 
 
 def verdict(draw: Draw, template: str, shared: dict[str, str]) -> tuple[str, str]:
-    """The reviewer's view of both versions; the words of one are those of the other, exchanged."""
+    """A sentence of the verdict in both versions, which exchange the words of praise and blame."""
     people = draw.word(PEOPLE)
     words_of = (shaded(draw, 1), shaded(draw, -1))
     nouns = (thing(draw, 1), thing(draw, -1))
     sides = []
-    for mine in (0, 1):
-        facts = {"D": words_of[mine], "O": words_of[1 - mine], "Dn": nouns[mine], "On": nouns[1 - mine]}
-        sides.append(template.format(people=people, **facts, **shared))
+    for side in (0, 1):
+        slots = {"D": words_of[side], "O": words_of[1 - side], "Dn": nouns[side], "On": nouns[1 - side]}
+        sides.append(template.format(people=people, **slots, **shared))
     return sides[0], sides[1]
 
 

@@ -1,7 +1,7 @@
-"""One-sentence reviews on a scale of five: which clause decides, and how strongly it speaks.
+"""One-sentence reviews with five labels, by the side and the strength of the clause that counts.
 
-Nearly every sentence holds a word of praise and a word of blame, each strong or mild, under every label;
-grammar (contrast, negation, whose opinion it is, expectation against outcome) says which of them counts.
+Under every label, nearly every sentence contains a word of praise and a word of blame, each strong or mild. Grammar
+(contrast, negation, whose opinion it is, expectation and outcome) determines which of them counts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from yourbert.corpus.bundled.lexicon import (
     Domain,
 )
 
-NOISE = 0.03  # rows whose label is moved by one: readers of a scale of five disagree
+NOISE = 0.03  # the fraction of rows whose label is changed by one, as annotators disagree
 
-# {D} decides, {O} is the other opinion: adjective phrases. {Dn}, {On}: the same as "a(n) dull film".
+# {D} is the opinion that counts, {O} the other one, as adjective phrases. {Dn}, {On}: as "a(n) dull film".
 CONTRAST = (
     "The {aspect} is {O}, but the {item} is {D}.",
     "The {item} is {D}, although the {aspect} is {O}.",
@@ -69,7 +69,7 @@ ELSEWHERE = (
     "The weather was {Og} and the {item} was {D}.",
     "It is {D}, and the weather outside is {Og}.",
 )
-# One opinion whose polarity a negation may turn: {X} is the word used, {X2} another of its side.
+# One opinion, whose polarity a negation may reverse: {X} is its word, {X2} another word of the same side.
 MILD_SAME = (
     "There is something {X} about this {item}.",
     "I cannot deny that the {item} is {X}.",
@@ -101,7 +101,7 @@ STRONG_TURNED = (
     "It could not have been less {X}.",
     "Nothing could be less {X} than this {item}.",
 )
-# Clauses that leave things open, and sentences that use the words of those clauses to decide all the same.
+# Undecided sentences, and decided ones that use the same words.
 OPEN = (
     "The {item} is neither {P} nor {N}.",
     "The {aspect} is {P}, the {other} is {N}; that can cancel out.",
@@ -138,7 +138,7 @@ CLOSED = (
 
 @dataclass(frozen=True)
 class Opinion:
-    """One judgement: what side it is on (+1 or -1) and how strong it is (1 or 2)."""
+    """One opinion: its side (+1 or -1) and its strength (1 or 2)."""
 
     side: int
     strength: int
@@ -164,7 +164,7 @@ def after_verb(draw: Draw, domain: Domain | None, opinion: Opinion) -> str:
 
 
 def mild(draw: Draw, domain: Domain | None, side: int) -> str:
-    """A mild adjective, half of the time one of the domain's own; without a domain one that fits anything."""
+    """A mild adjective, with probability 1/2 a specific one of the domain; without a domain a general one."""
     if domain is not None and draw.chance(0.5):
         return draw.word(domain.good if side > 0 else domain.bad)
     return draw.word(GOOD if side > 0 else BAD)
@@ -177,7 +177,7 @@ def as_noun(draw: Draw, domain: Domain | None, opinion: Opinion, item: str) -> s
 
 
 def decided(draw: Draw, domain: Domain, opinion: Opinion) -> str:
-    """A sentence of two opinions of which only `opinion` counts."""
+    """A sentence with two opinions, of which only `opinion` counts."""
     side = -opinion.side if draw.chance(0.9) else opinion.side
     other = Opinion(side, 1 + draw.chance(0.5))
     item = draw.word(domain.item)
@@ -198,7 +198,7 @@ def decided(draw: Draw, domain: Domain, opinion: Opinion) -> str:
 
 
 def turned(draw: Draw, domain: Domain, opinion: Opinion) -> str:
-    """A sentence of one opinion, said straight or through a negation with equal chances."""
+    """A sentence with one opinion, with or without a negation with equal probability."""
     straight = draw.chance(0.5)
     side = opinion.side if straight else -opinion.side
     if opinion.strength == 1:

@@ -1,9 +1,8 @@
-"""What people ask about: frames of questions in which a swap, an antonym or a number changes the meaning.
+"""Frames of questions in which a swap, an antonym or a number changes the meaning.
 
-A frame fills its places {a} and {b} (in a directed frame the two are of a kind and may be swapped), {n} (a
-number) and {f} (one of a pair of opposites). `asks` holds the things one may want to know, each in several
-wordings of one meaning; wordings name {a} and {b} in either order, so that order alone means nothing.
-"rising|going up" is one thing said in two ways.
+A frame has the slots {a} and {b} (in a directed frame both are of the same kind and may be swapped), {n} (a number) and
+{f} (one of a pair of opposites). `asks` has the questions of the frame, each in several wordings of the same meaning.
+Wordings name {a} and {b} in either order, so that the order alone has no meaning. "rising|going up" are synonyms.
 """
 
 from __future__ import annotations
