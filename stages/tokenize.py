@@ -15,7 +15,7 @@ def main(task: str) -> None:
         corpus=BUILD / "corpus",
         base=BUILD / "base",
         out=BUILD / "tokens" / task,
-        threads=params.num_threads,
+        num_threads=params.num_threads,
     )
     write_json(METRICS / "data" / f"{task}.json", accounting)
 
