@@ -1,4 +1,4 @@
-"""params.yaml is read once, typed, and refused with a place and a hint for every mistake."""
+"""params.yaml is read into typed values; every mistake is reported with its position and a hint."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_shipped_file_is_valid() -> None:
         assert isinstance(params.training(run), Training)
 
 
-def test_shipped_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None:
-    """Else the first `dvc exp run -S` would change lines that nobody touched."""
+def test_shipped_file_has_the_format_that_dvc_writes(tmp_path: Path) -> None:
+    """Otherwise the first `dvc exp run -S` would reformat other lines."""
     path = tmp_path / "params.yaml"
     path.write_bytes(SHIPPED.read_bytes())
     with modify_yaml(path) as content:
@@ -119,10 +119,10 @@ def old_keys() -> Iterator[tuple[str, object, tuple[str | int, ...]]]:
 
 
 @pytest.mark.parametrize(("old", "value", "block"), list(old_keys()), ids=str)
-def test_an_old_key_is_refused_with_its_new_spelling_alone(
+def test_an_old_key_is_refused_with_its_new_spelling(
     tmp_path: Path, old: str, value: str, block: tuple[str | int, ...]
 ) -> None:
-    """In place of its new key, whose absence is then no second problem."""
+    """The old key replaces the new one, whose absence is not reported as a second problem."""
     values: Any = yaml.safe_load(WITH_MIXTURE)
     inner = values
     for part in block:
@@ -144,7 +144,7 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     assert {p.what.split("'")[1] for p in refusal(path).problems} == {"lr", "epochs", "warmup_ratio"}
 
 
-def test_the_place_is_the_line_of_the_key(tmp_path: Path) -> None:
+def test_a_problem_names_the_line_of_the_key(tmp_path: Path) -> None:
     path = changed(tmp_path, "\nmax_grad_norm: 1.0", "\nmax_grad_norm: -1.0")
     line = path.read_text().splitlines().index("max_grad_norm: -1.0") + 1
     assert refusal(path).problems[0].where == f"{path}:{line}:1"

@@ -1,4 +1,4 @@
-"""Every key of params.yaml is documented, and the reference and the JSON schema are those of the models."""
+"""Every key of params.yaml is documented, and the generated reference and JSON schema are up to date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yourbert.config.yaml_file import read_yaml
 
 
 def models(kind: Any = Params) -> Iterator[type[Block]]:
-    """Every model that a type holds."""
+    """Every model within a type."""
     if isinstance(kind, type) and issubclass(kind, Block):
         yield kind
         inner = [field.annotation for field in kind.model_fields.values()]

@@ -1,4 +1,4 @@
-"""YAML as it is read here: numbers of YAML 1.2, and the place of each key."""
+"""Reading YAML: scalars of YAML 1.2, and the position of each key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delimited files: every fault has its code and line, and no row is swallowed, split or invented."""
+"""Delimited files: every fault is reported with code and line, and no row is merged, split or invented."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yourbert.corpus.formats import open_table
 from yourbert.corpus.sources import FIELD_LIMIT
 
 
-def test_rows_carry_the_line_they_start_on(tmp_path: Path) -> None:
+def test_rows_have_the_number_of_their_first_line(tmp_path: Path) -> None:
     found = read(written(tmp_path, 'id\ttext\n1\t"two\nlines"\n2\tone\n'))
     assert found == [(2, ["1", "two\nlines"]), (4, ["2", "one"])]
 
@@ -32,7 +32,7 @@ def test_rows_carry_the_line_they_start_on(tmp_path: Path) -> None:
     ("D07", "2\tb\0b", "NUL"),
     ("D19", "2\t" + "x" * (FIELD_LIMIT + 1), "more than 1000000 characters"),
 ])  # fmt: skip
-def test_a_bad_row_is_named_and_its_neighbours_are_read(tmp_path: Path, code: str, row: str, says: str) -> None:
+def test_an_invalid_row_is_reported_and_the_others_are_read(tmp_path: Path, code: str, row: str, says: str) -> None:
     found = read(written(tmp_path, f"id\ttext\n1\ta\n{row}\n3\tc\n"))
     assert good(found) == [["1", "a"], ["3", "c"]]
     assert bad(found) == [(3, code)]
@@ -40,8 +40,8 @@ def test_a_bad_row_is_named_and_its_neighbours_are_read(tmp_path: Path, code: st
     assert isinstance(problem, Problem) and says in problem.what and "t.tsv:3" in problem.where
 
 
-def test_a_stray_quote_is_named_by_column_and_swallows_nothing(tmp_path: Path) -> None:
-    """Closed by a later quote at a field's end: `csv.reader` alone would see one valid row of three lines."""
+def test_a_stray_quote_is_reported_by_column_and_merges_no_rows(tmp_path: Path) -> None:
+    """A later quote at the end of a field closes it: `csv.reader` alone would read one valid row of three lines."""
     path = written(tmp_path, 'id\ttext\tlabel\n1\tfine\t0\n2\t"oh\t1\n3\tquiet\t0\n4\thigh"\t1\n5\tend\t0\n')
     with path.open(newline="") as file:
         assert len(list(csv.reader(file, delimiter="\t"))) == 4
@@ -99,7 +99,7 @@ DEFECTS = {
 @SAME_FOLDER
 @given(st.lists(st.sampled_from([*DEFECTS, None, None, '"quoted ""text"""']), max_size=30), st.integers(0, 99))
 def test_exactly_the_injected_defects_are_found(tmp_path: Path, kinds: list[str | None], seed: int) -> None:
-    """And rows + defects = lines - 1: nothing is swallowed."""
+    """Rows + defects = lines - 1, so no row is merged."""
     words = random.Random(seed)
     lines = ["id\ttext\tlabel"]
     for i, kind in enumerate(kinds):

@@ -1,4 +1,4 @@
-"""Files as they come: every fault has its code and its line, and no row is swallowed, split or invented."""
+"""File formats: delimiters, headers, jsonl and parquet, and the error for a file that is not a table."""
 
 from __future__ import annotations
 

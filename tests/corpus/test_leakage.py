@@ -1,4 +1,4 @@
-"""Texts are compared by their hash: in either order of a pair, whatever their case and space."""
+"""Hashes of texts ignore case and white space, and keys of pairs ignore their order."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def test_a_pair_has_one_key_in_either_order(texts_RN: Any) -> None:
     assert len(np.unique(row_keys(texts_RN))) == len({tuple(sorted(row)) for row in texts_RN.tolist()})
 
 
-def test_texts_that_differ_in_case_and_space_alone_are_one() -> None:
+def test_texts_that_differ_only_in_case_and_space_have_one_hash() -> None:
     assert text_hash(" A  film\n") == text_hash("a film") != text_hash("afilm")

@@ -1,4 +1,4 @@
-"""`yourbert init`: the block that a person would write, guesses told, mistakes named, params.yaml else untouched."""
+"""`yourbert init` adds the block that a person would write, explains its guesses, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_numbers_that_are_classes(tmp_path: Path, path: Path) -> None:
     assert block["labels"] == [0, 1] and block["text"] == ["a", "b"] and block["id"] == "n"
 
 
-def test_who_knows_better_says_so(tmp_path: Path, path: Path) -> None:
+def test_named_columns_replace_the_guess(tmp_path: Path, path: Path) -> None:
     files = tables(tmp_path, "a,b,c,label", lambda n: f"{sentence(n)},{sentence(n + 1)},{n % 4},{n % 2}")
     block, _ = propose_task("mine", files, ["b"], "c", None, path)
     assert block["text"] == ["b"] and block["label"] == "c" and block["labels"] == [0, 1, 2, 3]
@@ -97,7 +97,7 @@ def test_a_name_that_is_taken(tmp_path: Path, path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sst", "cfimdb", "quora", "sts"])
 def test_the_shipped_tasks_are_proposed_as_they_are_shipped(tmp_path: Path, path: Path, name: str) -> None:
-    """From the bundled tables alone: kind, texts, label and its values."""
+    """Kind, text columns, label column and labels, from the bundled files alone."""
     folder = ROOT / "data"
     if not (folder / "sts-train.csv").exists():
         pytest.skip("the bundled corpus is not checked out: run `dvc pull data.dvc`")

@@ -1,4 +1,4 @@
-"""Every row is used or accounted for, and every problem names line, column, task and what to do."""
+"""Every row is used or counted as rejected, and every problem names line, column, task and fix."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_bad_row_is_rejected(tmp_path: Path, row: str, code: str, column: int,
 
 
 def test_a_text_over_the_limit(tmp_path: Path) -> None:
-    """From a csv its reader says so; other formats have no reader to say it."""
+    """In a csv file `csv.reader` reports it; in other formats `SplitRows` does."""
     long = "x" * (FIELD_LIMIT + 1)
     path = tmp_path / "train.jsonl"
     path.write_text('{"id": 1, "text": "%s", "label": 1}\n' % long)  # noqa: UP031 - braces
@@ -95,7 +95,7 @@ def test_a_similarity_is_a_plain_decimal_in_range(tmp_path: Path, text: str) -> 
 
 
 @pytest.mark.parametrize(("text", "value"), [("5", 5), ("0.0", 0), (".5", 0.5), ("4.", 4), ("+1e0", 1)])
-def test_similarities_that_are(tmp_path: Path, text: str, value: float) -> None:
+def test_valid_similarities(tmp_path: Path, text: str, value: float) -> None:
     (row,) = SplitRows(file(tmp_path, f"a\tb\t{text}", header="a\tb\tscore\n"), "t", similarity(), "train")
     assert row.label == value and row.id == "0"
 
@@ -112,7 +112,7 @@ def test_label_texts_have_a_nearest_one(tmp_path: Path) -> None:
     assert problem.code == "D14" and "did you mean 'positive'?" in problem.what
 
 
-def test_all_that_is_wrong_with_a_row_is_said_and_the_label_first(tmp_path: Path) -> None:
+def test_all_problems_of_a_row_are_reported_the_label_first(tmp_path: Path) -> None:
     path = file(tmp_path, "0\tx\tfine\t1", "0\tx\t\t")
     assert [p.code for p in check_file(path, "t", task(), "train")] == ["D15", "D20", "D09"]
     rows = SplitRows(path, "t", task(on_invalid_row="drop"), "train")
@@ -170,7 +170,7 @@ def test_hidden_characters_are_counted(tmp_path: Path) -> None:
     assert (rows.counts.hidden_characters, rows.counts.rows_with_hidden_characters) == (3, 1)
 
 
-def test_a_stray_quote_shows_where_labels_fit_and_spares_true_line_breaks(tmp_path: Path) -> None:
+def test_a_stray_quote_is_detected_by_valid_labels_and_real_line_breaks_are_kept(tmp_path: Path) -> None:
     swallowing = file(tmp_path, '0\tx\t"oh\t1', "0\ty\tquiet\t0", '0\tz\thigh"\t1')
     (problem,) = check_file(swallowing, "t", task(), "train")
     assert problem.code == "D03" and problem.where.endswith(":2:5")
@@ -230,7 +230,7 @@ def test_the_real_quora_rows_without_a_label(real: Path) -> None:
     assert [entry[:2] for entry in rows.counts.listed] == [(2577, "D15"), (14222, "D15")]
 
 
-def test_the_other_real_files_are_whole(real: Path) -> None:
+def test_the_other_real_files_are_read_completely(real: Path) -> None:
     counts = {"sst": (8544, 1101, 2210), "cfimdb": (1707, 245, 488), "sts": (6040, 863, 1725)}
     for name, rows in counts.items():
         data = read_params(ROOT / "params.yaml").tasks[name].data

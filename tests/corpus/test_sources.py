@@ -1,4 +1,4 @@
-"""Bytes of a file: what is no plain file, no UTF-8, or changes while it is read."""
+"""Opening files: those that are not regular, not UTF-8, or change while they are read."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_invalid_utf8_names_line_and_byte(tmp_path: Path) -> None:
     assert "0xe9 at byte offset 18" in str(found[1][1]) and "t.tsv:3:6" in str(found[1][1])
 
 
-def test_a_small_file_that_was_packed_without_its_time_is_read(tmp_path: Path) -> None:
+def test_a_small_gzip_file_without_a_timestamp_is_read(tmp_path: Path) -> None:
     """A third of its bytes are zeros, as in UTF-16."""
     path = written(tmp_path, gzip.compress(b"a\n", mtime=0), "t.csv.gz")
     with open_data_file(path) as file:
         assert file.read() == b"a\n"
 
 
-def test_what_is_not_a_plain_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
     written(tmp_path, "x", "near.csv")

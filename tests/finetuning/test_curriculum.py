@@ -1,4 +1,4 @@
-"""The probe behind a curriculum: its errors are those of honest refits, and hard rows come out hard."""
+"""The probe of the curriculum: its errors are those of refits without the row, and outliers are difficult."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from yourbert.finetuning.curriculum import RIDGE, probe_errors
 
 
 @pytest.mark.parametrize("kind", ["classification", "similarity"])
-def test_a_row_is_judged_by_a_fit_without_it(kind: str) -> None:
+def test_the_error_of_a_row_is_that_of_a_fit_without_it(kind: str) -> None:
     rng, task = np.random.default_rng(1), tiny.task("t", kind)
     x_RF = rng.normal(size=(40, 6))
     labels_R = rng.integers(0, 3, 40) if task.labels else rng.random(40) * 5
@@ -24,7 +24,7 @@ def test_a_row_is_judged_by_a_fit_without_it(kind: str) -> None:
         assert found[row] == pytest.approx(((y[row] - x[row] @ weights) ** 2).sum())
 
 
-def test_a_mislabelled_row_is_the_hardest() -> None:
+def test_a_mislabelled_row_is_the_most_difficult() -> None:
     rng, task = np.random.default_rng(2), tiny.task()
     labels_R = rng.integers(0, 3, 200)
     x_RF = np.eye(3)[labels_R] + 0.1 * rng.normal(size=(200, 3))

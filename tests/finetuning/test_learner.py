@@ -1,4 +1,4 @@
-"""The losses of a step: their draws, the pieces in which they are read, and which weights they move."""
+"""The losses of a step: dropout seeds, micro-batches, and the weights that they train."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_limited_task_reads_other_rows_in_each_epoch() -> None:
     assert numbers == list(range(3 * 4)), "12 batches of 8: each of the 96 rows once"
 
 
-def test_every_step_draws_its_own_dropout() -> None:
+def test_every_step_has_its_own_dropout_seed() -> None:
     seeds = []
     for _ in range(2):
         learner, drawn = mood(), []
@@ -55,7 +55,7 @@ def test_every_step_draws_its_own_dropout() -> None:
 
 
 class Cramped(Interrupted):
-    """A learner on a machine that cannot read more than a few rows at once."""
+    """A learner that is out of memory above a few rows."""
 
     most = 3
     error: Exception = torch.OutOfMemoryError("CUDA out of memory")
@@ -79,10 +79,10 @@ def cramped(settings: Training, mixture: dict[str, object], **when: object) -> I
 @pytest.mark.integration
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), ALLOCATOR])
 @pytest.mark.parametrize("sampling", ["joint", "proportional"])
-def test_short_of_memory_batches_are_read_in_pieces_to_the_same_result(
+def test_out_of_memory_batches_are_split_into_micro_batches_to_the_same_result(
     tmp_path: Path, sampling: str, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without dropout, whose draws are others; batches of 8 in pieces of 4, then of 2."""
+    """Batches of 8 rows in micro-batches of 4, then of 2; without dropout, whose masks would differ."""
     settings, mixture = tiny.training(dropout=0.0, head_dropout=0.0), {"sampling": sampling}
     whole = pair_of_tasks(settings, sampling=sampling)
     expected = run(tmp_path / "whole", whole, settings)
@@ -97,7 +97,7 @@ def test_short_of_memory_batches_are_read_in_pieces_to_the_same_result(
         torch.testing.assert_close(weights(learner.model)[name], p, atol=2e-4, rtol=1e-3)
 
 
-def test_an_interrupted_run_remembers_in_how_many_pieces_it_read(tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_its_number_of_micro_batches(tmp_path: Path) -> None:
     settings, mixture = tiny.training(epochs=4), {"sampling": "joint"}
     whole = cramped(settings, mixture)
     expected = run(tmp_path / "whole", whole, settings)
@@ -117,7 +117,7 @@ def test_a_row_that_does_not_fit_ends_the_run_with_what_to_do(tmp_path: Path) ->
     assert caught.value.exit_code == 7
 
 
-def test_another_error_is_no_lack_of_memory(tmp_path: Path) -> None:
+def test_another_error_is_not_taken_for_out_of_memory(tmp_path: Path) -> None:
     settings = tiny.training()
     with pytest.raises(RuntimeError, match="another"):
         run(tmp_path, cramped(settings, {}, error=RuntimeError("another")), settings)
@@ -125,15 +125,15 @@ def test_another_error_is_no_lack_of_memory(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("schedule", ["linear", "constant"])
-def test_restricted_to_the_word_pieces_in_use_a_model_learns_the_same(tmp_path: Path, schedule: str) -> None:
-    """Dense training decays the rows that no text reads; the restricted one must end with them as small."""
+def test_a_table_of_the_used_tokens_gives_the_same_model(tmp_path: Path, schedule: str) -> None:
+    """Full training decays the rows of unused tokens; training with a shrunk table must give the same values."""
     settings = tiny.training(weight_decay=0.5, lr=1e-2, epochs=2, schedule=schedule)
     task = tiny.tokens(tiny.task())
     ended, best = [], []
     for restricted in (False, True):
         learner = tiny.learner([task], settings)
-        pieces = used_token_ids(task.splits.values()) if restricted else np.arange(tiny.VOCABULARY)
-        with learner.model.encoder.embeddings.restricted(pieces) as table:
+        ids = used_token_ids(task.splits.values()) if restricted else np.arange(tiny.VOCABULARY)
+        with learner.model.encoder.embeddings.restricted(ids) as table:
             assert (len(learner.model.encoder.embeddings.word) < tiny.VOCABULARY) == restricted
             outcome = run(tmp_path, learner, settings)
             table.decay = decay_after(outcome.best_step, outcome.steps, settings)
@@ -175,7 +175,7 @@ def test_frozen_features_give_the_scores_of_the_whole_model(tmp_path: Path) -> N
 
 
 def test_the_loss_is_divided_once_by_the_labels_of_the_step() -> None:
-    """Two tasks in one step: each loss is a mean over its own labels, and weights multiply it."""
+    """With two tasks in one step each loss is the mean over its labels times its weight."""
     settings = tiny.training(dropout=0.0, head_dropout=0.0)
     plain = list(pair_of_tasks(settings, sampling="joint").losses(0, 0))
     weighted = list(pair_of_tasks(settings, sampling="joint", loss_weights={"sim": 3.0}).losses(0, 0))

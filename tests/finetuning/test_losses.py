@@ -1,4 +1,4 @@
-"""Losses against their definitions; two looks at the same rows: how far apart they are, and that training learns so."""
+"""Losses against their definitions; the regularizers: the divergence of two views, and training with them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def batch_of(learner: TaskLearner) -> tuple[Packed, Tensor]:
     return to_device(batch, tiny.MACHINE), torch.from_numpy(batch.labels_B)
 
 
-def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> None:
+def test_the_adversarial_shift_changes_predictions_more_than_random_ones_of_its_norm() -> None:
     learner = tiny.learner([tiny.tokens(tiny.task())], tiny.training())
     model, (batch, _) = learner.model.eval(), batch_of(learner)
     task, rng = tiny.task(), torch.Generator().manual_seed(2)
@@ -102,9 +102,9 @@ def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> N
 
     worst_TE = adversarial_shift(task, scores_BC, embedded_TE, look, rng)
     length_T = embedded_TE.norm(dim=-1)
-    real = batch.layout.tokens  # filler is read by nobody
+    real = batch.layout.tokens  # without the filler
     torch.testing.assert_close(worst_TE[:real].norm(dim=-1), SHIFT_NORM * length_T[:real])
-    assert all(p.grad is None for p in model.parameters()), "the search leaves no gradient"
+    assert all(p.grad is None for p in model.parameters()), "the search leaves no gradient in the weights"
     moved = divergence(task, scores_BC, look(worst_TE)).sum().item()
     for _ in range(20):
         other_TE = torch.randn(worst_TE.shape, generator=rng)
@@ -114,8 +114,8 @@ def test_the_worst_shift_moves_the_answers_more_than_others_of_its_length() -> N
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("encoding", ["cross", "bi"])
-def test_without_weight_or_luck_it_is_the_plain_loss(how: str, encoding: Literal["cross", "bi"]) -> None:
-    """Of the learner, step by step: rows that stand twice in the batch count once, and as themselves."""
+def test_without_weight_and_dropout_it_is_the_plain_loss(how: str, encoding: Literal["cross", "bi"]) -> None:
+    """Rows that occur twice in the batch count once."""
     described = tiny.task("mood", "similarity" if encoding == "bi" else "classification", encoding=encoding)
     still: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "regularizer_weight": 0.0}
     losses = []
@@ -128,8 +128,8 @@ def test_without_weight_or_luck_it_is_the_plain_loss(how: str, encoding: Literal
         assert (found.rows, found.tokens) == (plain.rows, plain.tokens)
 
 
-def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
-    """With rows of one class, rows of another and a difference in one look, only that row's looks are apart."""
+def test_r_drop_compares_the_two_views_of_each_row() -> None:
+    """If one view of one row differs, the loss is the divergence of that row."""
     scores_2BC = torch.zeros(6, 3)
     scores_2BC[3, 1] = 2.0
     apart = r_drop_loss(tiny.task(), scores_2BC)
@@ -137,7 +137,7 @@ def test_two_draws_of_dropout_are_two_looks_at_each_row() -> None:
     assert r_drop_loss(tiny.task(), scores_2BC, torch.tensor([True, False, True])) == 0, "that is no row"
 
 
-def test_the_weight_says_how_much_it_counts() -> None:
+def test_the_penalty_is_multiplied_by_its_weight() -> None:
     scores_2BC, labels_B = (
         torch.randn(6, 3, generator=torch.Generator().manual_seed(1)),
         torch.tensor([0, 0, 1, 1, 2, 2]),

@@ -1,4 +1,4 @@
-"""Sampling rules: what an epoch costs, what each task gets, and that it follows from the seed alone."""
+"""Sampling rules: the steps of an epoch, the share of each task, and that the plan depends only on the seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plan(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_an_epoch_costs_the_same_under_every_rule(rule: Sampling) -> None:
+def test_an_epoch_has_the_same_number_of_steps_under_every_rule(rule: Sampling) -> None:
     assert sum(plan(rule).values()) == sum(-(-rows // 16) for rows in SIZES)
 
 
@@ -57,7 +57,7 @@ def test_annealing_goes_from_proportional_towards_equal() -> None:
     assert exponent("annealed", 2.0, 4, 5) == pytest.approx(0.2)
 
 
-def test_a_limit_keeps_a_large_task_from_drowning_the_others() -> None:
+def test_capped_rows_limit_the_share_of_a_large_task() -> None:
     assert capped_rows(SIZES, 0) == [*SIZES]
     assert capped_rows(SIZES, 1000) == [800, 1000, 600]
     taken = plan("proportional", sizes=tuple(capped_rows(SIZES, 1000)))
@@ -88,7 +88,7 @@ def test_allocated_steps_add_up_and_keep_to_their_shares(rows: list[int], a: flo
 
 
 @pytest.mark.parametrize("rule", [*RULES, "joint"])
-def test_few_rows_get_whole_epochs_until_there_are_steps_enough(rule: Sampling) -> None:
+def test_epochs_are_added_until_there_are_min_steps(rule: Sampling) -> None:
     mixture = Mixture(tasks=["a", "b", "c"], sampling=rule, max_examples_per_task=600)
     steps = steps_of_epoch(capped_rows(SIZES, 600), 16, rule)
     for asked, epochs in ((0, 2), (1, 2), (2 * steps, 2), (2 * steps + 1, 3), (4 * steps, 4)):

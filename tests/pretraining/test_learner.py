@@ -1,4 +1,4 @@
-"""Masked words are learnt, and a training that is cut off ends in the same weights."""
+"""Masked-language-model training learns, and an interrupted run ends with the same weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
 
 def test_it_learns_and_the_head_is_kept(tmp_path: Path) -> None:
-    """Two of five pieces of a row name its class, so a model that reads the context guesses far above chance."""
+    """Two of the five tokens of a row name its class, so a model that reads the context is far above chance."""
     settings = tiny.training(lr=3e-3, batch_size=16, epochs=4)
     learner = tiny.mlm_learner(settings, 400)
     model = learner.model.eval()
@@ -39,7 +39,7 @@ def test_the_dev_mask_is_the_same_each_time() -> None:
 
 
 @pytest.mark.integration
-def test_a_training_that_is_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     settings = tiny.training(epochs=2)
     ended = [
         tiny.finished(

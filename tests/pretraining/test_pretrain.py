@@ -1,4 +1,4 @@
-"""Masked-language-model training: it learns, no text is lost, and text files are read as they are."""
+"""Training sequences for pretraining: no text is lost, and text files are read correctly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 
 @pytest.mark.parametrize("max_length", [8, 16, 64])
-def test_long_sequences_are_cut_and_nothing_is_lost(max_length: int) -> None:
+def test_long_sequences_are_split_and_nothing_is_lost(max_length: int) -> None:
     split = tiny.split(tiny.task("sim", "similarity"), 30, 1)
     packed = sequences([split], iter(()), max_length, Path(tempfile.gettempdir()))
     np.testing.assert_array_equal(packed.tokens, split.tokens)
@@ -44,14 +44,14 @@ def test_long_sequences_are_cut_and_nothing_is_lost(max_length: int) -> None:
 
 
 def one_by_one(splits: list[PackedSplit], texts: list[list[int]], max_length: int) -> tuple[list[list[int]], list[int]]:
-    """What `sequences` must give, a sequence at a time."""
-    pieces, seconds = [], []
+    """The expected result of `sequences`, one sequence at a time."""
+    parts, seconds = [], []
     for split in splits:
         for a, b, second in zip(split.offsets, split.offsets[1:], split.second, strict=False):
             for start in range(a, b, max_length):
-                pieces.append(split.tokens[start : min(b, start + max_length)].tolist())
-                seconds.append(min(max(second - (start - a), 0), len(pieces[-1])))
-    return pieces + texts, seconds + list(map(len, texts))
+                parts.append(split.tokens[start : min(b, start + max_length)].tolist())
+                seconds.append(min(max(second - (start - a), 0), len(parts[-1])))
+    return parts + texts, seconds + list(map(len, texts))
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])
@@ -71,7 +71,7 @@ def test_sequences_in_parts_of_any_size(
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times the text, 46 megabytes more of it, in less than one more of memory."""
+    """46 more megabytes of text need less than one more megabyte of memory."""
     monkeypatch.setattr(pretrain, "SEQUENCES_AT_ONCE", 512)
 
     def peak(passages: int) -> int:
@@ -102,7 +102,7 @@ def test_texts_of_a_folder(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe broken", b"\x1f\x8b not gzip"])
-def test_a_text_that_cannot_be_read_is_named(tmp_path: Path, tokenizer: Tokenizer, content: bytes) -> None:
+def test_an_unreadable_text_file_is_reported(tmp_path: Path, tokenizer: Tokenizer, content: bytes) -> None:
     path = tmp_path / ("x.txt.gz" if content.startswith(b"\x1f") else "x.txt")
     path.write_bytes(content)
     with pytest.raises(UserError, match="D08"):

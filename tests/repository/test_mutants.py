@@ -83,7 +83,7 @@ MUTANTS = {
         "finetuning/learner.py",
         "self.mixture.loss_weights.get(name, 1.0) * total / len(rows_B)",
         "self.mixture.loss_weights.get(name, 1.0) * total / len(part_B)",
-        "tests/finetuning/test_learner.py -k pieces",
+        "tests/finetuning/test_learner.py -k micro_batches",
     ),
     "label rounded": Mutant(
         "corpus/rows.py",

@@ -1,4 +1,4 @@
-"""Batches hold the rows they should, without padding, and follow from the seed alone."""
+"""Batches have the right rows, without padding, and depend only on the seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_positions_count_up_and_restart_with_each_sequence() -> None:
     np.testing.assert_array_equal(batch.positions_T[inside], batch.positions_T[inside - 1] + 1)
 
 
-def test_segments_turn_where_the_second_text_begins() -> None:
+def test_segment_1_starts_at_the_second_text() -> None:
     split = tiny.split(tiny.task("sim", "similarity"), 5, 1)
     batch = gather(split, np.arange(5))
     for s in range(5):
@@ -40,7 +40,7 @@ def test_segments_turn_where_the_second_text_begins() -> None:
         assert segments.tolist() == [0] * split.second[s] + [1] * (len(segments) - split.second[s])
 
 
-def test_a_pass_holds_every_row_once() -> None:
+def test_an_epoch_has_every_row_once() -> None:
     sampler = BatchSampler(tiny.split(tiny.task(), 50, 1), 8, 1, "mood")
     assert sampler.batches_per_epoch == 7
     for turn in range(2):
@@ -59,14 +59,14 @@ def test_a_curriculum_starts_with_easy_rows_and_still_reads_each_once() -> None:
     assert min(means[1]) > 800, "the second pass is shuffled"
 
 
-def test_a_hard_row_waits_until_its_time_has_come() -> None:
+def test_a_hard_row_comes_only_at_its_competence() -> None:
     order_R = competence_order(np.arange(1000), np.random.default_rng(5))
     assert (order_R < 1000 * np.sqrt(np.arange(1, 1001) / 1000)).all()
     assert sorted(order_R) == list(range(1000)) and order_R[:20].tolist() != sorted(order_R[:20])
 
 
-def test_a_batch_follows_from_its_number_alone() -> None:
-    """So that an interrupted run meets the same batches, whatever it asked for before."""
+def test_a_batch_depends_only_on_its_number() -> None:
+    """So a resumed run gets the same batches, whichever it requested before."""
     split = tiny.split(tiny.task(), 50, 1)
     first, second = BatchSampler(split, 8, 1, "mood"), BatchSampler(split, 8, 1, "mood")
     walked = [first.rows(k) for k in range(20)]

@@ -1,4 +1,4 @@
-"""From files to tokens on disk: nothing lost on the way, every array in step, every number of the account true."""
+"""From files to tokens on disk: no row is lost, and the arrays match."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from yourbert.tokens.tokenizer import Tokenizer
 
 
 def test_a_pair_in_one_input(tmp_path: Path, base: Path) -> None:
-    account = tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
+    statistics = tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
     tokens = open_tokens(tmp_path / "out")
     train = tokens.splits["train"]
     tokenizer = Tokenizer.load(base)
@@ -29,7 +29,7 @@ def test_a_pair_in_one_input(tmp_path: Path, base: Path) -> None:
     assert train.tokens.dtype == np.uint16 and train.second.dtype == np.int32 and train.offsets.dtype == np.int64
     assert train.labels is not None and train.labels.tolist() == [0, 1, 1] and train.labels.dtype == np.int64
     assert len(train) == train.n_sequences == 3 and train.ids() == ["r0", "r1", "r2"]
-    assert tokens.vocabulary_sha256 == tokenizer.sha256 == account["vocabulary_sha256"] and tokens.lower_case
+    assert tokens.vocabulary_sha256 == tokenizer.sha256 == statistics["vocabulary_sha256"] and tokens.lower_case
     assert tokens.task == pairs().to_task("pairs") and set(tokens.splits) == {"train", "dev"}
 
 
@@ -47,7 +47,7 @@ def test_a_pair_in_two_inputs(tmp_path: Path, base: Path) -> None:
     assert train.labels is not None and train.labels.dtype == np.float32
 
 
-def test_arrays_out_of_step_are_refused(tmp_path: Path, base: Path) -> None:
+def test_arrays_that_do_not_match_are_refused(tmp_path: Path, base: Path) -> None:
     tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
     np.save(tmp_path / "out" / "dev" / "second.npy", np.zeros(7, dtype=np.int32))
     with pytest.raises(UserError, match=r"C01.*do not match"):
@@ -68,7 +68,7 @@ def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=20), max_size=10), st.booleans())
-def test_what_is_appended_is_what_is_read(
+def test_appended_values_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[int]], wide: bool
 ) -> None:
     path = tmp_path_factory.mktemp("grow") / "a.npy"

@@ -1,4 +1,4 @@
-"""Rows of a task become word pieces; every row is used or accounted for."""
+"""Tokenizing a task: tokens, statistics, warnings and errors."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ def test_in_memory_and_on_disk_agree(tmp_path: Path, base: Path) -> None:
     assert here.labels is None and len(here) == 3 and here.ids() == ["0", "1", "2"]
 
 
-def test_the_account(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_statistics(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "yourbert")
     train = [*TRAIN, ("r3", "i", "O", "0"), ("r4", "good " * 20, "bad " * 20, "9"), ("r5", "good " * 20, "bad", "0")]
-    train.append(("r6", "a " * 7, "a " * 6, "0"))  # 16 tokens: as many as fit
+    train.append(("r6", "a " * 7, "a " * 6, "0"))  # 16 tokens, the maximum
     test = [("t0", "bad film", "good film", "1"), ("t1", "a\u200b", "b", "0")]
     folder = corpus(tmp_path / "corpus", train=train, test=test)
     data = pairs(on_invalid_row="drop", test="test.tsv", labels=["0", "1", "2"])
-    account = tokenize_task("pairs", data, folder, base, tmp_path / "out")
-    split = account["splits"]["train"]
+    statistics = tokenize_task("pairs", data, folder, base, tmp_path / "out")
+    split = statistics["splits"]["train"]
     assert (split["rows_read"], split["rows_used"], split["rows_rejected"]) == (7, 6, 1)
     assert split["rejected"] == {"D16": 1} and split["rejected_lines"][0][:2] == [6, "D16"]
     assert split["labels"] == {"0": 4, "1": 2, "2": 0} and split["truncated"] == 1 and split["length"]["max"] == 24
     assert split["same_text_two_labels"] == 1 and split["distinct_rows"] == 5
     assert split["tokens"] == len(open_tokens(tmp_path / "out").splits["train"].tokens)
-    assert account["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
-    codes = [warning[:3] for warning in account["warnings"]]
-    assert codes == ["D24", "tra", "D22", "D27", "D21", "D21"], account["warnings"]
-    assert caplog.messages == [f"pairs: {warning}" for warning in account["warnings"]], "the user reads each of them"
-    assert "1 of 7 rows dropped (line 6: D16 column '" in account["warnings"][1]
-    assert "no row with label 2" in account["warnings"][0] and "(lines 4)" in account["warnings"][2]
-    assert "(lines 2=3)" in account["warnings"][4] and "(lines 2=2)" in account["warnings"][5]
-    assert json.loads(json.dumps(account, allow_nan=False)) == account
+    assert statistics["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
+    codes = [warning[:3] for warning in statistics["warnings"]]
+    assert codes == ["D24", "tra", "D22", "D27", "D21", "D21"], statistics["warnings"]
+    assert caplog.messages == [f"pairs: {warning}" for warning in statistics["warnings"]], "the user reads each of them"
+    assert "1 of 7 rows dropped (line 6: D16 column '" in statistics["warnings"][1]
+    assert "no row with label 2" in statistics["warnings"][0] and "(lines 4)" in statistics["warnings"][2]
+    assert "(lines 2=3)" in statistics["warnings"][4] and "(lines 2=2)" in statistics["warnings"][5]
+    assert json.loads(json.dumps(statistics, allow_nan=False)) == statistics
 
 
-def test_a_test_file_that_is_not_there_is_a_warning_any_other_an_error(tmp_path: Path, base: Path) -> None:
+def test_a_missing_test_file_is_a_warning_any_other_an_error(tmp_path: Path, base: Path) -> None:
     folder = corpus(tmp_path / "corpus")
-    account = tokenize_task("pairs", pairs(test="tests.tsv"), folder, base, tmp_path / "out")
-    assert account["warnings"][0].startswith("D29 no test file tests.tsv")
+    statistics = tokenize_task("pairs", pairs(test="tests.tsv"), folder, base, tmp_path / "out")
+    assert statistics["warnings"][0].startswith("D29 no test file tests.tsv")
     (folder / "dev.tsv").unlink()
     with pytest.raises(UserError, match="D29"):
         tokenize_task("pairs", pairs(), folder, base, tmp_path / "out")
 
 
-def test_other_columns_in_the_test_file_are_read_by_name_and_noted(
+def test_other_columns_in_the_test_file_are_read_by_name_and_logged(
     tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = corpus(tmp_path / "corpus")
     (folder / "test.tsv").write_text("0\tsecond\tid\tfirst\n1\tbad film\tt0\tgood film\n")
     with caplog.at_level("INFO", "yourbert"):
-        account = tokenize_task("pairs", pairs(test="test.tsv"), folder, base, tmp_path / "out")
-    assert "D25" in caplog.text and account["overlap"]["test_in_train"] == 1
+        statistics = tokenize_task("pairs", pairs(test="test.tsv"), folder, base, tmp_path / "out")
+    assert "D25" in caplog.text and statistics["overlap"]["test_in_train"] == 1
     assert open_tokens(tmp_path / "out").splits["test"].ids() == ["t0"]
 
 
@@ -82,7 +82,7 @@ def test_the_problems_of_all_files_are_one_error(tmp_path: Path, base: Path) -> 
     assert not (tmp_path / "out" / "task.json").exists()
 
 
-def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path, base: Path) -> None:
+def test_a_max_length_above_the_positions_of_the_model_is_refused(tmp_path: Path, base: Path) -> None:
     with pytest.raises(UserError, match=r"P08.*max_length is 65; .* reads at most 64 tokens"):
         tokenize_task("pairs", pairs(max_length=65), corpus(tmp_path / "corpus"), base, tmp_path / "out")
 
@@ -96,7 +96,7 @@ def test_a_second_run_leaves_nothing_of_the_first(tmp_path: Path, base: Path) ->
     assert "test" not in open_tokens(tmp_path / "out").splits
 
 
-def test_overlap_between_tasks(tmp_path: Path, base: Path) -> None:
+def test_leakage_between_tasks(tmp_path: Path, base: Path) -> None:
     tokenize_task("one", pairs(), corpus(tmp_path / "c1"), base, tmp_path / "one")
     other = corpus(
         tmp_path / "c2",
@@ -115,7 +115,7 @@ def test_real_data(tmp_path: Path, base: Path) -> None:
     if not folder:
         pytest.skip("YOURBERT_REAL_DATA does not name the folder of the real data")
     data = read_params(ROOT / "params.yaml").tasks["sts"].data.model_copy(update={"max_length": 64})
-    account = tokenize_task("sts", data, Path(folder) / "cs224n", base, tmp_path / "out")
-    assert account["overlap"]["dev_in_train"] == 16 and account["splits"]["dev"]["rows_used"] == 863
-    assert account["splits"]["train"]["same_text_two_labels"] == 13
+    statistics = tokenize_task("sts", data, Path(folder) / "cs224n", base, tmp_path / "out")
+    assert statistics["overlap"]["dev_in_train"] == 16 and statistics["splits"]["dev"]["rows_used"] == 863
+    assert statistics["splits"]["train"]["same_text_two_labels"] == 13
     assert open_tokens(tmp_path / "out").splits["test"].labels is None

@@ -1,4 +1,4 @@
-"""The same ids as the reference tokenizer, and one truncation rule whose every step can be foretold."""
+"""The same ids as the reference tokenizer, and its truncation rule."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = [
 
 
 def settled(character: str) -> bool:
-    """Characters of one kind since Unicode 3.2: of younger ones `tokenizers` and Python hold different opinions."""
+    """Characters whose category is stable since Unicode 3.2; `tokenizers` and Python differ on newer ones."""
     return unicodedata.category(character) == unicodedata.ucd_3_2_0.category(character) != "Cn"
 
 
@@ -92,8 +92,8 @@ def test_equal_to_the_reference_on_the_real_vocabulary() -> None:
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_remembered_words_are_what_the_library_makes_of_the_whole_text(tmp_path: Path, lower_case: bool) -> None:
-    """Plain texts go a way of their own: it must not be told from the library's, whatever was met before."""
+def test_cached_words_equal_the_ids_of_the_library(tmp_path: Path, lower_case: bool) -> None:
+    """ASCII texts are split here; the ids are those of the library, whatever the cache contains."""
     ours = Tokenizer.load(write_base(tmp_path / "base", lower_case))
     parts = st.sampled_from(
         ["a", "A", "able", "z1", " ", "  ", ".", "_", "-", "[", "]", "[MASK]", "\t", "\xe9", "o" * 101]
@@ -109,9 +109,7 @@ def test_remembered_words_are_what_the_library_makes_of_the_whole_text(tmp_path:
     equal()
 
 
-def test_no_more_words_are_remembered_than_there_is_room_for(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_of_words_has_a_limit(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [a + b for a in "abcdef" for b in "abcdef"]
     whole = list(tokenizer.word_piece_ids(words))
     monkeypatch.setattr("yourbert.tokens.tokenizer.MAX_CACHED_WORDS", 5)
@@ -123,7 +121,7 @@ def test_no_more_words_are_remembered_than_there_is_room_for(
     assert max(map(len, tokenizer._cache)) <= 100
 
 
-def test_pairs_are_cut_and_parted_as_the_reference_does(tmp_path: Path) -> None:
+def test_pairs_are_truncated_and_segmented_as_in_the_reference(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     ours, theirs = Tokenizer.load(base), reference(base, lower_case=True)
     for n, m in [(1, 1), (3, 12), (12, 3), (9, 9), (10, 20), (20, 10), (0, 20), (20, 0)]:
@@ -138,8 +136,8 @@ def test_pairs_are_cut_and_parted_as_the_reference_does(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
-def test_the_longer_text_of_a_pair_gives_way(first: int, second: int, room: int) -> None:
-    """The closed form equals taking tokens away one at a time."""
+def test_the_longer_text_of_a_pair_is_truncated_first(first: int, second: int, room: int) -> None:
+    """The closed form equals removing one token at a time."""
     a, b = first, second
     while a + b > room:
         a, b = (a - 1, b) if a > b else (a, b - 1)
@@ -147,7 +145,7 @@ def test_the_longer_text_of_a_pair_gives_way(first: int, second: int, room: int)
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(0, 35), st.sampled_from(TRUNCATIONS))
-def test_what_is_kept_of_a_text(ids: list[int], room: int, side: TruncationSide) -> None:
+def test_truncation_keeps_the_right_part(ids: list[int], room: int, side: TruncationSide) -> None:
     kept = truncate(ids, room, side)
     assert len(kept) == min(len(ids), room)
     if len(ids) <= room:
@@ -159,7 +157,7 @@ def test_what_is_kept_of_a_text(ids: list[int], room: int, side: TruncationSide)
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_sequence_keeps_its_frame_and_its_limit(data: st.DataObject) -> None:
+def test_a_truncated_sequence_keeps_its_special_tokens_and_its_limit(data: st.DataObject) -> None:
     tokenizer = Tokenizer({t: i for i, t in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}, True, "")
     texts = st.lists(st.text("abcdefgh ", max_size=80), min_size=3, max_size=3)
     first, second = data.draw(texts), data.draw(st.none() | texts)
@@ -181,7 +179,7 @@ def test_order_survives_chunks(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyP
     assert list(tokenizer.word_piece_ids(texts)) == whole and len(whole) == len(texts)
 
 
-def test_facts_of_a_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_attributes_of_a_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
     words = (tmp_path / "base" / "vocab.txt").read_text().splitlines()
     assert tokenizer.vocabulary_size == len(words) and tokenizer.lower_case
     assert tokenizer.sha256 == hashlib.sha256((tmp_path / "base" / "vocab.txt").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Several processes tokenize as one does: the same bytes, the same account, the same order of problems."""
+"""Several processes give the same bytes, the same statistics and the same order of problems as one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 7 rows, and workers from the second on."""
+    """Chunks of 7 rows, and workers from the second chunk on."""
     monkeypatch.setattr(workers, "CHUNK_ROWS", 7)
     monkeypatch.setattr(workers, "CHUNKS_HERE", 1)
 
 
 def written(folder: Path, rows: int, spoilt: tuple[int, ...] = ()) -> Path:
-    """A corpus whose train file has `rows` rows, those numbered in `spoilt` with a label that is none."""
+    """A corpus whose train file has `rows` rows, those numbered in `spoilt` with an invalid label."""
     folder.mkdir(exist_ok=True)
     words = ["the film", "was good", "Very BAD", "not", *ODD]
     for name, n in (("train", rows), ("dev", 3)):
@@ -55,8 +55,8 @@ def written(folder: Path, rows: int, spoilt: tuple[int, ...] = ()) -> Path:
 
 
 def outcome(data: TaskData, corpus: Path, base: Path, out: Path, threads: int) -> tuple[Any, dict[str, bytes]]:
-    account = tokenize_task("pairs", data, corpus, base, out, threads)
-    return account, {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    statistics = tokenize_task("pairs", data, corpus, base, out, threads)
+    return statistics, {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
 @pytest.mark.integration
@@ -82,7 +82,7 @@ def test_any_size_of_chunk_gives_the_same_bytes(
     assert outcome(pairs(), corpus, base, tmp_path / "cut", 1) == whole
 
 
-def test_the_problems_stand_in_the_order_of_the_file(tmp_path: Path, base: Path, small_chunks: None) -> None:
+def test_problems_are_in_the_order_of_the_file(tmp_path: Path, base: Path, small_chunks: None) -> None:
     corpus = written(tmp_path / "corpus", 101, spoilt=(3, 20, 99))
     told = []
     for number in (1, 2):
@@ -98,7 +98,7 @@ def rows_of(texts: list[str]) -> Iterator[Row]:
 
 
 def children() -> list[psutil.Process]:
-    """The workers of this process; what counts the semaphores of its pools stays."""
+    """The workers of this process, without the resource tracker of its pools."""
     return [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
 
 
@@ -113,7 +113,7 @@ def test_a_worker_that_dies_is_an_error_and_no_hang(base: Path, small_chunks: No
     assert caught.value.exit_code == 6 and children() == [], "none is left running"
 
 
-def test_no_worker_outlives_who_stops_reading(base: Path, small_chunks: None) -> None:
+def test_workers_end_when_the_generator_is_closed(base: Path, small_chunks: None) -> None:
     task = pairs(text=["first"]).to_task("t")
     encoded = workers.encode_in_order(rows_of(["good"] * 70), Tokenizer.load(base), task, base, 2)
     for _ in range(3):
@@ -123,7 +123,7 @@ def test_no_worker_outlives_who_stops_reading(base: Path, small_chunks: None) ->
     assert children() == []
 
 
-def test_no_more_chunks_are_read_than_are_worked_on(base: Path, small_chunks: None) -> None:
+def test_rows_are_not_read_far_ahead_of_the_workers(base: Path, small_chunks: None) -> None:
     read = 0
 
     def counted() -> Iterator[Row]:
@@ -171,8 +171,8 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.integration
-def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of this file has 260 characters and 130 tokens; what is kept of it in memory is less than 200 bytes."""
+def test_memory_per_row_is_a_few_numbers(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of this file has 260 characters and 130 tokens; less than 200 bytes of it stay in memory."""
     monkeypatch.setattr(workers, "CHUNK_ROWS", 200)
 
     def peak(rows: int) -> int:
@@ -192,7 +192,7 @@ def test_what_grows_with_the_rows_is_a_few_numbers(tmp_path: Path, base: Path, m
     assert (peak(9000) - small) / 8000 < 200
 
 
-def test_workers_follow_the_machine_and_the_wish() -> None:
+def test_the_number_of_workers_follows_num_threads_and_the_cores() -> None:
     assert 1 <= workers.physical_cores() <= (os.cpu_count() or 1)
     assert workers.number_of_workers(0) == min(workers.physical_cores(), workers.MAX_WORKERS)
     assert workers.number_of_workers(1) == 1 and workers.number_of_workers(1000) == workers.MAX_WORKERS

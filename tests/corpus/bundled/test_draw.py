@@ -1,4 +1,4 @@
-"""Sentences are drawn from patterns."""
+"""Articles and capitals of generated sentences."""
 
 from __future__ import annotations
 
