@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +60,7 @@ def test_numbers_are_yaml_1_2(tmp_path: Path, spelling: str) -> None:
     [
         ("\nlr:", "\nlerning_rate: 1\nlr:", "P01", "unknown key 'lerning_rate'"),
         ("\nepochs:", "\nepoch: 3\nepochs:", "P01", "did you mean 'epochs'"),
+        ("\nepochs:", "\norder: [x]\nepochs:", "P01", "'order' was renamed in 0.2.0. Fix: rename it to `curriculum`"),
         ("\nepochs:", "\nsoup: 5\nepochs:", "P01", "'soup' was removed in 0.2.0: averaging the weights"),
         ("  mlm_probability:", "  whole_words: true\n  mlm_probability:", "P01", "'pretrain.whole_words' was removed"),
         ("      id: id\n", "      ids: id\n", "P01", "unknown key 'tasks.sst.data.ids'; did you mean 'id'"),
@@ -99,42 +99,41 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, code: str, says:
     assert error.exit_code == 2
 
 
-# The blocks of params.yaml that had keys with other names in 0.1; every other renamed key was one of the top level.
-BLOCKS: dict[tuple[str | int, ...], tuple[str, ...]] = {
-    ("mixtures", "pairs"): ("own_layers", "poolings", "row_limit", "weights", "select"),
-    ("tasks", "sst", "data"): ("truncate", "on_bad_row", "on_overlap"),
-    ("sequential", 0): ("init",),
-    ("pretrain",): ("mask_rate", "text", "warmup"),
-    ("evaluate",): ("bootstrap", "explained", "confidence"),
-}
+# The names in the table of CHANGELOG.md that stand for any block -> a block of the parameters with a mixture.
+BLOCKS = {"tasks.NAME": ("tasks", "sst"), "mixtures.NAME": ("mixtures", "pairs"), "chains.N": ("sequential", 0)}
 
 
-def old_keys() -> Iterator[tuple[str, object, tuple[str | int, ...]]]:
-    """Each renamed key with each value that was renamed with it, and its block."""
-    for key in RENAMED:
-        blocks = [block for block, keys in BLOCKS.items() if key in keys]
-        blocks += [()] if key == "warmup" or not blocks else []
-        for block in blocks:
-            yield from ((key, value, block) for value in RENAMED_VALUES.get(key, {"": ""}))
+def renamed_keys() -> list[tuple[str, str]]:
+    """The rows (old, new) of the table of renamed keys in CHANGELOG.md."""
+    text = Path("CHANGELOG.md").read_text(encoding="utf-8")
+    table = text.partition("### Renamed keys of params.yaml\n")[2].partition("\n#")[0]
+    return re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", table, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("old", "value", "block"), list(old_keys()), ids=str)
-def test_an_old_key_is_refused_with_its_new_spelling(
-    tmp_path: Path, old: str, value: str, block: tuple[str | int, ...]
-) -> None:
+def test_the_changelog_has_every_renamed_key() -> None:
+    old = {row[0].split(".")[-1] for row in renamed_keys()}
+    assert {key.split(":")[0] for key in old} == set(RENAMED)
+    assert {key for key in old if ":" in key} == {f"{k}: {v}" for k, values in RENAMED_VALUES.items() for v in values}
+
+
+@pytest.mark.parametrize(("old", "new"), renamed_keys())
+def test_an_old_key_is_refused_with_its_new_spelling(tmp_path: Path, old: str, new: str) -> None:
     """The old key replaces the new one, whose absence is not reported as a second problem."""
     values: Any = yaml.safe_load(WITH_MIXTURE)
-    inner = values
-    for part in block:
-        inner = inner[part]
-    inner[old] = value or inner.get(RENAMED[old], 1)
-    inner.pop(RENAMED[old], None)
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(values))
-    (problem,) = refusal(path).problems
-    new = RENAMED_VALUES[old][value] if value else ""
-    assert problem.code == "P01" and f"'{'.'.join(map(str, (*block, old)))}' was renamed" in problem.what
-    assert problem.fix == (f"write `{RENAMED[old]}: {new}`" if new else f"rename it to `{RENAMED[old]}`")
+    (dotted, _, value), (new_key, _, new_value) = old.partition(": "), new.partition(": ")
+    name, _, key = dotted.rpartition(".")
+    start = ".".join(name.split(".")[:2])
+    path: list[str | int] = [*BLOCKS.get(start, (start,) if start else ()), *name.split(".")[2:]]
+    block = values
+    for part in path:
+        block = block[part]
+    block[key] = value or block.get(new_key, 1)
+    block.pop(new_key, None)
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(values))
+    (problem,) = refusal(file).problems
+    assert problem.code == "P01" and f"'{'.'.join(map(str, [*path, key]))}' was renamed" in problem.what
+    assert problem.fix == (f"write `{new}`" if new_value else f"rename it to `{new_key}`")
 
 
 def test_every_problem_is_named_at_once(tmp_path: Path) -> None:

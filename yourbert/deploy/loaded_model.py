@@ -16,7 +16,7 @@ from yourbert.config.schema import Runtime
 from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail
 from yourbert.core.tasks import Task
 from yourbert.core.text import is_empty, is_text
-from yourbert.corpus.rows import chunks_of
+from yourbert.corpus.rows import row_chunks
 from yourbert.deploy.batch import WINDOW_CHARACTERS, WINDOW_ROWS, as_json, select_task
 from yourbert.deploy.inputs import InputRow
 from yourbert.evaluation.explain import Explainer, Explanation
@@ -107,7 +107,7 @@ class LoadedModel:
         rows = list(_rows(texts, described))
         answers: list[dict[str, Any]] = []
         with self._lock:
-            for window in chunks_of(rows, WINDOW_ROWS, WINDOW_CHARACTERS):
+            for window in row_chunks(rows, WINDOW_ROWS, WINDOW_CHARACTERS):
                 outputs, _ = predict_texts(
                     self._model, described, self._tokenizer, [row.texts for row in window], self._machine
                 )
