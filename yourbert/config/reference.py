@@ -109,7 +109,7 @@ def _shown(value: object) -> str:
 
 
 def page(shipped: dict[str, Value]) -> str:
-    """The text of docs/params.md. shipped: the values of params.yaml."""
+    """The Markdown of docs/params.md. shipped: the content of params.yaml."""
     parts = [INTRODUCTION]
     for title, (block, elsewhere, place) in SECTIONS.items():
         values = None if place is None else shipped[place] if place else shipped

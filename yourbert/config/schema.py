@@ -331,7 +331,7 @@ class Params(Training, Runtime):
         return {**self.mixtures, **{model.name: model for model in self.sequential}}
 
     def training(self, run: str) -> Training:
-        """The training keys of the model named `run`: those of the top level, with its overrides."""
+        """The training keys of the model named `run`: the top-level values with its overrides."""
         return Training(**{key: getattr(self, key) for key in Training.model_fields} | self.overrides(run))
 
     def mixture(self, run: str) -> Mixture:
@@ -360,7 +360,7 @@ class Params(Training, Runtime):
         return block.model_dump(include=set(Training.model_fields), exclude_none=True)
 
     def pretraining(self) -> Training:
-        """The training settings of the pretraining; `schedule` and `max_grad_norm` are those of the top level."""
+        """The training settings for pretraining; `schedule` and `max_grad_norm` come from the top level."""
         return Training(
             **self.pretrain.model_dump(include=set(Training.model_fields)), schedule=self.schedule,
             max_grad_norm=self.max_grad_norm,

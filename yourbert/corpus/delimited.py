@@ -32,8 +32,8 @@ def find_delimiter(path: Path) -> str:
 class Delimited:
     """The records of one file. `columns` is the header, set when iteration starts; `blank_lines` counts blank lines.
 
-    looks_like_rows: whether each of some lines, split at every delimiter, looks like a row of this table. If the first
-    and the last line of a record do, a stray quote has merged rows.
+    looks_like_rows: gets the cells of lines that were split at every delimiter, and returns whether all of them could
+    be rows of this table. If the first and the last line of a record could, a stray quote has merged rows.
     """
 
     def __init__(self, path: Path, delimiter: str, looks_like_rows: LooksLikeRows | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Data files as rows of named columns: csv, tsv, jsonl or parquet, uncompressed or (but for parquet) gzip.
+"""Data files as rows of named columns: csv, tsv and jsonl, also gzip-compressed, and parquet.
 
 Files are streamed, so memory does not grow with their size. A row is the number of its first line, and either the
 cells of the requested columns, as text, or the problem with the row. The caller decides whether a problem is an error.

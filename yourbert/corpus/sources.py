@@ -81,7 +81,7 @@ def open_data_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_unchanged(path: Path, before: os.stat_result) -> None:
-    """Raises UserError (D28) if the file changed since `before`."""
+    """Raises UserError (D28) if the size, time or inode of the file differs from that in `before`."""
     after = path.stat()
     if any(getattr(after, key) != getattr(before, key) for key in ("st_size", "st_mtime_ns", "st_ino")):
         fail("D28", "the file changed while it was read", where=str(path), fix="run again when nothing writes to it")

@@ -88,7 +88,7 @@ class TaskLearner:
         return len(self.schedule(epoch))
 
     def losses(self, epoch: int, step: int, micro_batches: int = 1) -> Iterator[StepLoss]:
-        """The losses of optimizer step `step`, each divided by its task's labels in the step and weighted."""
+        """The losses of optimizer step `step`: each the mean over a task's rows in the step, times its weight."""
         batches = self._step_batches(epoch, step)
         for name, batch_number in batches:
             # Seeded per step, so that a resumed run draws the same dropout masks without saved generator state.
@@ -101,7 +101,7 @@ class TaskLearner:
         return not self.frozen and self.settings.regularizer != "smart"
 
     def padded_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
-        """The loss of `losses`, from a batch padded to a fixed shape in which `rows` entries are real rows."""
+        """The loss that `losses` yields, for a batch padded to a fixed shape. rows: the number of its real rows."""
         pooled_SE = self.model.pooled(name, batch.packed, rng)
         # The last sequences hold the filler tokens and belong to no row.
         row_pooled_SE = pooled_SE[: len(batch.real_B) * self.tokens[name].task.sequences_per_row]

@@ -37,7 +37,7 @@ class MlmModel(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(self, seen: Packed, indices_M: Tensor, rng: torch.Generator | None) -> Tensor:
-        """The logits_MV of the masked positions, in fp32."""
+        """The logits_MV of the tokens at indices_M, in fp32. seen: the batch with [MASK] and replaced tokens."""
         hidden_TE = self.encoder(seen, rng)
         logits_MV: Tensor = self.head(hidden_TE.index_select(0, indices_M), self.encoder.word_embedding_weight)
         return logits_MV.float()

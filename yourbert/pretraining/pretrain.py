@@ -81,7 +81,7 @@ SequenceArrays = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.i
 
 
 def _split_long(splits: Sequence[PackedSplit], max_length: int) -> Iterator[SequenceArrays]:
-    """The sequences of the splits, long ones split: the tokens are the same, with more boundaries between them."""
+    """The sequences of the splits; one longer than `max_length` becomes several, with the same tokens."""
     for split in splits:
         for start in range(0, split.n_sequences, SEQUENCES_AT_ONCE):
             bounds = np.asarray(split.offsets[start : start + SEQUENCES_AT_ONCE + 1])

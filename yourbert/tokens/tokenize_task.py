@@ -1,4 +1,4 @@
-"""The `tokenize` stage: a task's files to checked rows to packed tokens, with statistics of the rows."""
+"""The `tokenize` stage: makes checked rows and packed tokens of a task's files, and statistics of the rows."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ EncodedText = tuple[list[int], int]  # token ids, and the position of the second
 
 
 def truncate(ids: list[int], room: int, side: TruncationSide) -> list[int]:
-    """At most `room` ids: the first ones (side right), the last (left), or half from each end, rounded to the first."""
+    """Truncates to `room` ids on the `side` given; "middle" keeps half from each end, the start rounded up."""
     if len(ids) <= room:
         return ids
     head = {"right": room, "left": 0, "middle": room - room // 2}[side]
@@ -54,7 +54,7 @@ def split_budget(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def is_plain_ascii(text: str) -> bool:
-    """Whether a text is printable ASCII without "[", so that `ASCII_WORD` finds its words and it has no "[MASK]"."""
+    """Whether a text is printable ASCII without "[", so that it names no special token and `ASCII_WORD` splits it."""
     return text.isascii() and text.isprintable() and "[" not in text
 
 
