@@ -23,7 +23,7 @@ def test_a_pair_in_one_input(tmp_path: Path, base: Path) -> None:
     tokens = open_tokens(tmp_path / "out")
     train = tokens.splits["train"]
     tokenizer = Tokenizer.load(base)
-    expected = tokenizer.encode([row[1] for row in TRAIN], [row[2] for row in TRAIN], 16, "head")[0]
+    expected = tokenizer.encode([row[1] for row in TRAIN], [row[2] for row in TRAIN], 16, "right")[0]
     for s, (ids, second) in enumerate(expected):
         assert train.tokens[train.offsets[s] : train.offsets[s + 1]].tolist() == ids and train.second[s] == second
     assert train.tokens.dtype == np.uint16 and train.second.dtype == np.int32 and train.offsets.dtype == np.int64
@@ -42,7 +42,7 @@ def test_a_pair_in_two_inputs(tmp_path: Path, base: Path) -> None:
     for r, row in enumerate(TRAIN):
         for side in (0, 1):
             s = 2 * r + side
-            ids, second = tokenizer.encode([row[1 + side]], None, 16, "head")[0][0]
+            ids, second = tokenizer.encode([row[1 + side]], None, 16, "right")[0][0]
             assert train.tokens[train.offsets[s] : train.offsets[s + 1]].tolist() == ids and train.second[s] == second
     assert train.labels is not None and train.labels.dtype == np.float32
 
