@@ -126,5 +126,5 @@ def test_one_rank_or_torchrun_starts_nothing(monkeypatch: pytest.MonkeyPatch) ->
     launch.in_ranks(lambda *words: called.append(words), lambda params: 2)("sst", "3")
     command = [sys.executable, *sys.orig_argv[1:]]
     assert called == [("sst", "1"), (command, 2), ("sst", "3")]
-    assert read_params().ranks == 1
+    assert read_params().num_processes == 1
     assert "YOURBERT_LAUNCHER" not in os.environ

@@ -7,12 +7,13 @@ whose DVC was killed goes on by itself: an orphan, which still writes.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from yourbert.core.locks import try_lock
 
 
 def owners(root: Path) -> list[str]:
@@ -26,12 +27,11 @@ def owners(root: Path) -> list[str]:
 def _locked(path: Path) -> bool:
     try:
         with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not try_lock(file.fileno())
     except FileNotFoundError:
         return False
     except OSError:
         return True
-    return False
 
 
 def _noted(root: Path) -> Iterator[tuple[int, str]]:

@@ -96,11 +96,11 @@ def decay_after(steps_done: int, steps: int, settings: Training) -> float:
 def move(
     optimizer: AdamW,
     parameters: Iterable[nn.Parameter],
-    clip: float,
+    max_grad_norm: float,
     stopped: Tensor | None = None,
     fusion: FusedWeights | None = None,
 ) -> Tensor:
-    """One step with the gradients' norm held to `clip` (0: any), or none where that norm is not finite; returns it.
+    """One step with the gradients' norm held to `max_grad_norm` (0: any), or none where that norm is not finite; returns it.
 
     stopped: a flag on the device that a norm which is not finite raises, and under which no later step moves anything.
     fusion: the weights that fused layers hold; their gradients count in the norm, and they are moved here, too.
@@ -111,7 +111,7 @@ def move(
         norm = torch.linalg.vector_norm(torch.stack([norm, fusion.norm()]))
     # Clipping and stopping go through the pair of values that loss scaling uses, which a fused AdamW reads on the
     # device: the gradients are not rewritten, and no number has to come back to the host before the next step.
-    scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)
+    scale = (norm / max_grad_norm).clamp(min=1.0) if max_grad_norm else torch.ones_like(norm)
     stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
     optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()
     if fusion:

@@ -6,7 +6,6 @@ Only resume state survives an interrupted run: a retry with the same folder cont
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yourbert.core.errors import UserError
+from yourbert.core.locks import try_lock
 from yourbert.core.paths import cache_folder
 from yourbert.experiments.cluster import guard
 from yourbert.experiments.cluster.repository import bundle_result, check_out
@@ -27,6 +27,7 @@ from yourbert.experiments.cluster.repository import bundle_result, check_out
 DVC = ("-m", "dvc")
 RESUME = ".yourbert"
 LOG_BYTES = 200_000
+LOCK_POLL_S = 0.1
 # Errors of parameters, data, artefacts and training repeat everywhere. Others (a kill, memory, disk, network) may not.
 PERMANENT_ERROR = re.compile(r"YB-[PDCT]\d\d")
 
@@ -109,7 +110,8 @@ def _exclusive_lock(path: Path) -> Iterator[int]:
     """Holds a file lock; waits until all processes of an earlier attempt at the same experiment have ended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not try_lock(file.fileno()):
+            time.sleep(LOCK_POLL_S)
         yield file.fileno()
 
 
