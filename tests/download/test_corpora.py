@@ -172,7 +172,7 @@ def test_a_url_is_fetched_each_time_and_out_of_reach_comes_from_the_cache(
     for data in (b"one", b"two"):
         assert run(own, {server.plan("/train.csv", whole(data)): True}) == {"train.csv": data}
     url = server.plan("/train.csv", status(500))
-    assert run(own, {url: True}) == {"train.csv": b"two"} and "earlier run is used" in caplog.text
+    assert run(own, {url: True}) == {"train.csv": b"two"} and "using the copy of an earlier run" in caplog.text
 
 
 def test_urls_that_fail(run: Run, server: Faulty, own: Path, slept: list[float]) -> None:

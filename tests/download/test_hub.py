@@ -122,7 +122,7 @@ def test_what_fails_for_a_while_is_tried_again(hub: Faulty, work: Path, slept: l
 
 def test_what_fails_for_ever_is_an_error(hub: Faulty, work: Path, slept: list[float]) -> None:
     hub.plan(CONFIG_AT_MAIN, status(500))
-    assert "the server answers 500" in refused("W03", work)
+    assert "the server responds 500" in refused("W03", work)
 
 
 def test_a_body_that_is_cut_is_fetched_again(hub: Faulty, work: Path, slept: list[float]) -> None:
@@ -153,7 +153,7 @@ def test_a_private_model_needs_a_token(
     hub.scripts = {path: [private("word", steps[0])] for path, steps in hub.scripts.items()}
     line = refused("W01", work)
     assert (
-        "no such model, or it is private (the server answers 401" in line and "HF_TOKEN or run `hf auth login`" in line
+        "no such model, or it is private (the server responds 401" in line and "HF_TOKEN or run `hf auth login`" in line
     )
     monkeypatch.setenv("HF_TOKEN", "another")
     refused("W01", work)
@@ -174,7 +174,7 @@ def test_the_token_of_a_login_is_used(hub: Faulty, work: Path, tmp_path: Path) -
     ("answer", "why"),
     [
         (status(403, X_Error_Code="GatedRepo"), "accept its conditions at"),
-        (status(404, X_Error_Code="RepoNotFound"), "no such model, or it is private (the server answers 404"),
+        (status(404, X_Error_Code="RepoNotFound"), "no such model, or it is private (the server responds 404"),
         (status(404, X_Error_Code="RevisionNotFound"), "no revision 'main'"),
         (status(403), "private"),
     ],
@@ -192,7 +192,7 @@ def test_what_is_no_hub(hub: Faulty, work: Path) -> None:
 
 def test_only_a_pickle_is_refused(hub: Faulty, work: Path) -> None:
     offer(hub, "org/model", {"config.json": FILES["config.json"], "pytorch_model.bin": b"x"})
-    assert "pytorch_model.bin is there, a pickle" in refused("C04", work)
+    assert "pytorch_model.bin, a pickle" in refused("C04", work)
     assert not any(r.method == "GET" and r.path.endswith(".bin") for r in hub.requests)
 
 
@@ -209,7 +209,7 @@ def test_another_kind_of_model_is_refused_before_its_weights(hub: Faulty, work: 
 
 def test_what_is_no_safetensors(hub: Faulty, work: Path) -> None:
     offer(hub, "org/model", FILES | {"model.safetensors": b"version https://git-lfs.github.com/spec/v1\n"})
-    assert "not a whole safetensors file" in refused("C01", work)
+    assert "not a complete safetensors file" in refused("C01", work)
 
 
 def test_weights_are_compared_with_the_hubs_own_word(hub: Faulty, work: Path) -> None:

@@ -93,7 +93,7 @@ def test_an_unreachable_host_costs_seconds(target: Path, slept: list[float]) -> 
 
 
 def test_silence_is_noticed(server: Faulty, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(web, "READ_TIMEOUT_S", 0.1)
     monkeypatch.setattr(web, "RETRIES", 0)
     url = server.plan("/f", lambda to: time.sleep(2))
     assert "timed out" in refused("W03", url, target)

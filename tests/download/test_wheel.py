@@ -42,4 +42,4 @@ def test_a_damaged_archive(tmp_path: Path, damage: str) -> None:
     data = bytearray(wheel.read_bytes())
     data[1000] ^= 1
     wheel.write_bytes({"cut": bytes(data[:3000]), "text": b"<html>", "flip": bytes(data)}[damage])
-    unpack_refused(wheel, 10_000, "not a sound archive")
+    unpack_refused(wheel, 10_000, "damaged archive")

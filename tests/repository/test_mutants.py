@@ -111,8 +111,8 @@ MUTANTS = {
     ),
     "answers out of order": Mutant(
         "inference/predict.py",
-        "answers[batch.rows_B] = found if mine else 0",
-        "answers[np.sort(batch.rows_B)] = found if mine else 0",
+        "outputs[batch.rows_B] = of_batch if mine else 0",
+        "outputs[np.sort(batch.rows_B)] = of_batch if mine else 0",
         "tests/inference",
     ),
     "aliases unfolded": Mutant(
@@ -147,8 +147,8 @@ MUTANTS = {
     ),
     "pins not compared": Mutant(
         "download/mirrors.py",
-        "if (found := sha256_of(work / file)) != sha256:",
-        "if not (found := sha256_of(work / file)):",
+        "if (actual := sha256_of(work / file)) != sha256:",
+        "if not (actual := sha256_of(work / file)):",
         "tests/download/test_mirrors.py -k other_content",
     ),
 }

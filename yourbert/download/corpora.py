@@ -1,6 +1,6 @@
-"""Where a corpus comes from: the bundled one, the CS224N release at a pinned commit, or the user's own files.
+"""Fetches a corpus: the bundled one, the CS224N release at a pinned commit, or a folder of the user.
 
-All have the same form: the files that `tasks` names, in one folder. A task may also name a file by its URL.
+A corpus is a folder with the files that `tasks` in params.yaml names. A task may also name a file by its URL.
 """
 
 from __future__ import annotations
@@ -41,12 +41,11 @@ OWN_FOLDER_FIX = "offline? put the files in a folder and set `corpus: <that fold
 
 
 def fetch_corpus(corpus: str, wanted: Mapping[str, bool], folder: Path, bundled: Path, cache: Path) -> None:
-    """Places the files of a corpus in `folder`, with a manifest.
+    """Copies the files of a corpus to `folder`, and writes a manifest.
 
-    corpus: "bundled" (the files in `bundled`), "cs224n", or a folder. wanted: file name or URL -> whether it must
-    be there. cache: the folder for fetched files.
-    Raises UserError: D29 naming every file that is missing or unreadable, P15 for names that cannot be used, W
-    codes as `fetch`, R07 (disk).
+    corpus: "bundled" (the files in `bundled`), "cs224n", or a folder. wanted: file name or URL -> whether it is
+    required. cache: the folder for downloaded files.
+    Raises UserError: D29 for every file that is missing or unreadable, P15 for invalid names, W.. and R07 as `fetch`.
     """
     names = local_names(wanted)
     urls = {name: file for file, name in names.items() if is_url(file)}
@@ -59,28 +58,28 @@ def fetch_corpus(corpus: str, wanted: Mapping[str, bool], folder: Path, bundled:
         source = str(bundled if corpus == BUNDLED else corpus)
         missing = _from_folder(bundled if corpus == BUNDLED else Path(corpus).expanduser(), plain, folder, corpus)
     missing += [n for n, url in urls.items() if not _from_url(url, wanted[url], folder / n, cache / "corpora")]
-    for name in missing:  # it may be there from another corpus
+    for name in missing:  # it may exist from an earlier corpus
         (folder / name).unlink(missing_ok=True)
-        LOGGER.info("%s is not in the corpus; what it is for is left out", name)
+        LOGGER.info("%s is not in the corpus; its split is omitted", name)
     write_manifest(folder)
     LOGGER.info("corpus %s: %d files from %s", corpus, len(names) - len(missing), source)
 
 
-def _from_folder(place: Path, files: Mapping[str, bool], folder: Path, corpus: str) -> list[str]:
-    """Copies files; returns which optional ones are missing.
+def _from_folder(source: Path, files: Mapping[str, bool], folder: Path, corpus: str) -> list[str]:
+    """Copies files; returns the names of missing optional ones.
 
-    A link would hand the user's own files to DVC, which makes them read-only and trusts them not to change.
+    Copies, not links: DVC makes its outputs read-only and relies on them not changing.
     """
     fix = "run `dvc checkout data.dvc`" if corpus == BUNDLED else "correct `corpus` in params.yaml"
-    if not place.is_dir():
-        fail("D29", "the folder of the corpus is not there", where=str(place), fix=fix)
-    there = sorted(p.name for p in place.iterdir())
+    if not source.is_dir():
+        fail("D29", "the folder of the corpus does not exist", where=str(source), fix=fix)
+    existing = sorted(p.name for p in source.iterdir())
     problems, missing = [], []
     for name, required in files.items():
-        problem = _problem_with(place / name, there)
+        problem = _problem_with(source / name, existing)
         if problem is None:
-            _copy(place / name, folder / name)
-        elif required or name in there:
+            _copy(source / name, folder / name)
+        elif required or name in existing:
             problems.append(problem)
         else:
             missing.append(name)
@@ -94,12 +93,12 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, part)
 
 
-def _problem_with(path: Path, there: Iterable[str]) -> Problem | None:
+def _problem_with(path: Path, existing: Iterable[str]) -> Problem | None:
     if not path.exists():
-        what = f"the file is missing{nearest(path.name, there)}"
-        return Problem("D29", what, str(path), "put it there, or correct its name in params.yaml")
+        what = f"the file is missing{nearest(path.name, existing)}"
+        return Problem("D29", what, str(path), "add it, or correct its name in params.yaml")
     if not path.is_file():
-        return Problem("D29", "this is not a regular file", str(path), "put the file itself there")
+        return Problem("D29", "this is not a regular file", str(path), "replace it by a file")
     if not os.access(path, os.R_OK):
         return Problem("D29", "the file cannot be read", str(path), "change its permissions")
     return None
@@ -121,34 +120,34 @@ def _from_cs224n(files: Mapping[str, bool], folder: Path, cache: Path) -> list[s
     for name in files:
         if name not in unknown:
             blob = CS224N_FILES[name]
-            kept = cache / blob
-            if not (kept.is_file() and git_blob_of(kept) == blob):
-                _fetch_or_advise(f"{_cs224n_address()}/{name}", kept, blob)
-            _copy(kept, folder / name)
+            cached = cache / blob
+            if not (cached.is_file() and git_blob_of(cached) == blob):
+                _fetch_or_advise(f"{_cs224n_address()}/{name}", cached, blob)
+            _copy(cached, folder / name)
     return unknown
 
 
 def _from_url(url: str, required: bool, target: Path, cache: Path) -> bool:
-    """Fetches one file, which may have changed since the last run; False if the server has no such file.
+    """Downloads one file again, since it may have changed; False if it is optional and the server does not have it.
 
     If the server is unreachable, the copy of an earlier run is used.
     """
-    kept = cache / hashlib.sha256(url.encode()).hexdigest()[:32]
+    cached = cache / hashlib.sha256(url.encode()).hexdigest()[:32]
     try:
-        _fetch_or_advise(url, kept)
+        _fetch_or_advise(url, cached)
     except UserError as error:
         problem = error.problems[0]
         if problem.code == "W01" and not required:
             return False
-        if problem.code != "W03" or not kept.is_file():
+        if problem.code != "W03" or not cached.is_file():
             raise
-        LOGGER.info("%s: %s; the copy of an earlier run is used", shown(url), problem.what)
-    _copy(kept, target)
+        LOGGER.info("%s: %s; using the copy of an earlier run", shown(url), problem.what)
+    _copy(cached, target)
     return True
 
 
 def _fetch_or_advise(url: str, target: Path, git_blob: str = "") -> None:
-    """`fetch`, with the advice for those who are offline."""
+    """`fetch`, whose network errors advise to use a local folder."""
     try:
         fetch(url, target, git_blob)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The download stage: weights and corpus under `build/`, and where they came from."""
+"""The download stage: puts weights and corpus under `build/`, and logs their source."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LOGGER = logging.getLogger("yourbert")
 
 
 def download(model: str, corpus: str, wanted: Mapping[str, bool], bundled: Path, base: Path, texts: Path) -> None:
-    """Places the corpus in `texts` and the model in `base`. Raises what `fetch_corpus` and `fetch_model` do."""
+    """Puts the corpus into `texts` and the model into `base`. Raises as `fetch_corpus` and `fetch_model`."""
     cache = cache_folder()
-    fetch_corpus(_placed(corpus, BUNDLED, CS224N), wanted, texts, bundled, cache)
+    fetch_corpus(_resolve(corpus, BUNDLED, CS224N), wanted, texts, bundled, cache)
     if is_random(model):
         make_random_model(model, texts, base)
         return
-    source = fetch_model(_placed(model), base, cache)
+    source = fetch_model(_resolve(model), base, cache)
     LOGGER.info("model %s: from the %s%s", model, source.name, source.revision and f" at {source.revision}")
 
 
-def _placed(name: str, *words: str) -> str:
-    """A folder's full path, for names that are one: an experiment runs in a copy of the project elsewhere."""
-    place = project_root() / Path(name).expanduser()
-    return str(place.resolve()) if name not in words and place.is_dir() else name
+def _resolve(name: str, *reserved: str) -> str:
+    """The absolute path if `name` is a folder of the project: a DVC experiment runs in a copy of it elsewhere."""
+    path = project_root() / Path(name).expanduser()
+    return str(path.resolve()) if name not in reserved and path.is_dir() else name

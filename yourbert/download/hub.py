@@ -1,7 +1,7 @@
-"""Fetches a model's files from the Hugging Face hub with `huggingface_hub`, which also caches them.
+"""Downloads a model's files from the Hugging Face hub with `huggingface_hub`, which also caches them.
 
-HF_HOME, HF_TOKEN or `hf auth login`, HF_ENDPOINT and HF_HUB_OFFLINE therefore work as in other programs. All files come
-from one commit. Files with a known sha256 (LFS) are verified each time they are read from the cache.
+HF_HOME, HF_TOKEN or `hf auth login`, HF_ENDPOINT and HF_HUB_OFFLINE work as in other programs. All files are of one
+commit. LFS files, whose sha256 is known, are verified each time they are read from the cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yourbert.download.checkpoint_files import (
     WEIGHTS,
     check_config,
     check_weights,
-    complete,
+    complete_tokenizer,
     refuse_without_weights,
 )
 from yourbert.download.web import reason
@@ -49,32 +49,32 @@ def fetch_from_hub(name: str, revision: str, work: Path) -> str:
     error), W05 (a file differs from the hub's sha256), R07 (disk); C01, C03, C04, C05 if the model is unusable.
     """
     offline = _why_offline(name, revision)
-    config = _get(name, CONFIG, revision, offline)
+    config = _cached_file(name, CONFIG, revision, offline)
     if config is None and offline:
         fail("W03", f"{offline}, and the model is not in the hub's cache", where=name, fix=OFFLINE_FIX)
     if offline:
         LOGGER.info("%s: %s; using the hub's cache", name, offline)
     commit = config.parent.name if config else revision
 
-    def take(file: str) -> bool:
-        path = _get(name, file, commit, offline)
+    def copy(file: str) -> bool:
+        path = _cached_file(name, file, commit, offline)
         if path is None:
             return False
-        with replacing(work / file) as part:  # not linked: DVC or an edit could change the cache
+        with replacing(work / file) as part:  # a copy, because DVC or an edit could change a linked file in the cache
             shutil.copyfile(path, part)
         return True
 
-    take(CONFIG)
+    copy(CONFIG)
     check_config(work / CONFIG, name)
-    if not take(WEIGHTS):
+    if not copy(WEIGHTS):
         if offline:
             fail("W03", f"{offline}, and {WEIGHTS} is not in the hub's cache", where=name, fix=OFFLINE_FIX)
-        refuse_without_weights(name, pickled=_trouble_with(name, PICKLED, commit) is None)
+        refuse_without_weights(name, pickled=_probe(name, PICKLED, commit) is None)
     check_weights(work / WEIGHTS, name)
-    take(TOKENIZER)
-    if not take(VOCABULARY):
-        take(FAST_TOKENIZER)
-    complete(work, name)
+    copy(TOKENIZER)
+    if not copy(VOCABULARY):
+        copy(FAST_TOKENIZER)
+    complete_tokenizer(work, name)
     return commit
 
 
@@ -82,14 +82,14 @@ def _why_offline(name: str, revision: str) -> str:
     """Why the hub cannot be reached; "" if it answers."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    error = _trouble_with(name, CONFIG, revision)
+    error = _probe(name, CONFIG, revision)
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     return "" if error is None or isinstance(error, HfHubHTTPError) else f"the hub is unreachable: {reason(error)}"
 
 
-def _trouble_with(name: str, file: str, revision: str) -> Exception | None:
-    """The error of one metadata request for a file, or None."""
+def _probe(name: str, file: str, revision: str) -> Exception | None:
+    """The error of one metadata request for a file, or None if it succeeds."""
     from httpx2 import HTTPError
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -100,22 +100,22 @@ def _trouble_with(name: str, file: str, revision: str) -> Exception | None:
     return None
 
 
-def _get(name: str, file: str, revision: str, offline: str) -> Path | None:
+def _cached_file(name: str, file: str, revision: str, offline: str) -> Path | None:
     """The file's path in the hub's cache; None if the model (offline: the cache) has no such file."""
     path = _download(name, file, revision, offline)
-    if path is None or _is_whole(path):
+    if path is None or _is_intact(path):
         return path
     LOGGER.info("%s: %s in the hub's cache is damaged", name, file)
     if not offline:
         path = _download(name, file, revision, offline, again=True)
-    if path is None or not _is_whole(path):
+    if path is None or not _is_intact(path):
         fix = "try again later, or remove the file"
         fail("W05", f"{file} differs from the sha256 that the hub reports", where=str(path), fix=fix)
     return path
 
 
-def _is_whole(path: Path) -> bool:
-    """The cache names an LFS file by its sha256, which the client does not verify."""
+def _is_intact(path: Path) -> bool:
+    """Whether a cached file has the sha256 in its name; only LFS files have one, and the client does not verify it."""
     content = path.resolve()
     return not re.fullmatch(r"[0-9a-f]{64}", content.name) or sha256_of(content) == content.name
 

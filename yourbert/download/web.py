@@ -1,7 +1,7 @@
 """Downloads one file from a URL with pooch: transient failures are retried, and the file is placed atomically.
 
-The rules of `requests` apply: proxies and certificates come from the environment, redirects lead to http and https
-only, and a body shorter than its Content-Length is an error. An interrupted download starts again at the first byte.
+As with `requests`, proxies and certificates come from the environment, redirects may only lead to http and https, and a
+body shorter than its Content-Length is an error. An interrupted download restarts from the beginning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yourbert.core.filenames import shown
 from yourbert.core.storage import replacing, scratch
 
 LOGGER = logging.getLogger("yourbert")
-CONNECT_SECONDS, IDLE_SECONDS = 5.0, 20.0
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 20.0
 RETRIES = 3  # after 1, 2 and 3 seconds
 RETRIED_STATUSES = (408, 425, 429)
 CHUNK = 1 << 18
@@ -31,11 +31,11 @@ def fetch(url: str, target: Path, git_blob: str = "") -> None:
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)  # its messages include the query string, which may hold a key
-    # Without a content encoding a .gz file arrives unchanged.
+    # With `identity` a .gz file is not decompressed on the way.
     get = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=CHUNK,
-        timeout=(CONNECT_SECONDS, IDLE_SECONDS),
+        timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
         headers={"Accept-Encoding": "identity", "User-Agent": "yourbert"},
     )
 
@@ -46,9 +46,9 @@ def fetch(url: str, target: Path, git_blob: str = "") -> None:
             _refuse_if_final(error, url)
             LOGGER.info("%s: %s", shown(url), reason(error))
             raise
-        if git_blob and (found := git_blob_of(Path(file))) != git_blob:
-            what = f"wrong content: git blob {found}, expected {git_blob}"
-            fail("W05", what, where=shown(url), fix="try later, or another source")
+        if git_blob and (actual := git_blob_of(Path(file))) != git_blob:
+            what = f"wrong content: git blob {actual}, expected {git_blob}"
+            fail("W05", what, where=shown(url), fix="try again later, or use another source")
 
     with scratch(target.parent) as work:
         files = pooch.create(work, "", registry={"file": None}, urls={"file": url}, retry_if_failed=RETRIES)
@@ -73,7 +73,7 @@ def reason(error: BaseException) -> str:
     response = getattr(error, "response", None)
     if response is not None and response.status_code >= 400:
         phrase = getattr(response, "reason", "") or getattr(response, "reason_phrase", "")
-        return cleaned(f"the server answers {response.status_code} {phrase}").rstrip()
+        return cleaned(f"the server responds {response.status_code} {phrase}").rstrip()
     while deeper := error.__cause__ or error.__context__:
         error = deeper
     return cleaned((str(error) or type(error).__name__).splitlines()[0])
