@@ -22,13 +22,7 @@ from yourbert.deploy.serve.limits import Limits, LimitsMiddleware, RequestError
 from yourbert.deploy.serve.model import ServedModel
 from yourbert.deploy.serve.page.page import page_endpoints
 from yourbert.deploy.serve.queue import JobQueue, Scheduler
-from yourbert.deploy.serve.request_schema import (
-    ExplainRequest,
-    PredictRequest,
-    parse_body,
-    requested_rows,
-    requested_task,
-)
+from yourbert.deploy.serve.request_schema import ExplainRequest, PredictRequest, check_rows, find_task, parse_body
 
 
 def build_app(served: ServedModel, limits: Limits, hosts: Container[str] | None) -> FastAPI:
@@ -55,14 +49,14 @@ def build_app(served: ServedModel, limits: Limits, hosts: Container[str] | None)
         return response
 
     async def results(
-        request: Request, queue: JobQueue, kind: type[PredictRequest] | type[ExplainRequest]
+        request: Request, queue: JobQueue, kind: type[PredictRequest | ExplainRequest]
     ) -> tuple[str, list[Any]]:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise RequestError(415, "S03", "the body must be application/json")
         body = parse_body(kind, await request.body())
-        task = requested_task(served.tasks, body.task)
+        task = find_task(served.tasks, body.task)
         texts, field = (body.texts, "texts") if isinstance(body, PredictRequest) else ([body.text], "text")
-        rows = requested_rows(task, texts, limits, field)
+        rows = check_rows(task, texts, limits, field)
         return task.name, list(await cancel_on_disconnect(request, scheduler.submit(queue, task.name, rows)))
 
     @app.post("/predict", openapi_extra=body_schema(PredictRequest))
@@ -138,9 +132,7 @@ class Metrics:
         self.requests = Counter("yourbert_requests", "Requests answered.", ["path", "status"], registry=registry)
         self.seconds = Histogram("yourbert_request_seconds", "From body to answer.", ["path"], registry=registry)
         self.rows = Counter("yourbert_rows", "Rows predicted.", ["task"], registry=registry)
-        self.stale = Gauge(
-            "yourbert_model_stale", "1: the model folder has changed since it was loaded.", registry=registry
-        )
+        self.stale = Gauge("yourbert_model_stale", "1: the model folder has changed.", registry=registry)
         waiting = Gauge("yourbert_rows_waiting", "Rows that are waiting.", registry=registry)
         waiting.set_function(lambda: scheduler.predictions.waiting_rows)
 

@@ -37,8 +37,7 @@ SECURITY_HEADERS = {
 class Limits:
     """max_texts: rows of one request. max_waiting_rows: of all requests that are not being computed yet.
 
-    receive_timeout_s: for the head of a request, and again for its body. shutdown_timeout_s: for responses after
-    SIGTERM.
+    receive_timeout_s: for the head of a request, and again for its body. shutdown_timeout_s: after SIGTERM.
     """
 
     max_body_bytes: int = 1 << 20
@@ -121,7 +120,7 @@ class LimitsMiddleware:
 
     async def _receive_body(self, scope: Scope, receive: Receive) -> bytes:
         length = Headers(scope=scope).get("content-length", "0")
-        # `int` accepts no "²", which is a digit, and not thousands of digits.
+        # `int` raises for "²", which `isdigit` accepts, and for thousands of digits.
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > self.limits.max_body_bytes):
             raise self._too_large()
         try:

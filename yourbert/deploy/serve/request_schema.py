@@ -76,7 +76,7 @@ def _refuse_constant(word: str) -> NoReturn:
     raise RequestError(400, "S02", f"{word} is not valid JSON")
 
 
-def requested_task(tasks: Mapping[str, Task], name: str | None) -> Task:
+def find_task(tasks: Mapping[str, Task], name: str | None) -> Task:
     """The task of that name, or the only one. Raises RequestError (S03)."""
     if name is None and len(tasks) == 1:
         return next(iter(tasks.values()))
@@ -90,7 +90,7 @@ def requested_task(tasks: Mapping[str, Task], name: str | None) -> Task:
     return tasks[name]
 
 
-def requested_rows(task: Task, texts: list[TextOrPair], limits: Limits, field: str) -> list[list[str]]:
+def check_rows(task: Task, texts: list[TextOrPair], limits: Limits, field: str) -> list[list[str]]:
     """The texts of each row, checked. Raises RequestError (S02, S04)."""
     if len(texts) > limits.max_texts:
         message = f"{len(texts)} texts in one request; at most {limits.max_texts} are allowed"

@@ -54,14 +54,12 @@ def sweep(
     try:
         _warn_if_too_small(ray, cpus, gpus)
         task = ray.remote(run)
-        needs = {
-            "num_cpus": cpus,
-            "num_gpus": gpus,
-            "max_retries": max_attempts - 1,
-            "retry_exceptions": [RetryableError],
-        }
+        retries = {"max_retries": max_attempts - 1, "retry_exceptions": [RetryableError]}
         shared = ray.put(repository)
-        waiting = {task.options(name=job.name, **needs).remote(job, shared): job for job in jobs}
+        waiting = {
+            task.options(name=job.name, num_cpus=cpus, num_gpus=gpus, **retries).remote(job, shared): job
+            for job in jobs
+        }
         while waiting:
             (ready, *_), _ = ray.wait(list(waiting))
             yield _result(ray, ready, waiting.pop(ready))
