@@ -1,4 +1,4 @@
-"""`yourbert offline-plots`: the page of `dvc plots` fetches nothing and still draws."""
+"""`yourbert offline-plots`: the page of `dvc plots` needs no network and still draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`yourbert predict`: an answer for each row, in order, the one `evaluate` gives; and nothing half written."""
+"""`yourbert predict`: one prediction per row, in order, equal to that of `evaluate`; no partial files."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_text_of_a_megabyte_is_cut_and_answered(mood: Path, yourbert: Command)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
-def test_the_forms_of_the_answers(folder: Path, suffix: str, tmp_path: Path, yourbert: Command) -> None:
+def test_the_output_formats(folder: Path, suffix: str, tmp_path: Path, yourbert: Command) -> None:
     asked = tmp_path / "asked.csv"
     asked.write_text('id,sentence\n"a,\n""b""",good\n\u4e2d,bad film\n', encoding="utf-8")
     out = tmp_path / "new" / f"answers{suffix}"
@@ -275,7 +275,7 @@ def test_the_input_is_never_overwritten(mood: Path, tmp_path: Path, yourbert: Co
     assert (tmp_path / "t.csv").read_text() == "sentence\ngood\n"
 
 
-def test_of_a_short_input_nothing_is_printed_when_a_row_is_bad(folder: Path, yourbert: Command) -> None:
+def test_nothing_is_printed_if_a_row_of_a_short_input_is_bad(folder: Path, yourbert: Command) -> None:
     status, printed, told = yourbert("predict", folder, "-", "--task", "sim", stdin=b"a\tb\nalone\n")
     assert (status, printed) == (3, "") and told.startswith("YB-I04 stdin:2: 1 field; this task reads two texts")
 

@@ -1,4 +1,4 @@
-"""What is asked is what was written, row for row; what cannot be asked is named with its line and field."""
+"""Inputs are read unchanged, row by row; invalid rows are reported with line and field."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_lines_of_pairs() -> None:
     assert asked("-", SIM, stdin=b"a\tb c\nd\te\n") == [InputRow(1, "0", ["a", "b c"]), InputRow(2, "1", ["d", "e"])]
 
 
-def test_nothing_asked_is_nothing_to_answer(tmp_path: Path) -> None:
+def test_an_empty_input_gives_no_rows(tmp_path: Path) -> None:
     assert (
         asked("-") == asked(written(tmp_path, "t.txt", "")) == asked(written(tmp_path, "t.csv", "id,sentence\n")) == []
     )
@@ -115,14 +115,14 @@ def test_of_many_bad_rows_some_are_shown_and_all_are_counted() -> None:
     assert len(lines) == 21 and lines[-1] == "50 problems in all; 20 shown."
 
 
-def test_after_a_bad_row_none_is_asked() -> None:
+def test_after_a_bad_row_none_is_yielded() -> None:
     rows = iter(open_input("-", MOOD, (), None, io.BytesIO(b"a\n\nb\n")))
     assert next(rows).texts == ["a"]
     with pytest.raises(UserError):
         next(rows)
 
 
-def test_columns_are_asked_for_where_nobody_knows_them(tmp_path: Path) -> None:
+def test_unknown_columns_must_be_named(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", "id,phrase\n1,good\n")
     (line,) = told(path, OLD)
     assert "the model does not name its text columns (columns: 'id', 'phrase')" in line

@@ -1,4 +1,4 @@
-"""A hub on this machine, and caches that belong to one test alone."""
+"""A hub on this machine, and a cache per test."""
 
 from __future__ import annotations
 

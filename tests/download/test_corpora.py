@@ -1,4 +1,4 @@
-"""Corpora from the repository, the pinned release, a folder and URLs; what is missing is named all at once."""
+"""Corpora from the repository, the pinned release, a folder and URLs; missing files are reported all at once."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_folder_is_copied_not_linked(run: Run, own: Path, tmp_path: Path) -> N
     check_manifest(tmp_path / "corpus")
 
 
-def test_only_what_is_wanted_is_taken(run: Run, own: Path) -> None:
+def test_only_wanted_files_are_copied(run: Run, own: Path) -> None:
     assert set(run(own, {"ids-sst-dev.csv": True})) == {"ids-sst-dev.csv"}
 
 
@@ -102,7 +102,7 @@ def test_a_missing_test_file_is_noted(run: Run, own: Path, caplog: pytest.LogCap
     assert "ids-sst-test-student.csv is not in the corpus" in caplog.text
 
 
-def test_what_is_no_file(run: Run, own: Path) -> None:
+def test_a_path_that_is_not_a_regular_file(run: Run, own: Path) -> None:
     for name in FILES:
         (own / name).unlink()
     (own / "ids-sst-train.csv").mkdir()
@@ -118,7 +118,7 @@ def test_an_unreadable_file(run: Run, own: Path, monkeypatch: pytest.MonkeyPatch
     assert "cannot be read" in refused(run, own, WANTED, "D29")[0]
 
 
-def test_a_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:
+def test_a_missing_folder(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path / "typo") in refused(run, tmp_path / "typo", WANTED, "D29")[0]
 
 
@@ -137,7 +137,7 @@ def test_the_release_is_verified(run: Run, release: Faulty, tmp_path: Path) -> N
     assert not (tmp_path / "corpus" / "ids-sst-dev.csv").exists()
 
 
-def test_the_release_knows_its_names(run: Run, release: Faulty) -> None:
+def test_unknown_names_of_the_release_are_refused(run: Run, release: Faulty) -> None:
     lines = refused(run, "cs224n", {"ids-sst-trian.csv": True, "ids-sst-devv.csv": True}, "D29", "D29")
     assert "did you mean 'ids-sst-train.csv'?" in lines[0] and not release.requests
     assert run("cs224n", WANTED | {"my-test.csv": False}) == FILES

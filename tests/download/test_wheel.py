@@ -1,4 +1,4 @@
-"""Archives are opened with tongs: named members only, up to a size, nothing outside."""
+"""Archives are unpacked safely: named members only, up to a size, nothing outside."""
 
 from __future__ import annotations
 

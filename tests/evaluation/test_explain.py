@@ -1,4 +1,4 @@
-"""`yourbert explain`: the weights add up, name the words that matter, and belong to whole words."""
+"""`yourbert explain`: the weights add up to the score, are of whole words, and rank the decisive word first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_weights_add_up_to_the_score(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_long_text_is_read_in_parts(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_is_integrated_in_parts(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same weights; a text of 512 word pieces took 13 GB when all points were read at once."""
     explainer = open_explainer(folder, name, MACHINE)
     whole = explainer.explain(ROWS[name])
@@ -48,14 +48,14 @@ def test_a_long_text_is_read_in_parts(folder: Path, name: str, monkeypatch: pyte
     assert [w.weight for w in parts.words] == pytest.approx([w.weight for w in whole.words], rel=1e-3, abs=1e-5)
 
 
-def test_words_are_whole_and_in_order(folder: Path) -> None:
+def test_word_pieces_are_joined_to_words_in_order(folder: Path) -> None:
     found = open_explainer(folder, "mood", MACHINE).explain(["notgoodly film"])
     assert "".join(word.text for word in found.words) == "notgoodlyfilm"
     pair = open_explainer(folder, "sim", MACHINE).explain(ROWS["sim"])
     assert [(word.text, word.number) for word in pair.words][:3] == [("good", 0), ("film", 0), ("very", 1)]
 
 
-def test_the_word_that_decides_is_named_first(folder: Path) -> None:
+def test_the_decisive_word_has_the_largest_weight(folder: Path) -> None:
     """A model that looks at nothing but the embedding of one word, along one direction."""
     explainer = open_explainer(folder, "mood", MACHINE)
     model: Model = explainer.model
@@ -89,7 +89,7 @@ def test_the_command(folder: Path, yourbert: Command) -> None:  # noqa: F811
         (["\udcff"], "mood", "D08"),
     ],
 )
-def test_what_cannot_be_explained(folder: Path, texts: list[str], task: str, says: str) -> None:
+def test_invalid_texts_are_refused(folder: Path, texts: list[str], task: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         open_explainer(folder, task, MACHINE).explain(texts)
 

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's and SciPy's; intervals cover the truth as often as they say; nothing is ever NaN."""
+"""Metrics equal scikit-learn's and SciPy's; intervals have their nominal coverage; nothing is ever NaN."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_correlation_survives_a_large_offset() -> None:
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 3.0])
 @pytest.mark.parametrize("side", ["label", "prediction"])
-def test_a_constant_side_is_undefined_and_named(constant: float, side: str) -> None:
+def test_a_constant_side_makes_a_correlation_undefined(constant: float, side: str) -> None:
     varied, flat = np.linspace(0, 5, 9), np.full(9, constant)
     said_R, actual_R = (varied, flat) if side == "label" else (flat, varied)
     assert metrics.score(similarity(), said_R, actual_R) == {}
@@ -114,7 +114,7 @@ def test_one_class_everywhere_is_scored_not_nan() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_outputs_that_are_no_numbers_are_the_users_error(bad: float) -> None:
+def test_outputs_that_are_not_finite_raise_a_user_error(bad: float) -> None:
     with pytest.raises(UserError, match=r"T01.*1 of 3 rows.*lower lr"):
         metrics.score(similarity(), np.array([0.1, bad, 0.2]), np.arange(3.0))
 
@@ -146,7 +146,7 @@ def test_accuracy_interval_has_the_binomial_width() -> None:
     assert 0.5 - found["accuracy_low"] == pytest.approx(0.031, abs=0.004)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_intervals_have_their_nominal_coverage() -> None:
     rng, covered = np.random.default_rng(11), 0
     for _ in range(200):
         hit_R = (rng.random(150) < 0.7).astype(int)
@@ -179,7 +179,7 @@ def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(whole, parts)
 
 
-def test_overall_is_the_studys_formula() -> None:
+def test_overall_equals_the_formula_of_the_study() -> None:
     tasks = [classification(5), similarity("sts")]
     scores = {"c": {"accuracy": 0.511, "mcc": 0.1}, "sts": {"pearson": 0.729}}
     assert metrics.overall(tasks, scores) == pytest.approx((0.511 + (0.729 + 1) / 2) / 2)

@@ -1,4 +1,4 @@
-"""Prediction files survive a round trip; hand-in files are, byte for byte, what the course's code writes."""
+"""Prediction files survive a round trip; submission files equal those of the course's code byte for byte."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STS = task("sts")
 QUORA_PROBABILITIES = np.array([[0.25, 0.75], [2 / 3, 1 / 3]])
 
 
-def test_a_classification_file_reads_as_the_contract_says(tmp_path: Path) -> None:
+def test_a_classification_file_has_the_documented_columns(tmp_path: Path) -> None:
     path = tmp_path / "quora-dev.csv"
     files.write_predictions(path, QUORA, ["a1", "b2"], QUORA_PROBABILITIES, np.array([1, 1]))
     assert path.read_bytes() == (
@@ -66,7 +66,7 @@ def test_a_similarity_file_without_labels_leaves_them_empty(tmp_path: Path) -> N
         (task("half", ("0.5", "1.5")), "X", QUORA_PROBABILITIES, b"a1 , 1.5 \nb2 , 0.5 \n"),
     ],
 )
-def test_hand_in_files_have_the_courses_format(
+def test_submission_files_have_the_format_of_the_course(
     tmp_path: Path, facts: Task, heading: str, outputs: metrics.Array, lines: bytes
 ) -> None:
     path = tmp_path / "out.csv"

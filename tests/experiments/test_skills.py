@@ -1,4 +1,4 @@
-"""Grafting: both ends are the models before and after, masks have their size, a trained one lowers the loss."""
+"""Grafting: the full and the empty mask give the models after and before; a trained mask lowers the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`yourbert add-mixtures`: every combination once, settings kept, comments kept, and nothing changed by a mistake."""
+"""`yourbert add-mixtures`: each subset once; settings and comments are kept; an error changes nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_without_names_all_tasks_are_combined(path: Path) -> None:
     assert len(new) + len(there) == 11  # of four tasks: 6 pairs, 4 triples, all
 
 
-def test_without_a_mixture_there_is_a_plain_pattern(path: Path) -> None:
+def test_without_a_mixture_there_is_a_default_template(path: Path) -> None:
     path.write_text(SHIPPED)
     assert add_mixtures(["sst", "sts"], None, path) == (["sst-sts"], [])
     assert read_params(path).mixtures["sst-sts"].sampling == "annealed"

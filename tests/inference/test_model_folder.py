@@ -1,4 +1,4 @@
-"""A model folder is whole: it predicts as the model that was saved, and refuses to be anything else."""
+"""Model folders: a loaded model predicts as the saved one; damaged or incomplete folders are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_predicts_as_the_model_that_was_saved(saved: tuple[Model, Path]) -> N
         )
 
 
-def test_it_is_an_encoder_to_start_from_and_has_heads_to_go_on_with(saved: tuple[Model, Path]) -> None:
+def test_its_encoder_and_heads_can_be_trained_further(saved: tuple[Model, Path]) -> None:
     model, folder = saved
     loaded = load_encoder(folder, 0.1, torch.Generator())
     own = dict(model.encoder.named_parameters())

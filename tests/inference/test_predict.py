@@ -1,4 +1,4 @@
-"""Answers of a model: those of its rows, in their order, on whatever device."""
+"""Predictions are in the order of the rows, and equal on every device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_order_of_rows_does_not_matter(saved: tuple[Model, Path]) -> None:
 @on_a_gpu
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("auto", 0.03)])
 @pytest.mark.parametrize("encoding", ["cross", "bi"])
-def test_a_gpu_predicts_what_a_cpu_predicts(precision: str, tolerance: float, encoding: str) -> None:
+def test_gpu_and_cpu_predictions_agree(precision: str, tolerance: float, encoding: str) -> None:
     task = tiny.task("sim", "similarity", encoding=encoding)
     split, answers = tiny.split(task, 64, 3), []
     for machine in (tiny.MACHINE, machine_of(precision=precision)):

@@ -1,4 +1,4 @@
-"""Model folders of each pooling, and what they answer."""
+"""Model folders of each pooling, and their predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model in another library's hands says what it says in ours: the same logits, vectors and answers, to 1e-5."""
+"""An exported model gives the same logits, vectors and predictions in the other library, to 1e-5."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_in_sentence_transformers(mean: Path, machine: Machine, tmp_path: Path) 
         ("transformers", "moot", "I06.*did you mean 'mood'"),
     ],
 )
-def test_what_a_form_cannot_say(
+def test_an_unsupported_model_is_refused(
     mean: Path, form: str, task: str | None, says: str, machine: Machine, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=says):
@@ -78,7 +78,7 @@ def test_what_a_form_cannot_say(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_is_not_overwritten(mean: Path, machine: Machine, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(mean: Path, machine: Machine, tmp_path: Path) -> None:
     """Least of all the model that is exported."""
     (tmp_path / "file").write_text("mine")
     for out in (mean, tmp_path, tmp_path / "file"):

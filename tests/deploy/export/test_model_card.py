@@ -1,4 +1,4 @@
-"""The page about an exported model."""
+"""The model card of an exported model."""
 
 from __future__ import annotations
 

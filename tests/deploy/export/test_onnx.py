@@ -1,4 +1,4 @@
-"""As ONNX a model says the same, and in eight bits almost the same."""
+"""ONNX: the same predictions in fp32, and almost the same in 8 bits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine,
 
 
 @pytest.mark.slow
-def test_in_eight_bits_it_is_smaller_and_says_almost_the_same(mean: Path, machine: Machine, tmp_path: Path) -> None:
+def test_8_bit_weights_are_smaller_and_almost_as_exact(mean: Path, machine: Machine, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     export(mean, tmp_path / "whole", "onnx", None, False, machine, tmp_path, tmp_path)

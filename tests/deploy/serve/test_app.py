@@ -1,4 +1,4 @@
-"""`yourbert serve`: the answers of `predict`, and what a hostile, slow or crowded network does to it (S01 to S10)."""
+"""`yourbert serve`: predictions equal those of `predict`; invalid requests and internal errors (S02, S03, S10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a large, slow or crowded network does to a server: S01, S04, S05."""
+"""Large requests, slow clients and many texts: S01, S04, S05."""
 
 from __future__ import annotations
 

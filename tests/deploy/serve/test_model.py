@@ -1,4 +1,4 @@
-"""The model folder under a server changes: S09."""
+"""The model folder changes while it is served: S09."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that wait are computed together; who went away is not waited for: S06, S07."""
+"""Waiting rows are computed in one batch; the work of a disconnected client is dropped: S06, S07."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that are none: S02."""
+"""Invalid bodies: S02."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server as a process: its address, and its end: S08."""
+"""The server process: its address, and its shutdown: S08."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command ends with who started it."""
+"""A guarded command ends with its parent process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An experiment on another machine: its way there and back, and its failures."""
+"""An experiment on another machine: the transfer there and back, and failures."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_experiment_comes_back_as_a_commit(project: Path, machine: Path) -> N
     assert clones(machine) == []
 
 
-def test_a_cache_that_the_machine_names_is_taken(project: Path, machine: Path) -> None:
+def test_a_cache_in_the_machines_config_is_used(project: Path, machine: Path) -> None:
     named = 'if sys.argv[1:] == ["config", "cache.dir"]:\n    print("/shared/cache")\n'
     asserts = '    assert not pathlib.Path(".dvc/config.local").exists()\n'
     own = [line for line in COMMITS.splitlines(keepends=True) if "config.local" in line]
@@ -106,7 +106,7 @@ if sys.argv[1] == "exp":
         ("ERROR: failed to pull data from the cloud", False),
     ],
 )
-def test_only_what_may_go_well_is_tried_again(project: Path, machine: Path, printed: str, mistake: bool) -> None:
+def test_only_transient_failures_are_retried(project: Path, machine: Path, printed: str, mistake: bool) -> None:
     fails = f"import sys\nprint({printed!r})\nsys.exit(sys.argv[1] == 'exp')"
     try:
         outcome = run(machine, "one", fails)

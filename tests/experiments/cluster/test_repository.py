@@ -1,4 +1,4 @@
-"""A sweep starts from what is committed, and its models go where others reach."""
+"""A sweep starts from a clean commit, and pushes models to a remote that other machines can reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster that is not there."""
+"""A cluster that does not respond."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yourbert.core.errors import UserError
 from yourbert.experiments.cluster.sweep import sweep
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_cluster_fails_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray.exceptions", reason="needs the extra cluster")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

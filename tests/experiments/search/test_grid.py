@@ -1,4 +1,4 @@
-"""Settings with several values -> experiments: each combination once, named by what it runs; mistakes are refused."""
+"""Settings with several values -> experiments: each combination once, named by its content; errors are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_combination_once_and_in_order(project: Path) -> None:
     assert all(e.name.startswith("grid-") for e in found)
 
 
-def test_a_name_says_what_is_run_and_not_how_it_was_written(project: Path) -> None:
+def test_equal_experiments_have_equal_names(project: Path) -> None:
     def names(*settings: str, targets: tuple[str, ...] = ()) -> list[str]:
         return [e.name for e in expand("grid", settings, targets, cpus=1)]
 
@@ -30,7 +30,7 @@ def test_a_name_says_what_is_run_and_not_how_it_was_written(project: Path) -> No
     assert names("seeds=[1,2],[3]") == [*names("seeds=[1,2]"), *names("seeds=[3]")]
 
 
-def test_threads_left_open_follow_the_processors(project: Path) -> None:
+def test_unset_threads_equal_the_cpus(project: Path) -> None:
     assert expand("grid", ["lr=1e-5"], [], cpus=3)[0].overrides[-1] == "++num_threads=3"
     assert expand("grid", ["num_threads=2"], [], cpus=3)[0].overrides == ("++num_threads=2",)
 
@@ -48,7 +48,7 @@ def test_threads_left_open_follow_the_processors(project: Path) -> None:
         ("=1", "YB-P18"),
     ],
 )
-def test_a_setting_that_cannot_be_run_is_refused(project: Path, setting: str, says: str) -> None:
+def test_an_invalid_setting_is_refused(project: Path, setting: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         expand("grid", ["epochs=1,2", setting], [], cpus=1)
     assert says in str(caught.value).replace("--set epochs=1 ", "").replace("--set epochs=1,2 ", "")

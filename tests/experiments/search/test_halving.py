@@ -1,4 +1,4 @@
-"""The rungs of a search: which candidates run, with which budget, and which go on."""
+"""The rungs of a search: candidates, budgets and promotion."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_rung_sets_the_budget_on_top_of_the_candidate() -> None:
 
 
 @pytest.mark.parametrize("budget", ["epochs", "=1,2", "epochs=1,,2", "~epochs=1"])
-def test_a_budget_that_is_none_is_refused(budget: str) -> None:
+def test_an_invalid_budget_is_refused(budget: str) -> None:
     with pytest.raises(UserError, match=r"P18.*--budget"):
         space(budget=budget).budgets()
 
 
-def test_the_best_share_goes_on_and_never_nobody() -> None:
+def test_the_best_are_promoted_and_at_least_one() -> None:
     scores = {(f"lr={n}",): value for n, value in enumerate([0.1, 0.9, 0.5, 0.7, 0.3, 0.2])}
     assert space().promote(scores) == [("lr=1",), ("lr=3",)]
     assert space(reduction_factor=100).promote(scores) == [("lr=1",)]

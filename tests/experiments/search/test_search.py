@@ -1,4 +1,4 @@
-"""The settings that a search varies, and whether they reach the run."""
+"""The settings that a search varies, and whether they affect the run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from yourbert.experiments.search.search import check_reach
         ("", ("epochs",), ""),
     ],
 )
-def test_a_key_that_does_not_reach_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
+def test_a_key_without_effect_on_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
     params = read_params(ROOT / "params.yaml")
     with pytest.raises(UserError, match=says) if says else nullcontext():
         check_reach(keys, run, params)

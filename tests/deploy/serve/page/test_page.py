@@ -1,4 +1,4 @@
-"""The page of a server, in a browser."""
+"""The demo page, in a browser."""
 
 from __future__ import annotations
 
