@@ -46,7 +46,10 @@ def test_a_renamed_command_or_option_is_refused_with_its_new_spelling(old: str) 
         with pytest.raises(UserError, match=f"P05 yourbert: `{old}` was renamed.*write `yourbert ") as error:
             refuse_renamed(words)
         assert error.value.exit_code == 2 and RENAMED[old] in str(error.value)
-    assert RENAMED[old].split()[0] in COMMAND_NAMES
+    command, *options = RENAMED[old].split("(")[0].replace(" N", " 3").split()
+    assert command in COMMAND_NAMES
+    if options:
+        command_line().parse_args([command, *options, *(["--set", "lr=1"] if command == "search" else [])])
 
 
 def test_the_new_spellings_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:

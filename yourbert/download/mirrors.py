@@ -74,7 +74,7 @@ def fetch_model(model: str, folder: Path, cache: Path) -> Source:
 
 
 def _fetch_into(folder: Path, fetch: Mirror, pins: Mapping[str, str]) -> Source:
-    """Fetches into a temporary folder, verifies the pins, and only then writes to `folder`."""
+    """Fetches into a temporary folder, verifies the pinned sha256, and only then writes to `folder`."""
     with scratch(folder.parent) as work:
         source = fetch(work)
         for file, sha256 in pins.items():

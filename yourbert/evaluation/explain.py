@@ -161,6 +161,7 @@ class Explainer:
         """[T, E]: the gradients of the score at some points of the path, summed."""
         copies = _copies(batch, len(path_NTE))
         packed = to_device(copies, self.machine)
+        # A packed batch is padded to a round number of tokens, whose embeddings are read too.
         padding_PE = path_NTE.new_zeros(len(packed.tokens_T) - path_NTE.shape[:2].numel(), path_NTE.shape[2])
         scores_BC = self._scores(copies, torch.cat([path_NTE.flatten(0, 1), padding_PE]))
         (gradients_NTE,) = torch.autograd.grad(self._score(scores_BC, predicted).sum(), path_NTE)
@@ -195,7 +196,7 @@ class Explainer:
     def _scores_without(
         self, batch: Batch, word_T: npt.NDArray[np.int64], removed: Sequence[npt.NDArray[np.int64]], predicted: int
     ) -> list[float]:
-        """The score without the words of each set, computed in one batch."""
+        """The score of the row without each of several sets of words, computed in one batch."""
         rows = [self._mask_tokens(batch, np.isin(word_T, words)).tokens_T for words in removed]
         copies = replace(_copies(batch, len(removed)), tokens_T=np.concatenate(rows))
         with torch.no_grad():

@@ -34,7 +34,7 @@ def bootstrap_rng(task: Task, split: Split) -> np.random.Generator:
 
 
 def to_predictions(task: Task, outputs: Array) -> Array:
-    """probabilities_RC -> the predicted class index, int64 [R]; a similarity [R] -> float64 [R].
+    """Model outputs -> predictions: probabilities_RC -> class index, int64 [R]; similarities [R] -> float64 [R].
 
     Raises UserError (T01) when an output is not a finite number.
     """

@@ -57,10 +57,9 @@ def save_model(folder: Path, model: Model, tasks: Mapping[str, Task], base: Path
 
 
 def load_model(folder: Path, machine: Machine) -> tuple[Model, dict[str, Task]]:
-    """Loads a model in evaluation mode, and its tasks.
+    """Loads the model of a folder, in evaluation mode; returns it and its tasks by name.
 
-    Raises UserError: C01 for a missing or damaged file, C06 for heads that do not match the tasks,
-    C12 for another format.
+    Raises UserError: C01 for a missing or damaged file, C06 for heads of other tasks, C12 for another format.
     """
     if not (folder / MANIFEST).is_file():
         what = f"not a model folder: it has no {MANIFEST}"

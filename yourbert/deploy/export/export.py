@@ -75,7 +75,7 @@ def _new_folder(out: Path) -> Iterator[None]:
 
 
 def _quantize(out: Path, tasks: dict[str, Task], tokens: Path) -> str:
-    """Quantizes the graph; returns the dev scores before and after, of the tasks whose tokens exist, as Markdown."""
+    """Quantizes the graph to 8 bits; returns Markdown with the dev scores of each task before and after."""
     before = dev_scores(out, tasks, tokens)
     quantize(out / GRAPH)
     after = dev_scores(out, tasks, tokens)

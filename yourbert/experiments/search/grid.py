@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Experiment:
-    """One point of a grid. settings: for people. overrides: for `dvc exp run -S`.
+    """One point of a grid. settings: as shown in tables. overrides: the arguments of `dvc exp run -S`.
 
     The name contains a hash of the resulting parameters and the targets, so equal experiments have equal names however
     their settings are written.

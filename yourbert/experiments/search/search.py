@@ -119,7 +119,7 @@ def _run(experiments: Sequence[Experiment], start: str, space: SearchSpace, back
 def _scores(
     start: str, experiments: Mapping[Candidate, Experiment], space: SearchSpace, run: str
 ) -> dict[Candidate, float]:
-    """Candidate -> the mean overall dev score of the run over its seeds, or of all runs."""
+    """Candidate -> overall dev score, the mean over the seeds of `run`, or over all runs if it is ""."""
     done = finished(start)
     names = [e.name for e in experiments.values() if e.name in done]
     by_name = scores(start, names, targets=bool(space.targets))
