@@ -33,4 +33,4 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
     assert "<script src" not in page.read_text(encoding="utf-8")
     with browser(page.as_uri()) as tab:
         tab.wait_for_selector(".vega-embed svg, .vega-embed canvas")
-        assert not [told for told in tab.complaints if told.startswith("http") or "Error" in told]
+        assert not [complaint for complaint in tab.complaints if complaint.startswith("http") or "Error" in complaint]

@@ -67,10 +67,10 @@ def yourbert(
             patch.setattr(signal, "signal", lambda *args: None)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
-        printed = capfd.readouterr()
-        told = printed.err + "".join(f"{message}\n" for message in caplog.messages)
+        captured = capfd.readouterr()
+        stderr = captured.err + "".join(f"{message}\n" for message in caplog.messages)
         caplog.clear()
-        return int(ended.value.code or 0), printed.out, told
+        return int(ended.value.code or 0), captured.out, stderr
 
     return run
 
@@ -102,8 +102,8 @@ def test_the_answers_are_those_of_evaluate(folder: Path, name: str, tmp_path: Pa
     out = tmp_path / "predictions"
     evaluate(alone, tmp_path / "tokens", evaluation, FP32, out, tmp_path / "m.json", tmp_path / "c.csv")
     expected = table((out / f"{name}-dev.csv").read_text(encoding="utf-8"))
-    status, printed, told = yourbert("predict", alone, corpus / "d.csv", *PLAIN)
-    found = table(printed)
+    status, stdout, stderr = yourbert("predict", alone, corpus / "d.csv", *PLAIN)
+    found = table(stdout)
     assert status == 0 and found[0] == [cell for cell in expected[0] if cell != "label"] and len(found) == 61
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
         assert ours[0] == theirs[0] and (task.kind == "similarity" or ours[1] == theirs[2])
@@ -112,7 +112,7 @@ def test_the_answers_are_those_of_evaluate(folder: Path, name: str, tmp_path: Pa
             [float(v) for v in ours[numbers]], [float(v) for v in theirs[1:][numbers]], atol=1e-5
         )
     assert len({tuple(row[1:]) for row in found}) > 10, "the rows have different answers"
-    assert f"{name}: 60 rows" in told and "texts truncated to 16 tokens" in told
+    assert f"{name}: 60 rows" in stderr and "texts truncated to 16 tokens" in stderr
 
 
 def test_windows_of_any_size_give_the_same_answers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +150,8 @@ lines = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_s
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=st.lists(lines.map(lambda text: f"a{text}"), max_size=12))
 def test_as_many_answers_as_lines_whatever_stands_in_them(mood: Path, yourbert: Command, drawn: list[str]) -> None:
-    status, printed, _ = yourbert("predict", mood, "-", *PLAIN, stdin="".join(f"{t}\n" for t in drawn).encode())
-    found = table(printed)[1:]
+    status, stdout, _ = yourbert("predict", mood, "-", *PLAIN, stdin="".join(f"{t}\n" for t in drawn).encode())
+    found = table(stdout)[1:]
     assert status == 0 and [row[0] for row in found] == [str(i) for i in range(len(drawn))]
     for row in found:
         assert row[1] in TASKS["mood"].labels and sum(map(float, row[2:])) == pytest.approx(1, abs=1e-4)
@@ -162,8 +162,8 @@ def test_ten_thousand_texts_of_any_characters(mood: Path, yourbert: Command) -> 
     chance = random.Random(3)
     characters = [chr(n) for n in range(1, 0x110000) if not 0xD800 <= n < 0xE000 and n not in (10, 13)]
     texts = ["a" + "".join(chance.choices(characters, k=chance.randint(0, 20))) for _ in range(10_000)]
-    status, printed, _ = yourbert("predict", mood, "-", *PLAIN, stdin="".join(f"{t}\n" for t in texts).encode())
-    found = table(printed)[1:]
+    status, stdout, _ = yourbert("predict", mood, "-", *PLAIN, stdin="".join(f"{t}\n" for t in texts).encode())
+    found = table(stdout)[1:]
     assert status == 0 and [row[0] for row in found] == [str(i) for i in range(len(texts))]
 
 
@@ -171,10 +171,10 @@ def test_a_text_of_a_megabyte_is_cut_and_answered(mood: Path, yourbert: Command)
     """I02: its memory is a small multiple of its size, and it delays nobody by more than its reading."""
     long = "good film " * 99_999
     tracemalloc.start()
-    status, printed, told = yourbert("predict", mood, "-", *PLAIN, stdin=f"{long}\nbad film\n".encode())
+    status, stdout, stderr = yourbert("predict", mood, "-", *PLAIN, stdin=f"{long}\nbad film\n".encode())
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert status == 0 and len(table(printed)) == 3 and "1 texts truncated to 16 tokens" in told
+    assert status == 0 and len(table(stdout)) == 3 and "1 texts truncated to 16 tokens" in stderr
     assert most < 100 * len(long)
 
 
@@ -183,11 +183,11 @@ def test_the_output_formats(folder: Path, suffix: str, tmp_path: Path, yourbert:
     asked = tmp_path / "asked.csv"
     asked.write_text('id,sentence\n"a,\n""b""",good\n\u4e2d,bad film\n', encoding="utf-8")
     out = tmp_path / "new" / f"answers{suffix}"
-    status, printed, _ = yourbert("predict", folder, asked, "--task", "mood", "--out", out, *PLAIN)
-    assert (status, printed) == (0, "") and [p.name for p in out.parent.iterdir()] == [out.name]
+    status, stdout, _ = yourbert("predict", folder, asked, "--task", "mood", "--out", out, *PLAIN)
+    assert (status, stdout) == (0, "") and [p.name for p in out.parent.iterdir()] == [out.name]
     text = out.read_text(encoding="utf-8")
-    _, printed, _ = yourbert("predict", folder, asked, "--task", "mood", *PLAIN)
-    heading, *rows = table(printed)
+    _, stdout, _ = yourbert("predict", folder, asked, "--task", "mood", *PLAIN)
+    heading, *rows = table(stdout)
     assert heading == ["id", "prediction", "p_bad", "p_fair", "p_good, very"]
     assert [row[0] for row in rows] == ['a,\n"b"', "\u4e2d"]
     if suffix == ".jsonl":
@@ -213,14 +213,14 @@ def test_a_folder_that_does_not_record_its_columns(tmp_path: Path, yourbert: Com
     write_json(model / "model.json", about)
     write_manifest(model)
     (tmp_path / "t.csv").write_text("id,sentence\nx,good\n")
-    status, _, told = yourbert("predict", model, tmp_path / "t.csv")
-    assert status == 3 and "YB-I04" in told and "--columns" in told
-    status, printed, _ = yourbert("predict", model, tmp_path / "t.csv", "--columns", "sentence", "--id", "id")
-    assert status == 0 and table(printed)[1][0] == "x"
+    status, _, stderr = yourbert("predict", model, tmp_path / "t.csv")
+    assert status == 3 and "YB-I04" in stderr and "--columns" in stderr
+    status, stdout, _ = yourbert("predict", model, tmp_path / "t.csv", "--columns", "sentence", "--id", "id")
+    assert status == 0 and table(stdout)[1][0] == "x"
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "status", "stderr"),
     [
         ((), 2, "YB-P05 yourbert: the following arguments are required: COMMAND"),
         (("predikt",), 2, "YB-P05 yourbert: argument COMMAND: invalid choice: 'predikt'"),
@@ -241,16 +241,18 @@ def test_a_folder_that_does_not_record_its_columns(tmp_path: Path, yourbert: Com
         (("predict", "MODEL", "no.csv", "--task", "mood"), 3, "YB-D29 no.csv: cannot read it"),
     ],
 )
-def test_a_mistake_is_one_line(folder: Path, words: tuple[str, ...], status: int, told: str, yourbert: Command) -> None:
+def test_a_mistake_is_one_line(
+    folder: Path, words: tuple[str, ...], status: int, stderr: str, yourbert: Command
+) -> None:
     found = yourbert(*(str(folder) if word == "MODEL" else word for word in words))
-    assert found[:2] == (status, "") and told.replace("MODEL", str(folder)) in found[2]
+    assert found[:2] == (status, "") and stderr.replace("MODEL", str(folder)) in found[2]
     assert len(found[2].splitlines()) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_not_blamed_on_the_parameters(folder: Path, yourbert: Command) -> None:
-    status, _, told = yourbert("predict", folder, "-", "--device", "cuda")
-    assert status == 2 and "YB-P17 command line: device is cuda" in told
+    status, _, stderr = yourbert("predict", folder, "-", "--device", "cuda")
+    assert status == 2 and "YB-P17 command line: device is cuda" in stderr
 
 
 def test_a_bad_row_at_the_end_is_found_before_anything_is_computed(
@@ -260,8 +262,8 @@ def test_a_bad_row_at_the_end_is_found_before_anything_is_computed(
     monkeypatch.setattr(batch, "predict_texts", None)
     (tmp_path / "t.txt").write_text("good\n" * 9 + "\n")
     (tmp_path / "a.csv").write_text("as it was")
-    status, printed, told = yourbert("predict", mood, tmp_path / "t.txt", "--out", tmp_path / "a.csv")
-    assert (status, printed) == (3, "") and f"YB-I01 {tmp_path}/t.txt:10:1" in told
+    status, stdout, stderr = yourbert("predict", mood, tmp_path / "t.txt", "--out", tmp_path / "a.csv")
+    assert (status, stdout) == (3, "") and f"YB-I01 {tmp_path}/t.txt:10:1" in stderr
     assert (tmp_path / "a.csv").read_text() == "as it was" and len(list(tmp_path.iterdir())) == 2
 
 
@@ -270,14 +272,14 @@ def test_the_input_is_never_overwritten(mood: Path, tmp_path: Path, yourbert: Co
     (tmp_path / "link.csv").symlink_to(tmp_path / "t.csv")
     for out in (tmp_path / "t.csv", tmp_path / "x" / ".." / "t.csv", tmp_path / "link.csv"):
         (tmp_path / "x").mkdir(exist_ok=True)
-        status, _, told = yourbert("predict", mood, tmp_path / "t.csv", "--out", out, "--columns", "sentence")
-        assert status == 2 and f"YB-P05 --out {out}: this is the input file" in told
+        status, _, stderr = yourbert("predict", mood, tmp_path / "t.csv", "--out", out, "--columns", "sentence")
+        assert status == 2 and f"YB-P05 --out {out}: this is the input file" in stderr
     assert (tmp_path / "t.csv").read_text() == "sentence\ngood\n"
 
 
 def test_nothing_is_printed_if_a_row_of_a_short_input_is_bad(folder: Path, yourbert: Command) -> None:
-    status, printed, told = yourbert("predict", folder, "-", "--task", "sim", stdin=b"a\tb\nalone\n")
-    assert (status, printed) == (3, "") and told.startswith("YB-I04 stdin:2: 1 field; this task reads two texts")
+    status, stdout, stderr = yourbert("predict", folder, "-", "--task", "sim", stdin=b"a\tb\nalone\n")
+    assert (status, stdout) == (3, "") and stderr.startswith("YB-I04 stdin:2: 1 field; this task reads two texts")
 
 
 def test_from_a_pipe_a_bad_row_leaves_no_file(
@@ -285,8 +287,8 @@ def test_from_a_pipe_a_bad_row_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(batch, "WINDOW_ROWS", 2)
     out = tmp_path / "a.csv"
-    status, _, told = yourbert("predict", mood, "-", "--out", out, *PLAIN, stdin=b"a\nb\nc\n\n")
-    assert status == 3 and "YB-I01 stdin:4:1" in told and not list(tmp_path.iterdir())
+    status, _, stderr = yourbert("predict", mood, "-", "--out", out, *PLAIN, stdin=b"a\nb\nc\n\n")
+    assert status == 3 and "YB-I01 stdin:4:1" in stderr and not list(tmp_path.iterdir())
 
 
 def command(*words: object, windows: int = 20_000) -> list[str]:

@@ -32,7 +32,7 @@ def asked(
     return list(open_input(str(source), task, columns, id_column, io.BytesIO(stdin)))
 
 
-def told(source: Path | str, task: Task = MOOD, columns: tuple[str, ...] = (), **more: Any) -> list[str]:
+def error_lines(source: Path | str, task: Task = MOOD, columns: tuple[str, ...] = (), **more: Any) -> list[str]:
     with pytest.raises(UserError) as caught:
         asked(source, task, columns, **more)
     assert caught.value.exit_code == 3
@@ -93,7 +93,7 @@ def test_an_empty_input_gives_no_rows(tmp_path: Path) -> None:
 
 def test_bad_rows_are_named_all_at_once(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", "first,id,second\na,1,b\n,2,x\na,3\n \u200b,4, \nz,5,z\n")
-    lines = told(path, SIM)
+    lines = error_lines(path, SIM)
     assert [line.split(": ")[0].split(":", 1)[0] + ":" + line.split(":", 1)[1].split(": ")[0] for line in lines] == [
         f"YB-I01 {path}:3:1", f"YB-I04 {path}:4", f"YB-I01 {path}:5:1", f"YB-I01 {path}:5:3",
     ]  # fmt: skip
@@ -101,17 +101,19 @@ def test_bad_rows_are_named_all_at_once(tmp_path: Path) -> None:
 
 
 def test_bad_lines_are_named_all_at_once() -> None:
-    lines = told("-", SIM, stdin=b"a\tb\none\na\tb\tc\n\tb\n\xff\ta\n")
+    lines = error_lines("-", SIM, stdin=b"a\tb\none\na\tb\tc\n\tb\n\xff\ta\n")
     assert [line[:15] for line in lines] == [
         "YB-I04 stdin:2:", "YB-I04 stdin:3:", "YB-I01 stdin:4:", "YB-D08 stdin:5:",
     ]  # fmt: skip
     assert "1 field; this task reads two texts separated by a tab" in lines[0]
     assert "write the line as `first text<TAB>second text`" in lines[0]
-    assert told("-", stdin=b"a\n\nb\n") == ["YB-I01 stdin:2:1: the text is empty. Fix: add a text, or delete the row."]
+    assert error_lines("-", stdin=b"a\n\nb\n") == [
+        "YB-I01 stdin:2:1: the text is empty. Fix: add a text, or delete the row."
+    ]
 
 
 def test_of_many_bad_rows_some_are_shown_and_all_are_counted() -> None:
-    lines = told("-", stdin=b"\n" * 50)
+    lines = error_lines("-", stdin=b"\n" * 50)
     assert len(lines) == 21 and lines[-1] == "50 problems in all; 20 shown."
 
 
@@ -124,27 +126,27 @@ def test_after_a_bad_row_none_is_yielded() -> None:
 
 def test_unknown_columns_must_be_named(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", "id,phrase\n1,good\n")
-    (line,) = told(path, OLD)
+    (line,) = error_lines(path, OLD)
     assert "the model does not name its text columns (columns: 'id', 'phrase')" in line
     assert "name them with --columns (one text)" in line and "YB-I04" in line
-    (line,) = told(path, SIM, ("phrase",))
+    (line,) = error_lines(path, SIM, ("phrase",))
     assert "1 columns are named, but task 'sim' reads two texts" in line
-    (line,) = told(path, MOOD, ("phrasse",))
+    (line,) = error_lines(path, MOOD, ("phrasse",))
     assert "YB-D12" in line and "did you mean 'phrase'?" in line and "--columns" in line and "params.yaml" not in line
-    (line,) = told(path, MOOD, ("phrase",), id_column="number")
+    (line,) = error_lines(path, MOOD, ("phrase",), id_column="number")
     assert "no column 'number'" in line
-    (line,) = told("-", MOOD, ("phrase",), stdin=b"a\n")
+    (line,) = error_lines("-", MOOD, ("phrase",), stdin=b"a\n")
     assert "plain text has no columns" in line
 
 
 def test_a_missing_file_and_one_of_no_known_kind(tmp_path: Path) -> None:
-    assert "YB-D29" in told(tmp_path / "no.csv")[0] and "YB-D29" in told(tmp_path / "no.txt")[0]
-    assert "YB-D30" in told(written(tmp_path, "t.doc", "x"))[0]
+    assert "YB-D29" in error_lines(tmp_path / "no.csv")[0] and "YB-D29" in error_lines(tmp_path / "no.txt")[0]
+    assert "YB-D30" in error_lines(written(tmp_path, "t.doc", "x"))[0]
 
 
 def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
     rows = ["1,good", '2,"bad', "3,so so", '4,well"', "5,fine"]
-    lines = told(written(tmp_path, "t.csv", "\n".join(["id,sentence", *rows]) + "\n"))
+    lines = error_lines(written(tmp_path, "t.csv", "\n".join(["id,sentence", *rows]) + "\n"))
     assert len(lines) == 1 and "YB-D03" in lines[0] and ":3:3:" in lines[0]
 
 

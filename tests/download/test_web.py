@@ -161,5 +161,5 @@ def test_a_bar_on_a_terminal(
 ) -> None:
     monkeypatch.setattr("yourbert.download.web.sys.stderr.isatty", lambda: True)
     fetch(server.plan("/f", whole(DATA)), target)
-    told = capsys.readouterr()
-    assert "300k/300k" in told.err and not told.out
+    output = capsys.readouterr()
+    assert "300k/300k" in output.err and not output.out

@@ -30,12 +30,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", TASKS)
 def test_the_weights_add_up_to_the_score(folder: Path, name: str) -> None:
     """Of each text of a pair, beside the other; every kind of head."""
-    found = open_explainer(folder, name, MACHINE).explain(ROWS[name])
-    assert len(found.empty) == len(ROWS[name])
-    for number, empty in enumerate(found.empty):
-        own = sum(word.weight for word in found.words if word.number == number)
-        assert found.score == pytest.approx(empty + own, abs=max(1e-4, 0.02 * abs(found.score - empty)))
-    assert found.gap < 0.02 * max(1.0, abs(found.score))
+    explanation = open_explainer(folder, name, MACHINE).explain(ROWS[name])
+    assert len(explanation.empty) == len(ROWS[name])
+    for number, empty in enumerate(explanation.empty):
+        own = sum(word.weight for word in explanation.words if word.number == number)
+        assert explanation.score == pytest.approx(empty + own, abs=max(1e-4, 0.02 * abs(explanation.score - empty)))
+    assert explanation.gap < 0.02 * max(1.0, abs(explanation.score))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -49,8 +49,8 @@ def test_a_long_text_is_integrated_in_parts(folder: Path, name: str, monkeypatch
 
 
 def test_word_pieces_are_joined_to_words_in_order(folder: Path) -> None:
-    found = open_explainer(folder, "mood", MACHINE).explain(["notgoodly film"])
-    assert "".join(word.text for word in found.words) == "notgoodlyfilm"
+    explanation = open_explainer(folder, "mood", MACHINE).explain(["notgoodly film"])
+    assert "".join(word.text for word in explanation.words) == "notgoodlyfilm"
     pair = open_explainer(folder, "sim", MACHINE).explain(ROWS["sim"])
     assert [(word.text, word.number) for word in pair.words][:3] == [("good", 0), ("film", 0), ("very", 1)]
 
@@ -67,21 +67,24 @@ def test_the_decisive_word_has_the_largest_weight(folder: Path) -> None:
                 linear.bias.zero_()
         model.encoder.embeddings.word[bad] += 5 * torch.sign(model.heads["mood"].linear.weight[0])
         model.encoder.embeddings.position.zero_()
-    found = explainer.explain(["good film was very bad a b c"])
-    assert found.answer == DATA["mood"].labels[0] and max(found.words, key=lambda word: word.weight).text == "bad"
-    assert found.without_first < found.without_random, "and leaving it out changes most"
+    explanation = explainer.explain(["good film was very bad a b c"])
+    assert (
+        explanation.answer == DATA["mood"].labels[0]
+        and max(explanation.words, key=lambda word: word.weight).text == "bad"
+    )
+    assert explanation.without_first < explanation.without_random, "and leaving it out changes most"
 
 
 def test_the_command(folder: Path, yourbert: Command) -> None:  # noqa: F811
-    status, printed, _ = yourbert("explain", folder, "good film", "--task", "mood", "--json")
-    found = json.loads(printed)
-    assert status == 0 and [word["text"] for word in found["words"]] == ["good", "film"]
-    status, printed, _ = yourbert("explain", folder, "good film", "bad", "--task", "sim")
-    assert status == 0 and printed.startswith("answer: ") and "text 2" in printed and "random words" in printed
+    status, stdout, _ = yourbert("explain", folder, "good film", "--task", "mood", "--json")
+    explanation = json.loads(stdout)
+    assert status == 0 and [word["text"] for word in explanation["words"]] == ["good", "film"]
+    status, stdout, _ = yourbert("explain", folder, "good film", "bad", "--task", "sim")
+    assert status == 0 and stdout.startswith("answer: ") and "text 2" in stdout and "random words" in stdout
 
 
 @pytest.mark.parametrize(
-    ("texts", "task", "says"),
+    ("texts", "task", "message"),
     [
         (["a"], "sim", "I04.*reads two texts, not 1"),
         (["a", "b"], "mood", "I04.*one text"),
@@ -89,11 +92,11 @@ def test_the_command(folder: Path, yourbert: Command) -> None:  # noqa: F811
         (["\udcff"], "mood", "D08"),
     ],
 )
-def test_invalid_texts_are_refused(folder: Path, texts: list[str], task: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_invalid_texts_are_refused(folder: Path, texts: list[str], task: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         open_explainer(folder, task, MACHINE).explain(texts)
 
 
 def test_a_text_of_one_unknown_word(folder: Path) -> None:
-    found = open_explainer(folder, "mood", MACHINE).explain(["\u2603"])
-    assert len(found.words) == 1 and format_explanation(found)
+    explanation = open_explainer(folder, "mood", MACHINE).explain(["\u2603"])
+    assert len(explanation.words) == 1 and format_explanation(explanation)

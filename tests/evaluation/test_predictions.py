@@ -57,7 +57,7 @@ def test_a_similarity_file_without_labels_leaves_them_empty(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("facts", "heading", "outputs", "lines"),
+    ("task", "heading", "outputs", "lines"),
     [
         (SST, "Predicted_Sentiment", np.eye(5)[[3, 0]], b"a1 , 3 \nb2 , 0 \n"),
         (QUORA, "Predicted_Is_Paraphrase", QUORA_PROBABILITIES, b"a1 , 1.0 \nb2 , 0.0 \n"),
@@ -67,10 +67,10 @@ def test_a_similarity_file_without_labels_leaves_them_empty(tmp_path: Path) -> N
     ],
 )
 def test_submission_files_have_the_format_of_the_course(
-    tmp_path: Path, facts: Task, heading: str, outputs: metrics.Array, lines: bytes
+    tmp_path: Path, task: Task, heading: str, outputs: metrics.Array, lines: bytes
 ) -> None:
     path = tmp_path / "out.csv"
-    files.write_submission(path, facts, heading, ["a1", "b2"], outputs)
+    files.write_submission(path, task, heading, ["a1", "b2"], outputs)
     assert path.read_bytes() == b"id \t " + heading.encode() + b" \n" + lines
 
 
@@ -131,8 +131,8 @@ def test_a_missing_file_names_the_fix(tmp_path: Path) -> None:
         files.read_predictions(tmp_path / "sst-dev.csv", SST)
 
 
-def evaluated(facts: Task, outputs: metrics.Array, labels: metrics.Array) -> dict[str, Any]:
-    return files.evaluate_split(facts, "dev", outputs, labels, resamples=200, confidence=0.95)
+def evaluated(task: Task, outputs: metrics.Array, labels: metrics.Array) -> dict[str, Any]:
+    return files.evaluate_split(task, "dev", outputs, labels, resamples=200, confidence=0.95)
 
 
 def test_evaluate_split_gives_the_block_of_a_metrics_file() -> None:

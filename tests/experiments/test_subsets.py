@@ -56,14 +56,14 @@ def test_loss_weights_follow_their_tasks(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "like", "said"),
+    ("tasks", "like", "message"),
     [
         (["sst", "quoora"], None, "no task 'quoora'.*quora"),
         ([], "pair", "no mixture 'pair'.*pairs"),
     ],
 )
-def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str | None, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_an_unknown_name_changes_nothing(path: Path, tasks: list[str], like: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         add_mixtures(tasks, like, path)
     assert path.read_text() == WITH_MIXTURE
 

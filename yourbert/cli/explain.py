@@ -27,10 +27,10 @@ def run(options: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from yourbert.deploy.batch import open_explainer, prepared
+    from yourbert.deploy.batch import open_explainer, prepare_for_cli
     from yourbert.evaluation.explain import format_explanation
 
-    explainer = open_explainer(options.model, options.task, prepared(runtime_of(options)))
+    explainer = open_explainer(options.model, options.task, prepare_for_cli(runtime_of(options)))
     explanation = explainer.explain(options.texts)
     as_json = json.dumps(asdict(explanation), ensure_ascii=False)
     sys.stdout.write((as_json if options.json else format_explanation(explanation)) + "\n")

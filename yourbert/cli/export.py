@@ -22,10 +22,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from yourbert.config.schema import Runtime
-    from yourbert.deploy.batch import prepared
+    from yourbert.deploy.batch import prepare_for_cli
     from yourbert.deploy.export.export import export
 
-    machine = prepared(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False))
+    machine = prepare_for_cli(Runtime(device="cpu", precision="fp32", num_threads=0, deterministic=False))
     arguments = (options.model, options.out, options.to, options.task, options.int8)
     export(*arguments, machine, Path("metrics"), Path("build/tokens"))
     sys.stderr.write(f"{options.out}: see README.md in it for how to use it\n")

@@ -21,8 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from yourbert.deploy.batch import prepared
+    from yourbert.deploy.batch import prepare_for_cli
     from yourbert.deploy.serve.limits import Limits
     from yourbert.deploy.serve.run import serve
 
-    serve(options.model, options.host, options.port, prepared(runtime_of(options)), Limits())
+    serve(options.model, options.host, options.port, prepare_for_cli(runtime_of(options)), Limits())

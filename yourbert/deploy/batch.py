@@ -59,7 +59,7 @@ def batch_predict(
     """
     if out is not None:
         _check_output(out, source)
-    machine = prepared(runtime)
+    machine = prepare_for_cli(runtime)
     model, tasks = load_model(folder, machine)
     task = select_task(tasks, task_name, folder)
     tokenizer = Tokenizer.load(folder)
@@ -94,7 +94,7 @@ def _check_output(out: Path, source: str) -> None:
         fail("P05", "this is the input file, which would be overwritten", where=f"--out {out}", fix="name another file")
 
 
-def prepared(runtime: Runtime) -> Machine:
+def prepare_for_cli(runtime: Runtime) -> Machine:
     """`prepare` for settings from the command line: its errors do not name params.yaml."""
     try:
         return prepare(runtime)

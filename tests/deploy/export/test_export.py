@@ -62,7 +62,7 @@ def test_in_sentence_transformers(mean: Path, machine: Machine, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("form", "task", "says"),
+    ("target", "task", "message"),
     [
         ("transformers", "mood", "P05.*uses mean pooling.*sentence-transformers or onnx"),
         ("transformers", "sim", "P05.*encodes the two texts separately"),
@@ -71,10 +71,10 @@ def test_in_sentence_transformers(mean: Path, machine: Machine, tmp_path: Path) 
     ],
 )
 def test_an_unsupported_model_is_refused(
-    mean: Path, form: str, task: str | None, says: str, machine: Machine, tmp_path: Path
+    mean: Path, target: str, task: str | None, message: str, machine: Machine, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=says):
-        export(mean, tmp_path / "out", form, task, False, machine, tmp_path, tmp_path)
+    with pytest.raises(UserError, match=message):
+        export(mean, tmp_path / "out", target, task, False, machine, tmp_path, tmp_path)
     assert not (tmp_path / "out").exists()
 
 

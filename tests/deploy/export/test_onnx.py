@@ -42,8 +42,8 @@ def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine,
     np.testing.assert_allclose(run(first, second)[about["same"]["output"]], ours(folder, "same", machine), **CLOSE)
     vectors = [run(texts)[about["sim"]["reads"]] for texts in (first, second)]
     pair = runtime.InferenceSession(tmp_path / "out" / about["sim"]["graph"])
-    (said,) = pair.run(None, {"first": vectors[0], "second": vectors[1]})
-    np.testing.assert_allclose(said, ours(folder, "sim", machine), **CLOSE)
+    (scores,) = pair.run(None, {"first": vectors[0], "second": vectors[1]})
+    np.testing.assert_allclose(scores, ours(folder, "sim", machine), **CLOSE)
 
 
 @pytest.mark.slow

@@ -91,8 +91,8 @@ async def status(app: Any, method: str, path: str, headers: list[tuple[bytes, by
     async def receive() -> Any:
         return next(parts, {"type": "http.disconnect"})
 
-    facts = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
-    await app({**facts, "raw_path": path.encode(errors="replace"), "root_path": "", "scheme": "http"}, receive, send)
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
+    await app({**scope, "raw_path": path.encode(errors="replace"), "root_path": "", "scheme": "http"}, receive, send)
     return int(sent[0]["status"])
 
 
@@ -114,7 +114,7 @@ def test_s02_any_request(count: int) -> None:
 
 
 class Echo:
-    """A model that says what it was asked."""
+    """A model that returns its input."""
 
     id, tasks = "0" * 12, TASKS
 
@@ -143,16 +143,16 @@ def test_s10_errors_tell_nothing(folder: Path, tmp_path: Path) -> None:
         for body in ({"task": SECRET, "texts": ["a"]}, {"task": "mood", "texts": [["a", SECRET]]}, {SECRET: 1}):
             service.ask("predict", body)
         (service.connect()).sendall(f"GET {SECRET} / HTTP/9\r\n\r\n".encode())
-        told = service.ask("explain", {"task": "mood", "text": "good"}, headers={"X-Request-ID": "mine-1"})
-        assert told.headers["X-Request-ID"] == "mine-1"
-        told = service.ask("explain", {"task": "mood", "text": "good"}, headers={"X-Request-ID": "a b\x7f"})
-        assert told.headers["X-Request-ID"] != "a b\x7f"
+        response = service.ask("explain", {"task": "mood", "text": "good"}, headers={"X-Request-ID": "mine-1"})
+        assert response.headers["X-Request-ID"] == "mine-1"
+        response = service.ask("explain", {"task": "mood", "text": "good"}, headers={"X-Request-ID": "a b\x7f"})
+        assert response.headers["X-Request-ID"] != "a b\x7f"
         log = service.log.read_text()
     assert SECRET not in log and "Traceback" not in log and log.count("\n") == 1
 
 
 def test_s10_a_failure_inside(folder: Path) -> None:
-    """The client is told an id, the log the kind of error and the id."""
+    """The client gets an id; the log has the id and the type of the error."""
 
     class Broken(Echo):
         def predict(self, name: str, rows: Sequence[Sequence[str]]) -> list[Any]:

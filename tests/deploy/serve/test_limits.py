@@ -16,8 +16,8 @@ pytestmark = pytest.mark.integration
 
 def test_s01_a_large_body(service: Service) -> None:
     before = service.resident()
-    told = error(service.ask("predict", mood(["x" * (10 << 20)])), 413, "S01")
-    assert str(Limits().max_body_bytes) in told["message"]
+    refused = error(service.ask("predict", mood(["x" * (10 << 20)])), 413, "S01")
+    assert str(Limits().max_body_bytes) in refused["message"]
     parts = iter([b'{"texts": ["'] + [b"x" * 65536] * 160)
     headers = {"Content-Type": "application/json"}
     response = requests.post(service.url("predict"), data=parts, headers=headers, timeout=60)

@@ -33,13 +33,14 @@ def test_no_repository_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("folder", ""), ("s3", ""), ("folds", "did you mean 'folder'"), ("inside", "repository itself")]
+    ("name", "message"),
+    [("folder", ""), ("s3", ""), ("folds", "did you mean 'folder'"), ("inside", "repository itself")],
 )
-def test_models_go_where_other_machines_reach(project: Path, tmp_path: Path, name: str, says: str) -> None:
+def test_models_go_where_other_machines_reach(project: Path, tmp_path: Path, name: str, message: str) -> None:
     urls = {"folder": tmp_path / "models", "s3": "s3://bucket/models", "inside": "../models"}
     (project / ".dvc/config").write_text("".join(f"['remote \"{n}\"']\n    url = {url}\n" for n, url in urls.items()))
-    if not says:
+    if not message:
         check_remote(name)
     else:
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(UserError, match=message):
             check_remote(name)

@@ -36,7 +36,7 @@ def test_unset_threads_equal_the_cpus(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "says"),
+    ("setting", "message"),
     [
         ("lr=1e-5,high", "YB-P03 --set lr=high: 'lr' is the text 'high', expected a number"),
         ("epoch=1", "YB-P01 --set epoch=1: unknown key 'epoch'; did you mean 'epochs'?"),
@@ -48,7 +48,7 @@ def test_unset_threads_equal_the_cpus(project: Path) -> None:
         ("=1", "YB-P18"),
     ],
 )
-def test_an_invalid_setting_is_refused(project: Path, setting: str, says: str) -> None:
+def test_an_invalid_setting_is_refused(project: Path, setting: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         expand("grid", ["epochs=1,2", setting], [], cpus=1)
-    assert says in str(caught.value).replace("--set epochs=1 ", "").replace("--set epochs=1,2 ", "")
+    assert message in str(caught.value).replace("--set epochs=1 ", "").replace("--set epochs=1,2 ", "")

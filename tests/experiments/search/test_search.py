@@ -14,7 +14,7 @@ from yourbert.experiments.search.search import check_reach
 
 
 @pytest.mark.parametrize(
-    ("run", "keys", "says"),
+    ("run", "keys", "message"),
     [
         (
             "sst",
@@ -32,9 +32,9 @@ from yourbert.experiments.search.search import check_reach
         ("", ("epochs",), ""),
     ],
 )
-def test_a_key_without_effect_on_the_run_is_refused(run: str, keys: tuple[str, ...], says: str) -> None:
+def test_a_key_without_effect_on_the_run_is_refused(run: str, keys: tuple[str, ...], message: str) -> None:
     params = read_params(ROOT / "params.yaml")
-    with pytest.raises(UserError, match=says) if says else nullcontext():
+    with pytest.raises(UserError, match=message) if message else nullcontext():
         check_reach(keys, run, params)
 
 
