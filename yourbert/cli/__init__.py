@@ -32,19 +32,10 @@ from yourbert.core.errors import CommandLine, exit_cleanly, fail
 from yourbert.core.program import start
 
 BROKEN_PIPE = 128 + 13  # the shell's exit code for a program ended by SIGPIPE
-COMMANDS = {
-    "init": init,
-    "add-mixtures": add_mixtures,
-    "predict": predict,
-    "explain": explain,
-    "serve": serve,
-    "export": export,
-    "compare": compare,
-    "search": search,
-    "localize-skills": localize_skills,
-    "doctor": doctor,
-    "offline-plots": offline_plots,
-}
+MODULES = (
+    init, add_mixtures, predict, explain, serve, export, compare, search, localize_skills, doctor, offline_plots,
+)  # fmt: skip
+COMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in MODULES}
 # Commands and options that 0.2.0 renamed -> what to write now.
 RENAMED = {
     "skills": "localize-skills",
