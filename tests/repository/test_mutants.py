@@ -123,8 +123,8 @@ MUTANTS = {
     ),
     "swaps not counted": Mutant(
         "evaluation/significance.py",
-        "p = (1 + len(draws.swapped_P) - milder)",
-        "p = (len(draws.swapped_P) - milder)",
+        "return (1 + len(swapped_P) - milder)",
+        "return (len(swapped_P) - milder)",
         "tests/evaluation/test_significance.py",
     ),
     "uncorrected": Mutant(

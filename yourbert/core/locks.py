@@ -1,6 +1,6 @@
 """A file lock that one process holds at a time; the operating system releases it when the process dies.
 
-Linux and macOS have `flock`, Windows has `msvcrt.locking`. Where neither exists, nobody is excluded, and a message says so.
+Linux and macOS have `flock`, Windows has `msvcrt.locking`. Without either nobody is excluded, and a message says so.
 """
 
 from __future__ import annotations

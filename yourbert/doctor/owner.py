@@ -26,7 +26,7 @@ def owners(root: Path) -> list[str]:
 
 def _locked(path: Path) -> bool:
     try:
-        with path.open("r+") as file:
+        with path.open("r+", encoding="utf-8") as file:
             return not try_lock(file.fileno())
     except FileNotFoundError:
         return False

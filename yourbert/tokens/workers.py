@@ -55,7 +55,7 @@ def physical_cores() -> int:
 def _core(processor: int) -> tuple[str, ...]:
     topology = Path(f"/sys/devices/system/cpu/cpu{processor}/topology")
     try:
-        return tuple((topology / name).read_text() for name in ("physical_package_id", "core_id"))
+        return tuple((topology / name).read_text(encoding="ascii") for name in ("physical_package_id", "core_id"))
     except OSError:
         return (str(processor),)
 

@@ -100,7 +100,9 @@ def move(
     stopped: Tensor | None = None,
     fusion: FusedWeights | None = None,
 ) -> Tensor:
-    """One step with the gradients' norm held to `max_grad_norm` (0: any), or none where that norm is not finite; returns it.
+    """One optimizer step with the gradients clipped to `max_grad_norm` (0: no clipping); returns their norm.
+
+    Nothing moves where that norm is not finite.
 
     stopped: a flag on the device that a norm which is not finite raises, and under which no later step moves anything.
     fusion: the weights that fused layers hold; their gradients count in the norm, and they are moved here, too.

@@ -109,7 +109,7 @@ def node_name() -> str:
 def _exclusive_lock(path: Path) -> Iterator[int]:
     """Holds a file lock; waits until all processes of an earlier attempt at the same experiment have ended."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         while not try_lock(file.fileno()):
             time.sleep(LOCK_POLL_S)
         yield file.fileno()
@@ -133,7 +133,7 @@ def _share_cache(clone: Path, cache: Path) -> None:
     """Sets one cache for all clones, unless the machine's DVC config names one, such as a shared file system."""
     command = [sys.executable, *DVC, "config", "cache.dir"]
     if not subprocess.run(command, cwd=clone, env=_environment(clone), capture_output=True, check=False).stdout.strip():
-        (clone / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
+        (clone / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
 
 
 def _dvc(clone: Path, log: Path, lock: int, *words: str) -> int:
@@ -158,7 +158,7 @@ def _dvc(clone: Path, log: Path, lock: int, *words: str) -> int:
 def _push_models(clone: Path, log: Path, lock: int, remote: str) -> int:
     """Pushes the trained models, which dvc.yaml excludes from a plain `dvc push`."""
     pipeline = clone / "dvc.yaml"
-    pipeline.write_text(pipeline.read_text().replace("push: false", "push: true"))
+    pipeline.write_text(pipeline.read_text(encoding="utf-8").replace("push: false", "push: true"), encoding="utf-8")
     models = [str(path.relative_to(clone)) for path in sorted((clone / "build" / "models").glob("*/*"))]
     return _dvc(clone, log, lock, "push", "--remote", remote, *models) if models else 0
 
