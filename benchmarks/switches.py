@@ -147,7 +147,7 @@ SWITCHES: dict[str, Callable[[], Any]] = {
     "used-pieces": lambda: changed(Embeddings, restricted=lambda *_: nullcontext(SimpleNamespace())),
     "attention": lambda: _instead((attention.attend, padded_attention)),
     "dropout": lambda: _instead((dropout.keep_mask, bernoulli_mask)),
-    "optimizer": lambda: _instead((optimizer.adamw, plain_adamw), (optimizer.move, plain_move)),
+    "optimizer": lambda: _instead((optimizer.adamw, plain_adamw), (optimizer.optimizer_step, plain_move)),
     "first-token": lambda: changed(Encoder, pooled=_pooled_of_all),
     "round-shapes": lambda: changed(attention, ROW_STEP=1, WIDTH_STEP=1),
 }

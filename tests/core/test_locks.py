@@ -15,7 +15,7 @@ import pytest
 
 from yourbert.core import locks
 from yourbert.core.errors import UserError
-from yourbert.core.locks import lock_of, owner, take
+from yourbert.core.locks import acquire, lock_of, owner
 from yourbert.training.checkpoint import Resume
 
 pytestmark = pytest.mark.integration
@@ -54,15 +54,15 @@ def test_runs_that_start_as_others_end_never_write_at_once(tmp_path: Path) -> No
 
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     path = lock_of(tmp_path / "run")
-    child = forked(lambda: (take(path), time.sleep(60)))
+    child = forked(lambda: (acquire(path), time.sleep(60)))
     while not owner(path):
         time.sleep(0.01)
-    assert owner(path) == f"process {child}" and take(path) is None
+    assert owner(path) == f"process {child}" and acquire(path) is None
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    mine = take(path)
+    mine = acquire(path)
     assert mine is not None and owner(path) == f"process {os.getpid()}"
-    mine.give_back()
+    mine.release()
     assert list(tmp_path.iterdir()) == [] and owner(path) == ""
 
 

@@ -62,7 +62,7 @@ def test_the_decisive_word_has_the_largest_weight(folder: Path) -> None:
     bad = explainer.tokenizer.tokens(range(explainer.tokenizer.vocabulary_size)).index("bad")
     with torch.no_grad():
         for layer in model.encoder.layers:
-            for linear in (layer.attention_out, layer.narrow):
+            for linear in (layer.attention_out, layer.output):
                 linear.weight.zero_()
                 linear.bias.zero_()
         model.encoder.embeddings.word[bad] += 5 * torch.sign(model.heads["mood"].linear.weight[0])

@@ -48,10 +48,10 @@ def test_a_lock_excludes_by_the_function_that_windows_has(tmp_path: Path, monkey
     monkeypatch.setattr(locks, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
     path = tmp_path / "a.lock"
     for _ in range(2):
-        lock = locks.take(path)
+        lock = locks.acquire(path)
         assert lock is not None and locks.owner(path) == f"process {os.getpid()}"
-        assert locks.take(path) is None
-        lock.give_back()
+        assert locks.acquire(path) is None
+        lock.release()
         assert not path.exists()
 
 

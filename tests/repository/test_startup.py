@@ -97,7 +97,7 @@ def test_training_does_not_load_the_compiler() -> None:
     """PyTorch would load it, 2 s of work, for determinism and for the first use of an optimizer."""
     code = """
 import sys, torch
-from yourbert.training.optimizer import adamw, move
+from yourbert.training.optimizer import adamw, optimizer_step
 from yourbert.config.schema import Runtime
 from yourbert.runtime.machine import prepare
 prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False))
@@ -106,7 +106,7 @@ optimizer = adamw([weight], 0.01)
 for group in optimizer.param_groups:
     group["lr"] = 0.1
 (weight * 2).sum().backward()
-move(optimizer, [weight], 1.0)
+optimizer_step(optimizer, [weight], 1.0)
 assert not weight.requires_grad or (weight < 1).all() and weight.grad is None
 assert torch.are_deterministic_algorithms_enabled() and torch.is_grad_enabled()
 print(sorted({"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)))

@@ -72,7 +72,7 @@ def test_a_rank_that_gave_up_points_to_those_that_ran_on() -> None:
 
 def test_a_stopped_rank_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that SIGSTOP holds does not hear SIGTERM."""
-    monkeypatch.setattr(launch, "SECONDS_TO_END", 0.5)
+    monkeypatch.setattr(launch, "TERMINATE_TIMEOUT_S", 0.5)
     with pytest.raises(SystemExit) as caught:
         launch.launch(ranks("if rank == 1: os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(1)\nsys.exit(9)"), 2)
     assert caught.value.code == 9

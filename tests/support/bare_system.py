@@ -95,7 +95,7 @@ def import_everything() -> list[str]:
 def run_stages(project: Path) -> None:
     """Checks, tokenizes, trains twice, evaluates and predicts."""
     import yourbert
-    from yourbert.core.locks import take
+    from yourbert.core.locks import acquire
 
     with chdir(project):
         for words in (
@@ -104,9 +104,9 @@ def run_stages(project: Path) -> None:
             import_module(f"stages.{words[0]}").main(*words[1:])
         model = yourbert.load("build/models/sst/11711", device="cpu", precision="fp32", num_threads=1)
         assert len(model.predict(["one text", "another"])) == 2
-        lock = take(Path(".yourbert") / "a.lock")
+        lock = acquire(Path(".yourbert") / "a.lock")
         assert lock is not None
-        lock.give_back()
+        lock.release()
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from tests.support import tiny
 from yourbert.config.schema import Training
 from yourbert.finetuning.learner import TaskLearner
 from yourbert.training.checkpoint import Resume
-from yourbert.training.history import Outcome
+from yourbert.training.history import TrainingHistory
 from yourbert.training.loop import StepLoss
 
 
-def run(folder: Path, learner: TaskLearner, settings: Training, seconds: float = 1e9) -> Outcome:
+def run(folder: Path, learner: TaskLearner, settings: Training, seconds: float = 1e9) -> TrainingHistory:
     with Resume(folder / "resume", seconds) as resume:
         return tiny.trained(learner, settings, resume)
 

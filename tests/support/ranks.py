@@ -30,11 +30,11 @@ from yourbert.inference.predict import predict
 from yourbert.runtime.distributed import Gradients, here
 from yourbert.runtime.machine import Machine, prepare
 from yourbert.training.checkpoint import Resume
-from yourbert.training.history import Outcome
+from yourbert.training.history import TrainingHistory
 from yourbert.training.loop import StepLoss
 
 # How long a rank waits for one that is gone.
-SECONDS_TO_ANSWER = 5.0
+COLLECTIVE_TIMEOUT_S = 5.0
 STILL: dict[str, Any] = {"dropout": 0.0, "head_dropout": 0.0, "epochs": 2}
 # What is trained -> changes to the settings, and the mixture; a mixture's second task is a similarity.
 RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -61,7 +61,7 @@ def learner(name: str, machine: Machine) -> TaskLearner:
     return made
 
 
-def run(name: str, machine: Machine, folder: Path) -> tuple[Outcome, dict[str, Tensor]]:
+def run(name: str, machine: Machine, folder: Path) -> tuple[TrainingHistory, dict[str, Tensor]]:
     """Trains one of `RUNS`, or "mlm"; what came out and the weights."""
     still = tiny.training(**STILL)
     made = tiny.mlm_learner(still, 90, 300, machine) if name == "mlm" else learner(name, machine)
@@ -100,7 +100,7 @@ def cut_off() -> None:
     raise CutOff
 
 
-def resumed(machine: Machine, folder: Path) -> tuple[Outcome, dict[str, Tensor]]:
+def resumed(machine: Machine, folder: Path) -> tuple[TrainingHistory, dict[str, Tensor]]:
     """The run with dropout, cut off in its third epoch and taken up again."""
     for happens in (cut_off, None):
         made = learner("dropout", machine)
@@ -213,7 +213,7 @@ def keep(folder: Path, act: str, rank: int, facts: Mapping[str, Any], tensors: M
 
 def play(folder: Path, acts: Sequence[str]) -> None:
     """The acts of one rank, in the environment that torchrun would give it."""
-    ranks = here() if folder.name == "well" else replace(here(), seconds=SECONDS_TO_ANSWER)
+    ranks = here() if folder.name == "well" else replace(here(), seconds=COLLECTIVE_TIMEOUT_S)
     machine = prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False), ranks)
     rank = machine.ranks.rank
     for act in acts:

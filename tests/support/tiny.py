@@ -30,7 +30,7 @@ from yourbert.runtime.machine import Machine
 from yourbert.tokens.packing import PackedSplit, TaskTokens, used_token_ids
 from yourbert.training.checkpoint import Resume
 from yourbert.training.graph.graph_step import GraphStep
-from yourbert.training.history import Outcome
+from yourbert.training.history import TrainingHistory
 from yourbert.training.loop import EagerStepper, Learner, Run, Stepper, begin, train
 
 L = TypeVar("L", bound=Learner)
@@ -162,7 +162,7 @@ def trained(
     resume: Resume,
     stepper_of: Callable[[Run], Stepper] = EagerStepper,
     ranks: Ranks = ALONE,
-) -> Outcome:
+) -> TrainingHistory:
     run = begin("tiny", learner, settings, resume, ranks)
     return train(run, stepper_of(run))
 
@@ -173,7 +173,7 @@ def finished(
     settings: Training,
     stepper_of: Callable[[L, Run], Stepper],
     dies_at: int = -1,
-) -> tuple[Outcome, L]:
+) -> tuple[TrainingHistory, L]:
     """A run that saves after each step, cut off before step `dies_at` and started again."""
     for attempt in range(2):
         learner = made()

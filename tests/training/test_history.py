@@ -16,7 +16,7 @@ from yourbert.training.history import FIRST, WINDOW, Spikes
 def noted(losses: list[float]) -> list[int]:
     spikes = Spikes()
     for step, loss in enumerate(losses, start=1):
-        spikes.note("mood", step, loss)
+        spikes.record("mood", step, loss)
     return spikes.steps
 
 
@@ -30,8 +30,8 @@ def test_a_jump_is_ten_times_the_usual_and_more_than_it_began_with() -> None:
 def test_tasks_are_looked_at_by_themselves() -> None:
     spikes = Spikes()
     for step in range(FIRST + 1):
-        assert spikes.note("one", step, 0.1) is None and spikes.note("other", step, 50.0) is None
-    assert spikes.note("one", FIRST + 1, 50.0) == pytest.approx(0.1)
+        assert spikes.record("one", step, 0.1) is None and spikes.record("other", step, 50.0) is None
+    assert spikes.record("one", FIRST + 1, 50.0) == pytest.approx(0.1)
 
 
 def test_training_says_which_rows_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

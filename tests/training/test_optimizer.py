@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.support import tiny
-from yourbert.training.optimizer import adamw, decay_groups, follow, move, rate
+from yourbert.training.optimizer import adamw, bind_lr, decay_groups, optimizer_step, rate
 
 
 def test_every_learning_parameter_is_in_one_group() -> None:
@@ -52,7 +52,7 @@ def test_a_move_is_a_clipped_step_of_adamw(clip: float) -> None:
             a.grad = torch.randn(a.shape, generator=rng)
             b.grad = a.grad.clone()
         norm = nn.utils.clip_grad_norm_(theirs, clip or float("inf"))
-        torch.testing.assert_close(move(fused, ours, clip), norm)
+        torch.testing.assert_close(optimizer_step(fused, ours, clip), norm)
         plain.step()
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
@@ -64,7 +64,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     optimizer.param_groups[0]["lr"] = 0.1
     for p in ours:
         p.grad = torch.full_like(p, float("nan"))
-    assert not math.isfinite(move(optimizer, ours, 1.0))
+    assert not math.isfinite(optimizer_step(optimizer, ours, 1.0))
     assert all(torch.equal(a, b) for a, b in zip(ours, before, strict=True))
     assert all(float(optimizer.state[p]["step"]) == 0 for p in ours)
 
@@ -78,7 +78,7 @@ def test_a_rate_in_a_tensor_moves_as_a_number_does() -> None:
         parameters = [nn.Parameter(p.clone()) for p in start]
         optimizer, lr = adamw(parameters, 0.1), torch.zeros(())
         if tensor:
-            follow(optimizer, lr)
+            bind_lr(optimizer, lr)
         for step, drawn in enumerate(gradients):
             for p, gradient in zip(parameters, drawn, strict=True):
                 p.grad = gradient.clone()
@@ -86,7 +86,7 @@ def test_a_rate_in_a_tensor_moves_as_a_number_does() -> None:
             if not tensor:
                 for group in optimizer.param_groups:
                     group["lr"] = 1e-2 / (step + 1)
-            move(optimizer, parameters, max_grad_norm=1.0)
+            optimizer_step(optimizer, parameters, max_grad_norm=1.0)
         ended.append(parameters)
     for one, other in zip(*ended, strict=True):
         torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)
@@ -98,7 +98,7 @@ def test_the_moments_begin_where_the_optimizer_would_have_begun_them() -> None:
     for p in parameters:
         p.grad = torch.zeros_like(p)
     lazy.step()
-    follow(eager, torch.zeros(()))
+    bind_lr(eager, torch.zeros(()))
     for p in parameters:
         assert lazy.state[p].keys() == eager.state[p].keys()
         for key, value in eager.state[p].items():
@@ -110,12 +110,12 @@ def test_the_moments_begin_where_the_optimizer_would_have_begun_them() -> None:
 def test_once_stopped_nothing_moves_any_more() -> None:
     parameter, stopped = nn.Parameter(torch.ones(3)), torch.tensor(False)
     optimizer = adamw([parameter], 0.1)
-    follow(optimizer, torch.tensor(0.1))
+    bind_lr(optimizer, torch.tensor(0.1))
     moved = []
     for gradient in (1.0, torch.nan, 1.0):
         before = parameter.detach().clone()
         parameter.grad = torch.full((3,), gradient)
-        move(optimizer, [parameter], 1.0, stopped)
+        optimizer_step(optimizer, [parameter], 1.0, stopped)
         moved.append(not torch.equal(before, parameter))
     assert moved == [True, False, False] and stopped
     assert optimizer.state[parameter]["step"] == 1

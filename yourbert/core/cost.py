@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-JOULES_A_KWH = 3.6e6
+JOULES_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Cost:
         return {
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(self.cpu_seconds, 1),
-            "kwh_measured" if self.measured else "kwh_estimated": round(self.joules / JOULES_A_KWH, 9),
+            "kwh_measured" if self.measured else "kwh_estimated": round(self.joules / JOULES_PER_KWH, 9),
         }
 
     @classmethod
@@ -38,5 +38,5 @@ class Cost:
         measured = "kwh_measured" in values
         kwh = values["kwh_measured" if measured else "kwh_estimated"]
         return cls(
-            seconds=values["seconds"], cpu_seconds=values["cpu_seconds"], joules=kwh * JOULES_A_KWH, measured=measured
+            seconds=values["seconds"], cpu_seconds=values["cpu_seconds"], joules=kwh * JOULES_PER_KWH, measured=measured
         )

@@ -30,12 +30,12 @@ LOGGER = logging.getLogger("yourbert")
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that `take` acquired; on a file system without locks it excludes nobody."""
+    """A lock that `acquire` acquired; on a file system without locks it excludes nobody."""
 
     path: Path
     descriptor: int
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Removes the file before releasing the lock, while no other process can hold it."""
         with suppress(PermissionError):  # Windows does not remove an open file
             self.path.unlink(missing_ok=True)
@@ -50,7 +50,7 @@ def lock_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
-def take(path: Path) -> Lock | None:
+def acquire(path: Path) -> Lock | None:
     """Acquires a lock; None if another process holds it. Raises OSError where no file can be created.
 
     The previous holder removes the file, so a lock counts only if `path` still names the locked file. On a file system

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-SECONDS_BETWEEN_LOOKS = 1.0
+POLL_INTERVAL_S = 1.0
 
 
 def end_with_dvc() -> None:
@@ -38,7 +38,7 @@ def end_with_dvc() -> None:
 
 def _watch(dvc: psutil.Process) -> None:
     while _lives(dvc):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

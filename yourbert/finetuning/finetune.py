@@ -20,7 +20,7 @@ from yourbert.tokens.packing import open_tokens_for, used_token_ids
 from yourbert.training.checkpoint import Resume, resume_folder
 from yourbert.training.fused import fusion
 from yourbert.training.graph.graph_step import make_stepper
-from yourbert.training.history import Outcome
+from yourbert.training.history import TrainingHistory
 from yourbert.training.loop import begin, train
 from yourbert.training.optimizer import decay_after
 
@@ -111,7 +111,7 @@ def _make_model(
     return model
 
 
-def _train(title: str, learner: TaskLearner, resume: Resume) -> Outcome:
+def _train(title: str, learner: TaskLearner, resume: Resume) -> TrainingHistory:
     """Trains the learner's model, with the word embeddings shrunk to the tokens that occur in its texts."""
     settings, texts = learner.settings, learner.tokens.values()
     # Unused rows get no gradient, but AdamW would read and write them in every step; `table.decay` makes up for it.
@@ -123,7 +123,7 @@ def _train(title: str, learner: TaskLearner, resume: Resume) -> Outcome:
     return outcome
 
 
-def _summary(outcome: Outcome) -> dict[str, int]:
+def _summary(outcome: TrainingHistory) -> dict[str, int]:
     """The summary of a training in the model folder; rare events have a key only if they happened."""
     always = {
         "steps": outcome.steps_done,
@@ -136,7 +136,7 @@ def _summary(outcome: Outcome) -> dict[str, int]:
     return always | {key: number for key, number in events.items() if number}
 
 
-def _write_curve(path: Path, outcome: Outcome) -> None:
+def _write_curve(path: Path, outcome: TrainingHistory) -> None:
     """Writes a line per task and epoch."""
     lines = [
         (step, epoch, task, "" if loss is None else f"{loss:.5f}", f"{dev:.5f}")

@@ -191,8 +191,8 @@ class Layer(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
-        self.wide = nn.Linear(width, wide)
-        self.narrow = nn.Linear(wide, width)
+        self.intermediate = nn.Linear(width, wide)
+        self.output = nn.Linear(wide, width)
         self.output_norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.heads, self.p = config.num_attention_heads, p
@@ -214,8 +214,8 @@ class Layer(nn.Module):
         if rows_S is not None:
             x_TE, context_TE = x_TE.index_select(0, rows_S), context_TE.index_select(0, rows_S)
         x_TE = add_norm(x_TE, project(context_TE, self.attention_out), self.attention_norm, p, rng)
-        wide_TF = self.activation(project(x_TE, self.wide))
-        return add_norm(x_TE, project(wide_TF, self.narrow), self.output_norm, p, rng)
+        wide_TF = self.activation(project(x_TE, self.intermediate))
+        return add_norm(x_TE, project(wide_TF, self.output), self.output_norm, p, rng)
 
 
 def project(x_TI: Tensor, linear: nn.Linear) -> Tensor:

@@ -49,8 +49,8 @@ LAYER_NAMES = {
     "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention_out": ("attention.output.dense",),
     "attention_norm": ("attention.output.LayerNorm",),
-    "wide": ("intermediate.dense",),
-    "narrow": ("output.dense",),
+    "intermediate": ("intermediate.dense",),
+    "output": ("output.dense",),
     "output_norm": ("output.LayerNorm",),
 }
 MLM_NAMES = {

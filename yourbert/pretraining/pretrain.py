@@ -35,7 +35,7 @@ from yourbert.tokens.packing import PackedSplit, growing_arrays, open_tokens_for
 from yourbert.tokens.tokenizer import FILES, Tokenizer
 from yourbert.training.checkpoint import Resume, resume_folder
 from yourbert.training.fused import fusion
-from yourbert.training.history import Outcome
+from yourbert.training.history import TrainingHistory
 from yourbert.training.loop import EagerStepper, begin, train
 
 # The code that determines the result: the folders that dvc.yaml lists for `pretrain`.
@@ -224,7 +224,7 @@ def _train_mlm(
     machine: Machine,
     seed: int,
     resume: Resume,
-) -> tuple[float, Outcome]:
+) -> tuple[float, TrainingHistory]:
     """Trains the model; returns the dev accuracy before training, and the outcome."""
     encoder.compute_dtype, encoder.kernel = machine.dtype, machine.kernel
     encoder.freeze_pooler()

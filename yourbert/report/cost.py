@@ -10,7 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
-from yourbert.core.cost import JOULES_A_KWH, Cost
+from yourbert.core.cost import JOULES_PER_KWH, Cost
 from yourbert.evaluation.metrics import score_predictions
 from yourbert.report.load import Gathered
 from yourbert.report.results import Figures
@@ -54,7 +54,7 @@ def _rows(gathered: Gathered, figures: Figures) -> Iterator[Row]:
 
 def _row(name: str, tasks: Sequence[str], costs: Sequence[Cost], points: float | None) -> Row:
     seconds, cpu = fmean(one.seconds for one in costs), fmean(one.cpu_seconds for one in costs)
-    energy = 1000 * fmean(one.joules for one in costs) / JOULES_A_KWH
+    energy = 1000 * fmean(one.joules for one in costs) / JOULES_PER_KWH
     gained = [NOTHING, NOTHING] if points is None else [f"{points:.1f}", NOTHING]
     if points is not None and points > 0:
         gained[1] = f"{energy / points:.4f}"

@@ -32,7 +32,7 @@ from yourbert.core.errors import fail
 
 # How long a rank waits for the others, so that all have ended two minutes after one hung. The longest that one works
 # alone is the saving of the resume state.
-SECONDS_TO_ANSWER = 100.0
+COLLECTIVE_TIMEOUT_S = 100.0
 # After a collective failed: how long the others have to show that it was not they who stopped.
 SECONDS_OF_ROLL_CALL = 3.0
 BUCKET_BYTES = 8 << 20
@@ -64,7 +64,7 @@ class Ranks:
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
-    seconds: float = SECONDS_TO_ANSWER
+    seconds: float = COLLECTIVE_TIMEOUT_S
     store: Store | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -77,7 +77,7 @@ class Ranks:
         """What to add to the purpose of a draw that must differ between ranks; nothing for the first."""
         return ("rank", self.rank) if self.rank else ()
 
-    def meet(self, device: torch.device) -> Ranks:
+    def connect(self, device: torch.device) -> Ranks:
         """Connects the ranks. Raises UserError (X01) when one of them does not come, P17 without an address."""
         if self.world == 1:
             return self
@@ -87,11 +87,11 @@ class Ranks:
         except ValueError as error:
             fail("P17", str(error), where="environment", fix="start the ranks with torchrun, or unset WORLD_SIZE")
         except RuntimeError as error:
-            self._lost(error)
+            self._raise_lost_rank(error)
         met = replace(self, store=store)
         # Numbers that live on the host go through gloo, also where gradients go through nccl.
         backend, own = ("cpu:gloo,cuda:nccl", device) if device.type == "cuda" else ("gloo", None)
-        with met.answering():
+        with met.collective():
             dist.init_process_group(
                 backend,
                 store=PrefixStore("group", store),
@@ -110,7 +110,7 @@ class Ranks:
     def sum(self, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The sum of each rank's array, the same bytes on all of them; written to `numbers`."""
         if self.world > 1:
-            with self.answering():
+            with self.collective():
                 dist.all_reduce(torch.from_numpy(numbers))
         return numbers
 
@@ -118,30 +118,30 @@ class Ranks:
         """Raises UserError (X02) on every rank when `number` is not the same on all."""
         if self.world > 1:
             ends = torch.tensor([number, -number])
-            with self.answering():
+            with self.collective():
                 dist.all_reduce(ends, dist.ReduceOp.MAX)
             if ends.sum() != 0:
                 fail("X02", f"the ranks disagree about {what}", fix="let all of them see the same project folder")
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def collective(self) -> Iterator[None]:
         """Around a collective: the failure of one becomes a line that names the ranks that are gone."""
         try:
             yield
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self._lost(error)
+            self._raise_lost_rank(error)
 
-    def _lost(self, error: Exception) -> NoReturn:
-        absent = self._absent()
+    def _raise_lost_rank(self, error: Exception) -> NoReturn:
+        absent = self._missing_ranks()
         named = f"rank {absent[0]}" if len(absent) == 1 else f"ranks {', '.join(map(str, absent))}"
         what = f"{named} stopped, or did not answer within {self.seconds:g} s"
         if not absent:
             what = f"the ranks lost touch with each other ({str(error).splitlines()[0]})"
         fail("X01", what, where=f"rank {self.rank}", fix=AGAIN)
 
-    def _absent(self) -> list[int]:
+    def _missing_ranks(self) -> list[int]:
         """Who does not sign within a few seconds; every rank comes here when one is gone."""
         others = [rank for rank in range(self.world) if rank != self.rank]
         end = time.monotonic() + SECONDS_OF_ROLL_CALL
@@ -207,7 +207,7 @@ class Gradients:
             for parameter in self._parameters:
                 hook = parameter.register_post_accumulate_grad_hook(self._arrive)  # type: ignore[no-untyped-call]
                 self._hooks.append(hook)
-            with ranks.answering():
+            with ranks.collective():
                 for parameter in self._parameters:
                     dist.broadcast(parameter.detach(), 0)
 
@@ -224,7 +224,7 @@ class Gradients:
         """Waits until the gradients of the step are sums over all ranks, and returns the parts' losses, summed too."""
         if self.ranks.world == 1:
             return [loss.detach() for loss in losses]
-        with self.ranks.answering():
+        with self.ranks.collective():
             if self._tasks not in self._plans:
                 self._plans[self._tasks] = self._plan()
                 self._open(self._plans[self._tasks])
@@ -260,7 +260,7 @@ class Gradients:
             self._send_what_is_ready()
 
     def _send_what_is_ready(self) -> None:
-        with self.ranks.answering():
+        with self.ranks.collective():
             while self._queue and not self._queue[0].missing:
                 self._queue.popleft().send()
 

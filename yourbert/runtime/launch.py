@@ -28,10 +28,10 @@ from yourbert.runtime.distributed import AGAIN, launched
 from yourbert.runtime.machine import find_device
 
 LOOPBACK = "127.0.0.1"
-SECONDS_BETWEEN_LOOKS = 0.1
+POLL_INTERVAL_S = 0.1
 # Ranks that fail for the same reason do so within moments: the first rank's line is then the one to show.
-SECONDS_TO_SETTLE = 0.5
-SECONDS_TO_END = 10.0
+SETTLE_S = 0.5
+TERMINATE_TIMEOUT_S = 10.0
 # Linux: the signal that a process gets when its parent ends.
 PR_SET_PDEATHSIG = 1
 PARENT = "YOURBERT_LAUNCHER"
@@ -96,9 +96,9 @@ def _start(command: Sequence[str], env: Mapping[str, str], output: IO[bytes] | N
 def _watch(children: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
     """Waits until all ended well or one did not; the exit codes then, None for those that still run."""
     while None in (codes := [child.poll() for child in children]) and not any(codes):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_INTERVAL_S)
     if any(codes):
-        time.sleep(SECONDS_TO_SETTLE)
+        time.sleep(SETTLE_S)
     return [child.poll() for child in children]
 
 
@@ -121,7 +121,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ends what still runs: politely, then by force (a stopped process hears nothing else)."""
     for child in children:
         child.terminate()
-    end = time.monotonic() + SECONDS_TO_END
+    end = time.monotonic() + TERMINATE_TIMEOUT_S
     for child in children:
         try:
             child.wait(max(0.0, end - time.monotonic()))

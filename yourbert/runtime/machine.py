@@ -78,14 +78,14 @@ def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         gpu = prepare_gpu(device, dtype, deterministic)
-        met = ranks.meet(device)
+        met = ranks.connect(device)
         return Machine(device, dtype, torch.get_num_threads(), gpu.kernel, deterministic, gpu.graph, met)
     # The moments of words not met for 800 steps decay below the normal range; Intel's units then take ten times
     # as long over an optimizer step (LOG.md). Below 1e-38 is 0 to the weights either way.
     torch.set_flush_denormal(True)
     _keep_memory()
     _route_matmul()
-    return Machine(device, dtype, torch.get_num_threads(), ranks=ranks.meet(device))
+    return Machine(device, dtype, torch.get_num_threads(), ranks=ranks.connect(device))
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:

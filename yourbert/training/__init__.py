@@ -15,5 +15,5 @@ One step on a plain CPU, in the order in which to read it:
 8. `training/optimizer.py`   move: clip, AdamW; rate: the schedule
 
 What else a step calls does what its name says: `seed_of`, `keep_mask` (dropout), a head (`model/heads.py`: dropout and
-a linear layer), `Gradients.backward` (in one process it only calls backward), `Spikes.note`.
+a linear layer), `Gradients.backward` (in one process it only calls backward), `Spikes.record`.
 """

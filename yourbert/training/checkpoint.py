@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from yourbert.core.errors import UserError, fail
-from yourbert.core.locks import lock_of, owner, take
+from yourbert.core.locks import acquire, lock_of, owner
 from yourbert.core.paths import project_root
 from yourbert.core.storage import read_tensors, read_tensors_metadata, sha256_of, write_tensors
 
@@ -84,7 +84,7 @@ class Resume:
         if not self.leads:
             return self
         path = lock_of(self.folder)
-        lock = take(path)
+        lock = acquire(path)
         if lock is None:
             what = f"this run is being trained already by {owner(path) or 'another process'}"
             fail("B10", what, where=str(self.folder), fix="wait for it, or end it")
@@ -96,7 +96,7 @@ class Resume:
             return
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.give_back()
+        self._lock.release()
 
     def due(self) -> bool:
         return self.leads and time.monotonic() - self._saved >= self.seconds_between_saves

@@ -30,7 +30,7 @@ class Spikes:
     began: dict[str, float] = field(default_factory=dict)
     steps: list[int] = field(default_factory=list)
 
-    def note(self, task: str, step: int, loss: float) -> float | None:
+    def record(self, task: str, step: int, loss: float) -> float | None:
         """Takes in a step's loss; the usual loss where this one is a spike."""
         recent = self.recent.setdefault(task, [])
         usual = median(recent) if task in self.began else None
@@ -45,7 +45,7 @@ class Spikes:
 
 
 @dataclass
-class Outcome:
+class TrainingHistory:
     """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
     loss is None for a task that an epoch left out. sums: of the epoch that has begun, see `Stepper`.
     micro_batches: how many parts a batch is split into; more than one once memory ran out. spikes: steps with odd loss.
@@ -58,7 +58,7 @@ class Outcome:
     best_epoch: int = 0
     best_step: int = 0
     best: float = -1.0
-    stale: int = 0
+    epochs_without_improvement: int = 0
     steps_done: int = 0
     epoch: int = 0
     tokens: int = 0
@@ -69,20 +69,20 @@ class Outcome:
     micro_batches: int = 1
     spikes: Spikes = field(default_factory=Spikes)
 
-    def note(self, scores: dict[str, float], value: float, losses: dict[str, float]) -> None:
+    def record_epoch(self, scores: dict[str, float], value: float, losses: dict[str, float]) -> None:
         """An epoch ends: adds its lines to the curve, and marks it when it is the best so far. value: of all scores."""
         self.epoch += 1
         self.sums = {}
         for task, score in scores.items():
             self.curve.append((self.steps_done, self.epoch, task, losses.get(task), score))
         if value > self.best:
-            self.best, self.stale = value, 0
+            self.best, self.epochs_without_improvement = value, 0
             self.best_epoch, self.best_step = self.epoch, self.steps_done
         else:
-            self.stale += 1
+            self.epochs_without_improvement += 1
 
     @classmethod
-    def from_json(cls, history: History) -> Outcome:
+    def from_json(cls, history: History) -> TrainingHistory:
         read = {
             "curve": [tuple(line) for line in history["curve"]],
             "cost": Cost(**history["cost"]),

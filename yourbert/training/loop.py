@@ -30,8 +30,8 @@ from yourbert.runtime.distributed import ALONE, Gradients, Ranks
 from yourbert.runtime.meter import Meter
 from yourbert.runtime.progress import Progress
 from yourbert.training.checkpoint import Resume
-from yourbert.training.history import Outcome, Sums
-from yourbert.training.optimizer import AdamW, FusedWeights, adamw, forget_gradients, move, rate
+from yourbert.training.history import Sums, TrainingHistory
+from yourbert.training.optimizer import AdamW, FusedWeights, adamw, clear_gradients, optimizer_step, rate
 from yourbert.training.signals import Stop
 
 LOGGER = logging.getLogger("yourbert")
@@ -101,7 +101,7 @@ class Run:
     optimizer: AdamW
     gradients: Gradients
     ends: list[int]
-    outcome: Outcome
+    outcome: TrainingHistory
     best: dict[str, Tensor]
 
     @property
@@ -124,9 +124,9 @@ def begin(name: str, learner: Learner, settings: Training, resume: Resume, ranks
     ends = list(accumulate(learner.steps(epoch) for epoch in range(settings.epochs)))
     gradients = Gradients(learning.values(), ranks)
     ranks.agree("the resume state", resume.saved_bytes())
-    best, outcome = _copy(learning), Outcome(ends[-1])
+    best, outcome = _copy(learning), TrainingHistory(ends[-1])
     if saved := resume.load(learning, optimizer):
-        best, outcome = saved[0], Outcome.from_json(saved[1])
+        best, outcome = saved[0], TrainingHistory.from_json(saved[1])
         if ranks.leads:
             LOGGER.info("%s: goes on from step %d of %d", name, outcome.steps_done, ends[-1])
     return Run(name, learner, settings, resume, learning, optimizer, gradients, ends, outcome, best)
@@ -165,7 +165,7 @@ class EagerStepper:
 
     def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
         if self.fusion:
-            self.fusion.refresh()  # the evaluation between two epochs may have put other weights in place
+            self.fusion.sync_from_master()  # the evaluation between two epochs may have put other weights in place
         self._epoch, self._step = epoch, step
         self._losses = {task: total for task, (total, _) in sums.items()}
         self._rows = {task: rows for task, (_, rows) in sums.items()}
@@ -175,7 +175,7 @@ class EagerStepper:
         for group in run.optimizer.param_groups:
             group["lr"] = self._rate()
         parts, losses = self._backward()
-        norm = move(run.optimizer, run.learning.values(), run.settings.max_grad_norm, fusion=self.fusion)
+        norm = optimizer_step(run.optimizer, run.learning.values(), run.settings.max_grad_norm, fusion=self.fusion)
         if not torch.isfinite(norm):
             not_finite(run, self._epoch, self._step)
         for task in dict.fromkeys(part.task for part in parts):
@@ -202,7 +202,7 @@ class EagerStepper:
             except MEMORY_ERRORS as error:
                 if not out_of_memory(error):
                     raise
-                forget_gradients(run.optimizer, self.fusion)
+                clear_gradients(run.optimizer, self.fusion)
                 # Several ranks would have to agree on the number, and a row cannot be split.
                 if run.ranks.world > 1 or outcome.micro_batches >= run.settings.batch_size:
                     no_memory(run, self._epoch, self._step)
@@ -216,7 +216,7 @@ class EagerStepper:
         """Adds up a task's loss over the rows of a step, and says so when it jumped."""
         self._losses[task] = self._losses.get(task, 0.0) + total
         self._rows[task] = self._rows.get(task, 0) + rows
-        usual = self.run.outcome.spikes.note(task, self._step + 1, total / rows)
+        usual = self.run.outcome.spikes.record(task, self._step + 1, total / rows)
         if usual is not None:
             LOGGER.warning(
                 "T03 %s: at step %d the loss of %s is %.3g, usually %.3g (lr %.3g; %s)",
@@ -261,7 +261,7 @@ def no_memory(run: Run, epoch: int, step: int) -> NoReturn:
     )
 
 
-def train(run: Run, stepper: Stepper) -> Outcome:
+def train(run: Run, stepper: Stepper) -> TrainingHistory:
     """Takes the run's steps that are left, and leaves its model with the weights of the best epoch.
 
     Asked to stop, it saves where it stands and ends; of several ranks each ends at once. Raises UserError (T01, X01).
@@ -276,10 +276,13 @@ class _Loop:
         self.cost_before = run.outcome.cost
         self.meter = Meter(next(iter(run.learning.values())).device, run.ranks)
 
-    def train(self) -> Outcome:
+    def train(self) -> TrainingHistory:
         run, outcome = self.run, self.outcome
         with Stop(obeys=run.ranks.world == 1) as stop:
-            while outcome.epoch < run.settings.epochs and not 0 < run.settings.early_stopping_patience <= outcome.stale:
+            while (
+                outcome.epoch < run.settings.epochs
+                and not 0 < run.settings.early_stopping_patience <= outcome.epochs_without_improvement
+            ):
                 self._epoch(stop)
                 self._evaluate(stop)
         self.progress.close()
@@ -319,7 +322,7 @@ class _Loop:
             self._save()
             raise
         losses = {task: total / rows for task, (total, rows) in sums.items()}
-        outcome.note(scores, run.learner.aggregate(scores), losses)
+        outcome.record_epoch(scores, run.learner.aggregate(scores), losses)
         if outcome.best_epoch == outcome.epoch:
             run.best.update(_copy(run.learning))
         self.progress.evaluated(outcome.epoch, mean_loss(sums), scores)

@@ -34,11 +34,11 @@ class FusedWeights(Protocol):
     The optimizer keeps them in its groups and passes over them, since autograd leaves them no gradient.
     """
 
-    def refresh(self) -> None: ...
+    def sync_from_master(self) -> None: ...
     def holds(self, p: nn.Parameter) -> bool: ...
     def norm(self) -> Tensor: ...
-    def move(self, scale: Tensor, stopped: Tensor) -> None: ...
-    def forget(self) -> None: ...
+    def optimizer_step(self, scale: Tensor, stopped: Tensor) -> None: ...
+    def zero_grad(self) -> None: ...
 
 
 class AdamW(torch.optim.AdamW):
@@ -63,7 +63,7 @@ def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> AdamW:
     return AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def follow(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
+def bind_lr(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
     """From here on the rate is what the tensor `lr` holds, and every step is the same work, as a graph must be.
 
     The moments begin now: made at the first step, they would be made anew each time a captured one is replayed.
@@ -93,7 +93,7 @@ def decay_after(steps_done: int, steps: int, settings: Training) -> float:
     return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
 
 
-def move(
+def optimizer_step(
     optimizer: AdamW,
     parameters: Iterable[nn.Parameter],
     max_grad_norm: float,
@@ -117,14 +117,14 @@ def move(
     stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
     optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()
     if fusion:
-        fusion.move(optimizer.grad_scale, optimizer.found_inf)
+        fusion.optimizer_step(optimizer.grad_scale, optimizer.found_inf)
     optimizer.step()
-    forget_gradients(optimizer, fusion)
+    clear_gradients(optimizer, fusion)
     return norm
 
 
-def forget_gradients(optimizer: AdamW, fusion: FusedWeights | None) -> None:
+def clear_gradients(optimizer: AdamW, fusion: FusedWeights | None) -> None:
     """After a step, or one that broke off."""
     optimizer.zero_grad(set_to_none=True)
     if fusion:
-        fusion.forget()
+        fusion.zero_grad()

@@ -64,7 +64,7 @@ def test_its_pass_and_gradients_are_those_of_the_plain_layer(
     check(layer, weights_of([layer], plain, torch.float32)[0], longest, dropped=0)
 
 
-@pytest.mark.parametrize("spoilt", ["gelu", "gelu_back", "add_norm_back", "attend_back"])
+@pytest.mark.parametrize("spoilt", ["gelu", "gelu_backward", "add_norm_backward", "attention_backward"])
 def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = getattr(plain, spoilt)
 
@@ -87,7 +87,7 @@ def test_a_kernel_that_errs_is_noticed(spoilt: str, monkeypatch: pytest.MonkeyPa
 def test_step_for_step_the_losses_and_weights_are_those_of_plain_layers(
     sampling: str, pooling: str, own: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fusion, "LARGE", 1000)  # the table of word pieces is one
+    monkeypatch.setattr(fusion, "LARGE", 1000)  # the table of word buffers is one
     settings = STILL.model_copy(update={"pooling": pooling, "max_grad_norm": 0.05})
     learners, sums = [], []
     for yes in (False, True):

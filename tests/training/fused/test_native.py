@@ -25,9 +25,9 @@ from tests.training.fused.test_fusion import STILL, learner_of
 from yourbert.core.errors import UserError
 from yourbert.training.fused import compiled, fusion, plain
 from yourbert.training.fused.fusion import check, facts, fuse, weights_of
-from yourbert.training.fused.interface import Draw
+from yourbert.training.fused.interface import DropoutSeed
 from yourbert.training.fused.native import NativeKernels
-from yourbert.training.fused.weights import Piece
+from yourbert.training.fused.weights import ParameterBuffer
 from yourbert.training.graph.graph_step import make_stepper
 from yourbert.training.loop import EagerStepper
 
@@ -44,12 +44,12 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(7)
 
 
-def draw_at(site: int, dropped: int = DROPPED) -> Draw:
+def draw_at(site: int, dropped: int = DROPPED) -> DropoutSeed:
     seeds = torch.randint(2**62, (4,), generator=torch.Generator().manual_seed(3))
-    return Draw(seeds, site, dropped, 65536 / (65536 - dropped))
+    return DropoutSeed(seeds, site, dropped, 65536 / (65536 - dropped))
 
 
-def kept(draw: Draw, places: Tensor) -> Tensor:
+def kept(draw: DropoutSeed, places: Tensor) -> Tensor:
     """What the draw multiplies the elements at these places by."""
     all_kept = kept_by_hash(int(draw.seeds[draw.site]), int(places.max()) + 1, draw.dropped)
     return torch.from_numpy(all_kept)[places] * draw.factor
@@ -85,7 +85,7 @@ def test_adding_and_normalising_drops_what_the_hash_says(kernels: NativeKernels,
     with torch.no_grad():
         out, total, stats = kernels.add_norm(x, y, bias, weight, shift, 1e-12, draw)
         parts = torch.empty(16, 3 * E)
-        found = kernels.add_norm_back(dout, total, stats, weight, draw, parts)
+        found = kernels.add_norm_backward(dout, total, stats, weight, draw, parts)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
     for own, other in zip((*found, *parts.sum(0).split(E)), gradients, strict=True):
         torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
@@ -110,7 +110,7 @@ def test_attention_drops_what_the_hash_says(kernels: NativeKernels, rng: torch.G
     with torch.no_grad():
         out, stats = kernels.attend(qkv, bias, BOUNDS, max(LENGTHS), asked, H, draw)
         parts = torch.empty(len(LENGTHS), 3 * E)
-        found = kernels.attend_back(dout, qkv, bias, BOUNDS, max(LENGTHS), asked, out, stats, draw, parts)
+        found = kernels.attention_backward(dout, qkv, bias, BOUNDS, max(LENGTHS), asked, out, stats, draw, parts)
     torch.testing.assert_close(out[read], expected[read], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found, gradient, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(parts.sum(0), gradient.sum(0), atol=1e-4, rtol=1e-4)
@@ -129,7 +129,7 @@ def test_embeddings_drop_what_the_hash_says_and_give_each_table_its_gradient(
     word, position, segment, *vectors = torch.autograd.grad(expected, (*tables, weight, shift), dout)
     with torch.no_grad():
         out, stats = kernels.embed(tables, weight, shift, places, draw, 1e-12, torch.float32)  # type: ignore[arg-type]
-        dtotal, sums = kernels.embed_back(dout, tables, weight, places, draw, stats)  # type: ignore[arg-type]
+        dtotal, sums = kernels.embed_backward(dout, tables, weight, places, draw, stats)  # type: ignore[arg-type]
         dposition = torch.zeros(30, E)
         kernels.position_sums(dtotal, BOUNDS, dposition[: max(LENGTHS)])
         dword = kernels.word_gradient(dtotal, words, 40, pad)
@@ -160,14 +160,14 @@ def test_a_step_of_the_optimizer(kernels: NativeKernels, rng: torch.Generator, d
     found = []
     start, gradients = noise(rng, 4096), [noise(rng, 4096).to(dtype) for _ in range(3)]
     for own in (kernels, plain):
-        piece = Piece([nn.Parameter(start.clone())], dtype)
-        for number, piece.gradient_N in enumerate(gradients, 1):
+        buffer = ParameterBuffer([nn.Parameter(start.clone())], dtype)
+        for number, buffer.gradient_N in enumerate(gradients, 1):
             corrections = torch.tensor([1 - 0.9**number, 1 - 0.999**number])
             stopped = torch.tensor(number == 2)
             rest = (torch.tensor(1e-3), torch.tensor(1.5), stopped, corrections, (0.9, 0.999), 1e-8, 0.01)
-            own.adamw(piece, *rest)
-        found.append([piece.master_N, piece.mean_N, piece.square_N])
-        assert torch.equal(piece.copy_N, piece.master_N.to(dtype)), "rounded to the nearest"
+            own.adamw(buffer, *rest)
+        found.append([buffer.master_N, buffer.mean_N, buffer.square_N])
+        assert torch.equal(buffer.copy_N, buffer.master_N.to(dtype)), "rounded to the nearest"
     for mine, other in zip(*found, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
@@ -178,17 +178,17 @@ def test_rows_without_a_gradient_move_as_by_a_gradient_of_zero(kernels: NativeKe
     steps = [{0: 1.0, 3: 2.0}, {3: -1.0, 9: 0.5}, {1: 1.0}]
     ended = []
     for sparse, begun_anew in ((False, False), (True, False), (True, True)):
-        piece = Piece([nn.Parameter(start.clone())])
+        buffer = ParameterBuffer([nn.Parameter(start.clone())])
         for number, step in enumerate(steps, 1):
             words = torch.tensor(list(step))
             values = torch.tensor(list(step.values()))[:, None].expand(-1, E).contiguous()
             gradient = torch.sparse_coo_tensor(words[None], values, (10, E), check_invariants=True).coalesce()
-            piece.gradient_N = gradient if sparse else gradient.to_dense().flatten()
+            buffer.gradient_N = gradient if sparse else gradient.to_dense().flatten()
             corrections = torch.tensor([1 - 0.9**number, 1 - 0.999**number])
             rest = (torch.tensor(1e-2), torch.tensor(1.0), torch.tensor(False), corrections, (0.9, 0.999), 1e-8, 0.01)
-            kernels.adamw(piece, *rest)
-            piece.met_U = None if begun_anew else piece.met_U
-        ended.append((piece.master_N, piece.mean_N, piece.square_N))
+            kernels.adamw(buffer, *rest)
+            buffer.met_U = None if begun_anew else buffer.met_U
+        ended.append((buffer.master_N, buffer.mean_N, buffer.square_N))
     for found in ended[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found, ended[0], strict=True))
 
@@ -196,16 +196,16 @@ def test_rows_without_a_gradient_move_as_by_a_gradient_of_zero(kernels: NativeKe
 @pytest.mark.parametrize("sparse", [True, False])
 def test_moments_that_shrink_end_at_zero(kernels: NativeKernels, sparse: bool) -> None:
     """And not at the smallest numbers, which are slow to compute with; what they move is as if they had."""
-    piece = Piece([nn.Parameter(torch.ones(2, E))])
-    mean, square = piece.mean_N.fill_(1e-20), piece.square_N.fill_(1e-28)
-    piece.gradient_N = torch.zeros(2, E).to_sparse(1) if sparse else torch.zeros(2 * E)
+    buffer = ParameterBuffer([nn.Parameter(torch.ones(2, E))])
+    mean, square = buffer.mean_N.fill_(1e-20), buffer.square_N.fill_(1e-28)
+    buffer.gradient_N = torch.zeros(2, E).to_sparse(1) if sparse else torch.zeros(2 * E)
     ones, met = torch.ones(2), []
     for _ in range(300):
         rest = (torch.tensor(1e-3), torch.tensor(1.0), torch.tensor(False), ones, (0.9, 0.9), 1e-8, 0.0)
-        kernels.adamw(piece, *rest)
+        kernels.adamw(buffer, *rest)
         met += [mean.abs().min(), square.min()]
     assert all(moment == 0 or moment >= 1e-30 for moment in met) and not mean.any() and not square.any()
-    assert torch.equal(piece.master_N, torch.ones(2 * E))
+    assert torch.equal(buffer.master_N, torch.ones(2 * E))
 
 
 @pytest.fixture
@@ -222,12 +222,12 @@ def test_threads_change_nothing(kernels: NativeKernels, rng: torch.Generator, th
         threads(count)
         parts_P3E, parts_PE = torch.empty(16, 3 * E), torch.empty(16, E)
         out, total, stats = kernels.add_norm(x, y, vector[:E], vector[:E], vector[:E], 1e-12, draw_at(1))
-        back = kernels.add_norm_back(y, total, stats, vector[:E], draw_at(1), parts_P3E)
+        back = kernels.add_norm_backward(y, total, stats, vector[:E], draw_at(1), parts_P3E)
         active, slope = kernels.gelu(x.clone(), vector[:E])
-        dx = kernels.gelu_back(y, slope, vector[:E], parts_PE)
+        dx = kernels.gelu_backward(y, slope, vector[:E], parts_PE)
         context, kept_HT2 = kernels.attend(qkv, vector, BOUNDS, 27, 27, H, draw_at(0))
         parts_S3E = torch.empty(len(LENGTHS), 3 * E)
-        dqkv = kernels.attend_back(y, qkv, vector, BOUNDS, 27, 27, context, kept_HT2, draw_at(0), parts_S3E)
+        dqkv = kernels.attention_backward(y, qkv, vector, BOUNDS, 27, 27, context, kept_HT2, draw_at(0), parts_S3E)
         norm = kernels.norm([noise(torch.Generator().manual_seed(1), 300_000)])
         found.append([out, *back, parts_P3E, active, dx, parts_PE, context, dqkv, parts_S3E, norm])
     assert all(torch.equal(one, other) for more in found[1:] for one, other in zip(found[0], more, strict=True))
@@ -274,7 +274,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     stepper = make_stepper(learner, tiny.run_of(learner, STILL))
     learner.model.train()
     with torch.no_grad():
-        learner.model.encoder.layers[0].wide.bias[3] = torch.inf
+        learner.model.encoder.layers[0].intermediate.bias[3] = torch.inf
     stepper.start_epoch(0, 0, {})
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     with pytest.raises(UserError, match="T01"):

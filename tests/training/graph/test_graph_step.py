@@ -25,7 +25,7 @@ from yourbert.training.checkpoint import Resume
 from yourbert.training.fused.fusion import fuse
 from yourbert.training.graph import graph_step
 from yourbert.training.graph.graph_step import GraphStep, Shape, make_stepper
-from yourbert.training.history import Outcome
+from yourbert.training.history import TrainingHistory
 from yourbert.training.loop import EagerStepper, Run, Stepper, mean_loss
 
 STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
@@ -38,7 +38,7 @@ def learner_of(settings: Training, tasks: int = 1, **mixture: object) -> TaskLea
     return tiny.learner(opened, settings, **mixture)
 
 
-def run(folder: Path, learner: TaskLearner, whole: bool = True, seconds: float = 1e9) -> Outcome:
+def run(folder: Path, learner: TaskLearner, whole: bool = True, seconds: float = 1e9) -> TrainingHistory:
     with Resume(folder / "resume", seconds) as resume:
         stepper_of = partial(GraphStep, learner, graphs=False) if whole else EagerStepper
         return tiny.trained(learner, learner.settings, resume, stepper_of)
@@ -168,13 +168,13 @@ def test_a_gradient_that_is_not_finite_stops_the_weights_at_once_and_the_run_whe
         stepper.step()
     stepper.sums()
     with torch.no_grad():
-        kept = model.encoder.layers[0].wide.bias[0].clone()
-        model.encoder.layers[0].wide.bias[0] = torch.inf
+        kept = model.encoder.layers[0].intermediate.bias[0].clone()
+        model.encoder.layers[0].intermediate.bias[0] = torch.inf
     before = weights(model)
     stepper.step()
     assert same(before, weights(model))
     with torch.no_grad():
-        model.encoder.layers[0].wide.bias[0] = kept
+        model.encoder.layers[0].intermediate.bias[0] = kept
     before = weights(model)
     for _ in range(4):
         stepper.step()  # their gradients are finite again, but the run is over
@@ -238,7 +238,7 @@ def test_a_step_reads_nothing_back_and_touches_no_other_device(
     tiny.restrict(learner)
     learner.class_weights = {n: w if w is None else w.to(nowhere) for n, w in learner.class_weights.items()}
     monkeypatch.setattr(graph_step, "dropout_generator", lambda device: torch.Generator())
-    monkeypatch.setattr(graph_step, "move", lambda *facts: moved.append(facts))
+    monkeypatch.setattr(graph_step, "optimizer_step", lambda *facts: moved.append(facts))
     stepper = GraphStep(learner, run_of(learner), graphs=False)
     learner.model.train()
     stepper.start_epoch(0, 0, {})
@@ -368,7 +368,9 @@ def test_no_step_waits_for_the_host(graphs: bool, deterministic: bool, what: str
     assert all(np.isfinite(total) for total, _ in stepper.sums().values())
 
 
-def finished_on(folder: Path, settings: Training, machine: Machine, dies_at: int = -1) -> tuple[Outcome, TaskLearner]:
+def finished_on(
+    folder: Path, settings: Training, machine: Machine, dies_at: int = -1
+) -> tuple[TrainingHistory, TaskLearner]:
     def stepper_of(learner: TaskLearner, run: Run) -> Stepper:
         stepper = make_stepper(learner, run)
         assert isinstance(stepper, GraphStep)
@@ -421,7 +423,7 @@ def test_on_a_gpu_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) ->
     settings, machine = tiny.training(), machine_of()
     learner = learner_on(settings, machine)
     with torch.no_grad():
-        learner.model.encoder.layers[0].wide.bias[0] = torch.inf
+        learner.model.encoder.layers[0].intermediate.bias[0] = torch.inf
     before = weights(learner.model)
     with pytest.raises(UserError, match="T01"), Resume(tmp_path / "resume") as resume:
         tiny.trained(learner, settings, resume, partial(make_stepper, learner))

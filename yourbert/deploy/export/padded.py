@@ -62,8 +62,8 @@ def _layer(layer: Layer, x_BLE: Tensor, bias_B11L: Tensor) -> Tensor:
     scores_BHLL = q_BHLD @ k_BHLD.transpose(-1, -2) * (width // layer.heads) ** -0.5 + bias_B11L
     context_BLE = (scores_BHLL.softmax(-1) @ v_BHLD).transpose(1, 2).reshape(batch, length, width)
     x_BLE = add_norm(x_BLE, project(context_BLE, layer.attention_out), layer.attention_norm, 0.0, None)
-    wide_BLF = layer.activation(project(x_BLE, layer.wide))
-    return add_norm(x_BLE, project(wide_BLF, layer.narrow), layer.output_norm, 0.0, None)
+    wide_BLF = layer.activation(project(x_BLE, layer.intermediate))
+    return add_norm(x_BLE, project(wide_BLF, layer.output), layer.output_norm, 0.0, None)
 
 
 class PairHead(nn.Module):

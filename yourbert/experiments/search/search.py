@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from yourbert.config.params import model_blocks, read_params
 from yourbert.config.schema import Params, Training
-from yourbert.core.cost import JOULES_A_KWH, Cost
+from yourbert.core.cost import JOULES_PER_KWH, Cost
 from yourbert.core.errors import fail, nearest
 from yourbert.core.storage import write_csv
 from yourbert.experiments.cluster.node import ExperimentJob
@@ -150,7 +150,7 @@ def _trials(
 
 def _cells(trial: Trial) -> tuple[object, ...]:
     score = "failed" if trial.score is None else f"{trial.score:.5f}"
-    cost = (f"{trial.cost.seconds:.0f}", f"{trial.cost.joules / JOULES_A_KWH:.9f}")
+    cost = (f"{trial.cost.seconds:.0f}", f"{trial.cost.joules / JOULES_PER_KWH:.9f}")
     return (trial.rung, trial.budget, trial.name, trial.settings, score, *cost)
 
 
@@ -158,7 +158,9 @@ def summary(result: SearchResult, out: Path) -> str:
     """The table, the best experiment and the cost of the search, as text."""
     table = tabulate(map(_cells, result.trials), HEADER, "simple", disable_numparse=True)
     cost = sum((trial.cost for trial in result.trials), start=Cost())
-    spent = f"{len(result.trials)} experiments, {cost.seconds:,.0f} s of training, {cost.joules / JOULES_A_KWH:.4f} kWh"
+    spent = (
+        f"{len(result.trials)} experiments, {cost.seconds:,.0f} s of training, {cost.joules / JOULES_PER_KWH:.4f} kWh"
+    )
     return f"""{table}
 
 best: {" ".join(result.best.settings)}

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov and Hutter 2019) over matrices that lie in one piece of memory, as a Triton program."""
+"""AdamW (Loshchilov and Hutter 2019) over matrices that lie in one buffer of memory, as a Triton program."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _load_out(dout_TE, out_TE, logsum_HT, first, rows, length, head, T, E: tl.co
 
 
 @triton.jit(do_not_specialize=["T", "site", "threshold"])
-def attend_back_program(
+def attention_backward_program(
     dout_TE, qkv_T3E, bias_3E, bounds_S1, seeds, out_TE, logsum_HT, dqkv_T3E, parts_P3E, T, span, site, threshold,
     factor, scale, slope, E: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, MANY: tl.constexpr, DROP: tl.constexpr,
 ):  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from yourbert.training.fused.rows import kept, norm_back
+from yourbert.training.fused.rows import kept, norm_backward
 
 
 @triton.jit
@@ -54,7 +54,7 @@ def embed_program(
 
 
 @triton.jit(do_not_specialize=["T", "threshold"])
-def embed_back_program(
+def embed_backward_program(
     dout_TE, word_UE, position_E, segment_2E, weight_E, words_T, positions_T, segments_T, seeds, stats_T2, dtotal_TE,
     parts_P4E, T, threshold, factor, E: tl.constexpr, DROP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -78,7 +78,7 @@ def embed_back_program(
         dout = tl.load(dout_TE + at, mask=mask, other=0.0).to(tl.float32)
         if DROP:
             dout = tl.where(kept(tl.load(seeds), at, threshold), dout * factor, 0.0)
-        normal, dtotal = norm_back(dout, total, stats_T2, weight, token, real, mask, E)
+        normal, dtotal = norm_backward(dout, total, stats_T2, weight, token, real, mask, E)
         tl.store(dtotal_TE + at, dtotal, mask=mask)
         dweight += tl.sum(dout * normal, 0)
         dshift += tl.sum(dout, 0)

@@ -1,7 +1,7 @@
 """The embeddings as one function with its backward written out, over kernels of either kind.
 
 The sums of positions go along the sequences and those of segments along the rows, so only the gradient of the word
-pieces is gathered by PyTorch's own kernel. Shapes: T tokens, E width.
+buffers is gathered by PyTorch's own kernel. Shapes: T tokens, E width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from yourbert.model.attention import Packed
 from yourbert.model.encoder import Embeddings
-from yourbert.training.fused.interface import Draw, Kernels
+from yourbert.training.fused.interface import DropoutSeed, Kernels
 from yourbert.training.fused.weights import Seeds
 
 
@@ -23,7 +23,7 @@ class FusedEmbeddings(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, word_UE: Tensor, position_E: Tensor, segment_2E: Tensor, weight_E: Tensor, shift_E: Tensor,
-        words_T: Tensor, batch: Packed, kernels: Kernels, draw: Draw, eps: float, pad: int, dtype: torch.dtype,
+        words_T: Tensor, batch: Packed, kernels: Kernels, draw: DropoutSeed, eps: float, pad: int, dtype: torch.dtype,
     ) -> Tensor:  # fmt: skip
         tables = (word_UE, position_E, segment_2E)
         places = (words_T, batch.positions_T, batch.segments_T)
@@ -37,7 +37,7 @@ class FusedEmbeddings(torch.autograd.Function):
         word_UE, position_E, segment_2E, weight_E, words_T, positions_T, segments_T, stats_T2 = ctx.saved_tensors
         layout, kernels, draw, pad = ctx.facts
         tables, places = (word_UE, position_E, segment_2E), (words_T, positions_T, segments_T)
-        dtotal_TE, sums_4E = kernels.embed_back(gradients[0].contiguous(), tables, weight_E, places, draw, stats_T2)
+        dtotal_TE, sums_4E = kernels.embed_backward(gradients[0].contiguous(), tables, weight_E, places, draw, stats_T2)
         dposition_E = torch.zeros_like(position_E)
         kernels.position_sums(dtotal_TE, layout.bounds_S1, dposition_E[: layout.longest])
         dword_UE = kernels.word_gradient(dtotal_TE, words_T, len(word_UE), pad)
@@ -52,12 +52,12 @@ class EmbeddingWeights:
 
     def __call__(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
         dropped = round(self.embeddings.p * 65536)
-        seeds = self.seeds.take(rng, batch.tokens_T.device) if dropped else batch.tokens_T
+        seeds = self.seeds.next_seed(rng, batch.tokens_T.device) if dropped else batch.tokens_T
         return self.apply(batch, dtype, seeds, dropped)
 
     def apply(self, batch: Packed, dtype: torch.dtype, seeds: Tensor, dropped: int) -> Tensor:
         """With `dropped` of 65536 elements dropped, by the first seed."""
-        own, draw = self.embeddings, Draw(seeds, 0, dropped, 65536 / (65536 - dropped))
+        own, draw = self.embeddings, DropoutSeed(seeds, 0, dropped, 65536 / (65536 - dropped))
         words_T, pad = own.rows_of(batch.tokens_T)
         out_TE: Tensor = FusedEmbeddings.apply(  # type: ignore[no-untyped-call]
             own.word, own.position, own.segment, own.norm.weight, own.norm.bias, words_T, batch, self.kernels, draw,

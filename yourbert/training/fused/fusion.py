@@ -20,7 +20,7 @@ from yourbert.runtime.machine import Machine
 from yourbert.training.fused.embeddings import EmbeddingWeights
 from yourbert.training.fused.interface import Kernels
 from yourbert.training.fused.layer import FusedLayer
-from yourbert.training.fused.weights import Piece, Seeds
+from yourbert.training.fused.weights import ParameterBuffer, Seeds
 from yourbert.training.optimizer import AdamW
 
 LOGGER = logging.getLogger("yourbert")
@@ -36,37 +36,37 @@ LARGE = 1 << 20
 class Fusion:
     """What a training has fused: its part of the gradient's norm and of the optimizer's step.
 
-    The table of word pieces, and others as large, are moved by the same kernel as the layers: PyTorch's own reaches two
-    thirds of its speed on one. Shapes: N parameters, each with a count of its steps; P pieces.
+    The word embeddings, and tables as large, are updated by the same kernel as the layers: PyTorch's own AdamW reaches
+    two thirds of its speed on one. Shapes: N parameters, each with a count of its steps; P buffers.
     """
 
     def __init__(
         self, layers: list[FusedLayer], embeddings: list[EmbeddingWeights], kernels: Kernels, optimizer: AdamW
     ) -> None:
         self.layers, self.kernels, self.seeds = layers, kernels, layers[0].seeds
-        self._pieces = [piece for layer in layers for piece in (layer.large, layer.small)]
-        held = {p for piece in self._pieces for p in piece.parameters}
+        self._pieces = [buffer for layer in layers for buffer in (layer.large, layer.small)]
+        held = {p for buffer in self._pieces for p in buffer.parameters}
         free = [p for group in optimizer.param_groups for p in group["params"] if p not in held]
         # Tables that autograd gives a gradient, but that are worth a kernel: word pieces, and others as large.
         words = {own.embeddings.word for own in embeddings}
         large = [p for p in free if p in words or (p.numel() >= LARGE and p.shape[-1] % WIDTH_STEP == 0)]
-        self._tables = {p: Piece([p]) for p in large}
+        self._tables = {p: ParameterBuffer([p]) for p in large}
         self._pieces += self._tables.values()
-        sizes = [len(piece.parameters) for piece in self._pieces]
+        sizes = [len(buffer.parameters) for buffer in self._pieces]
         self.steps_N = torch.zeros(sum(sizes), device=layers[0].large.master_N.device)
         self._steps = torch.split(self.steps_N, sizes)
         self._first_P = torch.tensor([0, *accumulate(sizes[:-1])], device=self.steps_N.device)
-        for piece, steps in zip(self._pieces, self._steps, strict=True):
-            piece.follow(optimizer, steps)
+        for buffer, steps in zip(self._pieces, self._steps, strict=True):
+            buffer.bind_optimizer(optimizer, steps)
         group_of = {p: group for group in optimizer.param_groups for p in group["params"]}
-        self._groups: list[dict[str, Any]] = [group_of[piece.parameters[0]] for piece in self._pieces]
+        self._groups: list[dict[str, Any]] = [group_of[buffer.parameters[0]] for buffer in self._pieces]
         betas = optimizer.param_groups[0]["betas"]
         self.betas_2 = torch.tensor(betas, dtype=torch.float64, device=self.steps_N.device)
 
-    def refresh(self) -> None:
+    def sync_from_master(self) -> None:
         """After the masters were written by somebody else."""
-        for piece in self._pieces:
-            piece.refresh()
+        for buffer in self._pieces:
+            buffer.sync_from_master()
 
     def holds(self, p: nn.Parameter) -> bool:
         """Whether a gradient that autograd leaves is this one's to move: that of a large table."""
@@ -75,36 +75,36 @@ class Fusion:
     def norm(self) -> Tensor:
         """Of all the gradients that are this one's to move."""
         # A table's gradient comes from autograd. It is taken from the parameter, so that PyTorch's AdamW passes it by.
-        for piece in self._tables.values():
-            piece.take()
-        gradients = [piece.gradient_N for piece in self._pieces if piece.gradient_N is not None]
+        for buffer in self._tables.values():
+            buffer.claim_gradients()
+        gradients = [buffer.gradient_N for buffer in self._pieces if buffer.gradient_N is not None]
         return self.kernels.norm(gradients) if gradients else torch.zeros((), device=self.steps_N.device)
 
-    def move(self, scale: Tensor, stopped: Tensor) -> None:
+    def optimizer_step(self, scale: Tensor, stopped: Tensor) -> None:
         """Moves what has a gradient; PyTorch's step, which comes after, sees none of it."""
         # A weight counts the steps that moved it alone: a task's own layers move only when the task is drawn.
-        moved = [piece.gradient_N is not None for piece in self._pieces]
+        moved = [buffer.gradient_N is not None for buffer in self._pieces]
         counts = [self.steps_N]
         if not all(moved):
             counts = [steps for steps, did in zip(self._steps, moved, strict=True) if did]
         for count in counts:
             count += 1 - stopped
-        # 1 - beta ** steps, of both moments and for all pieces at once, in fp64: beta 0.999 leaves few digits in fp32.
+        # 1 - beta ** steps, of both moments and for all buffers at once, in fp64: beta 0.999 leaves few digits in fp32.
         corrections_P2 = (1 - self.betas_2 ** self.steps_N[self._first_P, None].double()).float()
         lr = self._groups[0]["lr"]
         lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=scale.device)
-        for piece, group, corrections in zip(self._pieces, self._groups, corrections_P2, strict=True):
-            if piece.gradient_N is not None:
+        for buffer, group, corrections in zip(self._pieces, self._groups, corrections_P2, strict=True):
+            if buffer.gradient_N is not None:
                 self.kernels.adamw(
-                    piece, lr, scale, stopped, corrections, group["betas"], group["eps"], group["weight_decay"]
+                    buffer, lr, scale, stopped, corrections, group["betas"], group["eps"], group["weight_decay"]
                 )
 
-    def forget(self) -> None:
-        self.seeds.forget()
+    def zero_grad(self) -> None:
+        self.seeds.reset()
         for layer in self.layers:
-            layer.forget()
-        for piece in self._tables.values():
-            piece.gradient_N = None
+            layer.clear()
+        for buffer in self._tables.values():
+            buffer.gradient_N = None
 
 
 def facts(machine: Machine) -> dict[str, str]:
@@ -182,7 +182,7 @@ def _learns(part: nn.Module) -> bool:
 
 
 def _fits(layer: Layer) -> bool:
-    width, wide = layer.qkv.in_features, layer.wide.out_features
+    width, wide = layer.qkv.in_features, layer.intermediate.out_features
     head = width // layer.heads
     return (
         layer.activation is ACTIVATIONS["gelu"]
@@ -213,10 +213,10 @@ def check(layer: Layer, fused: FusedLayer, longest: int, dropped: int = 1) -> No
             read = z_TE if rows_S is not None else z_TE[: layout.tokens]
             (read.float() * weight_TE[: len(read)]).sum().backward()  # type: ignore[no-untyped-call]
             gradients = [read_TE.grad]
-            for piece in (fused.large, fused.small):
-                gradients += piece.gradients() if whole else [p.grad for p in piece.parameters]
+            for buffer in (fused.large, fused.small):
+                gradients += buffer.gradients() if whole else [p.grad for p in buffer.parameters]
             found.append([read.detach().clone(), *(_kept(gradient) for gradient in gradients)])
-            fused.forget()
+            fused.clear()
             layer.zero_grad(set_to_none=True)
         _compare("layer", *found)
     layer.train(training)

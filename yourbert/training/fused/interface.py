@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from yourbert.training.fused.weights import Piece
+from yourbert.training.fused.weights import ParameterBuffer
 
 # The longest sequence is rounded up to this where it decides which place an element has among the draws of dropout: so
 # a GPU and a CPU drop the same, and one compiled program serves many batches.
@@ -24,7 +24,7 @@ Places = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Draw:
+class DropoutSeed:
     """Which elements are dropped: `dropped` of 65536, by the seed at `site`; the others are multiplied by `factor`."""
 
     seeds: Tensor
@@ -33,8 +33,8 @@ class Draw:
     factor: float
 
 
-class Parts:
-    """Four tables [P, columns] in one piece of memory, the columns of the layer's vectors in their order."""
+class PartialSums:
+    """Four tables [P, columns] in one buffer of memory, the columns of the layer's vectors in their order."""
 
     def __init__(self, counts: tuple[int, int, int, int], width: int, wide: int, device: torch.device) -> None:
         self.counts, self.width, self.wide = counts, width, wide
@@ -54,34 +54,50 @@ class Parts:
 class Kernels(Protocol):
     """What `yourbert/training/fused/plain.py` says, by whoever computes it."""
 
-    def parts(self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts: ...
+    def parts(
+        self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor
+    ) -> PartialSums: ...
     def attend(
-        self, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
+        self,
+        qkv_T3E: Tensor,
+        bias_3E: Tensor,
+        bounds_S1: Tensor,
+        longest: int,
+        asked: int,
+        heads: int,
+        draw: DropoutSeed,
     ) -> tuple[Tensor, Tensor]: ...
-    def attend_back(
+    def attention_backward(
         self, dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int,
-        out_TE: Tensor, logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+        out_TE: Tensor, logsum_HT: Tensor, draw: DropoutSeed, parts_P3E: Tensor,
     ) -> Tensor: ...  # fmt: skip
     def add_norm(
-        self, x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
+        self,
+        x_TE: Tensor,
+        y_TE: Tensor,
+        bias_E: Tensor,
+        weight_E: Tensor,
+        shift_E: Tensor,
+        eps: float,
+        draw: DropoutSeed,
     ) -> tuple[Tensor, Tensor, Tensor]: ...
-    def add_norm_back(
-        self, dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
+    def add_norm_backward(
+        self, dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: DropoutSeed, parts_P3E: Tensor
     ) -> tuple[Tensor, Tensor]: ...
     def gelu(self, x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]: ...
-    def gelu_back(self, dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor: ...
-    def sums(self, found: Parts) -> Tensor: ...
+    def gelu_backward(self, dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor: ...
+    def sums(self, found: PartialSums) -> Tensor: ...
     def embed(
-        self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float,
+        self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: DropoutSeed, eps: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]: ...  # fmt: skip
-    def embed_back(
-        self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+    def embed_backward(
+        self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: DropoutSeed, stats_T2: Tensor
     ) -> tuple[Tensor, Tensor]: ...
     def position_sums(self, dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None: ...
     def word_gradient(self, dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor: ...
     def norm(self, gradients: list[Tensor]) -> Tensor: ...
     def adamw(
-        self, piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
+        self, buffer: ParameterBuffer, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
         betas: tuple[float, float], eps: float, decay: float,
     ) -> None: ...  # fmt: skip

@@ -20,18 +20,18 @@ from torch import Tensor, nn
 
 from yourbert.model.attention import Layout
 from yourbert.model.encoder import Layer
-from yourbert.training.fused.interface import Draw, Kernels
-from yourbert.training.fused.weights import Piece, Seeds
+from yourbert.training.fused.interface import DropoutSeed, Kernels
+from yourbert.training.fused.weights import ParameterBuffer, Seeds
 
-MATRICES = ("qkv", "out", "wide", "narrow")
+MATRICES = ("qkv", "out", "intermediate", "output")
 
 
 @dataclass(frozen=True)
 class Matrices:
     qkv: Tensor
     out: Tensor
-    wide: Tensor
-    narrow: Tensor
+    intermediate: Tensor
+    output: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Vectors:
 
     last_weight: nn.Parameter
     last_shift: nn.Parameter
-    narrow: nn.Parameter
-    wide: nn.Parameter
+    output: nn.Parameter
+    intermediate: nn.Parameter
     norm_weight: nn.Parameter
     norm_shift: nn.Parameter
     out: nn.Parameter
@@ -58,7 +58,7 @@ class LayerFunction(torch.autograd.Function):
         own: FusedLayer,
         layout: Layout,
         rows_S: Tensor | None,
-        draws: tuple[Draw, Draw, Draw],
+        draws: tuple[DropoutSeed, DropoutSeed, DropoutSeed],
     ) -> Tensor:
         kernels, w, v = own.kernels, own.matrices, own.vectors
         # A product leaves out its bias: the kernel after it reads the row anyway and adds it there.
@@ -73,9 +73,9 @@ class LayerFunction(torch.autograd.Function):
         between_TE, sum_TE, stats_T2 = kernels.add_norm(
             goes_on_TE, read_TE @ w.out.mT, v.out, v.norm_weight, v.norm_shift, own.eps, draws[1]
         )
-        active_TF, kept_TF = kernels.gelu(between_TE @ w.wide.mT, v.wide)  # [T, E] -> [T, F]
+        active_TF, kept_TF = kernels.gelu(between_TE @ w.intermediate.mT, v.intermediate)  # [T, E] -> [T, F]
         z_TE, last_sum_TE, last_stats_T2 = kernels.add_norm(
-            between_TE, active_TF @ w.narrow.mT, v.narrow, v.last_weight, v.last_shift, own.eps, draws[2]
+            between_TE, active_TF @ w.output.mT, v.output, v.last_weight, v.last_shift, own.eps, draws[2]
         )
         ctx.facts = own, layout, draws, asked
         ctx.save_for_backward(
@@ -96,21 +96,21 @@ class LayerFunction(torch.autograd.Function):
         parts = kernels.parts(len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
         last, middle, first, before = parts.tables()
         # From the last operation to the first: `learn` is a weight gradient dy' x, a product with `w` an input's.
-        dbetween_TE, dnarrow_TE = kernels.add_norm_back(
+        dbetween_TE, dnarrow_TE = kernels.add_norm_backward(
             gradients[0].contiguous(), last_sum_TE, last_stats_T2, v.last_weight, draws[2], last
         )
-        own.learn("narrow", dnarrow_TE, active_TF)
-        dwide_TF = kernels.gelu_back(dnarrow_TE @ w.narrow, kept_TF, v.wide, middle)
-        own.learn("wide", dwide_TF, between_TE)
-        dbetween_TE.addmm_(dwide_TF, w.wide)  # the residual's gradient plus that through the feed-forward
-        dx_TE, dproduct_TE = kernels.add_norm_back(dbetween_TE, sum_TE, stats_T2, v.norm_weight, draws[1], first)
+        own.learn("output", dnarrow_TE, active_TF)
+        dwide_TF = kernels.gelu_backward(dnarrow_TE @ w.output, kept_TF, v.intermediate, middle)
+        own.learn("intermediate", dwide_TF, between_TE)
+        dbetween_TE.addmm_(dwide_TF, w.intermediate)  # the residual's gradient plus that through the feed-forward
+        dx_TE, dproduct_TE = kernels.add_norm_backward(dbetween_TE, sum_TE, stats_T2, v.norm_weight, draws[1], first)
         own.learn("out", dproduct_TE, read_TE)
         dout_TE = dproduct_TE @ w.out
         if rows_S is not None:
             # [S, E] back to [T, E]; what was not read has no gradient.
             dout_TE = torch.zeros_like(out_TE).index_copy_(0, rows_S, dout_TE)
             dx_TE = torch.zeros_like(x_TE).index_copy_(0, rows_S, dx_TE)
-        dqkv_T3E = kernels.attend_back(
+        dqkv_T3E = kernels.attention_backward(
             dout_TE, qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, asked, out_TE, logsum_HT, draws[0], before
         )
         dqkv_T3E[layout.tokens :].zero_()
@@ -128,12 +128,12 @@ class FusedLayer:
         self.kernels, self.heads, self.p, self.eps = kernels, layer.heads, layer.p, layer.attention_norm.eps
         norm, last = layer.attention_norm, layer.output_norm
         self.vectors = Vectors(
-            last.weight, last.bias, layer.narrow.bias, layer.wide.bias, norm.weight, norm.bias,
+            last.weight, last.bias, layer.output.bias, layer.intermediate.bias, norm.weight, norm.bias,
             layer.attention_out.bias, layer.qkv.bias,
         )  # fmt: skip
-        linear = (layer.qkv, layer.attention_out, layer.wide, layer.narrow)
-        self.large = Piece([part.get_parameter("weight") for part in linear], dtype)
-        self.small = Piece(list(vars(self.vectors).values()))
+        linear = (layer.qkv, layer.attention_out, layer.intermediate, layer.output)
+        self.large = ParameterBuffer([part.get_parameter("weight") for part in linear], dtype)
+        self.small = ParameterBuffer(list(vars(self.vectors).values()))
         self.matrices = Matrices(*self.large.views(self.large.copy_N))
         # The products write their gradients here, in every step.
         self._gradient_N = torch.empty_like(self.large.copy_N)
@@ -154,19 +154,19 @@ class FusedLayer:
     def learn_vectors(self, sums: Tensor) -> None:
         self.small.gradient_N = sums if self.small.gradient_N is None else self.small.gradient_N + sums
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """A new step begins."""
         self._learned.clear()
         self.large.gradient_N = self.small.gradient_N = None
 
     def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor:
         dropped = round(self.p * 65536)
-        seeds = self.seeds.take(rng, x_TE.device) if dropped else layout.starts_S
+        seeds = self.seeds.next_seed(rng, x_TE.device) if dropped else layout.starts_S
         return self.apply(x_TE, layout, seeds, dropped, rows_S)
 
     def apply(self, x_TE: Tensor, layout: Layout, seeds: Tensor, dropped: int, rows_S: Tensor | None) -> Tensor:
         """With `dropped` of 65536 elements dropped, by three seeds."""
-        draws = tuple(Draw(seeds, site, dropped, 65536 / (65536 - dropped)) for site in range(3))
+        draws = tuple(DropoutSeed(seeds, site, dropped, 65536 / (65536 - dropped)) for site in range(3))
         # Below a frozen layer nothing asks for a gradient; the weights of this one still learn.
         x_TE = x_TE if x_TE.requires_grad else x_TE.detach().requires_grad_()
         z_TE: Tensor = LayerFunction.apply(x_TE, self, layout, rows_S, draws)  # type: ignore[no-untyped-call]

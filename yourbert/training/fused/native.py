@@ -14,22 +14,22 @@ from torch import Tensor
 
 from yourbert.model.attention import round_up
 from yourbert.training.fused.compiled import library
-from yourbert.training.fused.interface import SPAN_STEP, Draw, Parts, Places, Tables
-from yourbert.training.fused.weights import Piece
+from yourbert.training.fused.interface import SPAN_STEP, DropoutSeed, PartialSums, Places, Tables
+from yourbert.training.fused.weights import ParameterBuffer
 
-# Parts of a sum over rows, and numbers of a part of a sum of squares.
+# PartialSums of a sum over rows, and numbers of a part of a sum of squares.
 PARTS, SQUARES = 16, 1 << 16
 # After the tensors, whole numbers and others in the order in which each function takes them.
 SIGNATURES: dict[str, tuple[int, str]] = {
     "add_norm": (8, "iifiif"),
-    "add_norm_back": (7, "iiiiif"),
+    "add_norm_backward": (7, "iiiiif"),
     "gelu": (4, "ii"),
-    "gelu_back": (4, "iii"),
+    "gelu_backward": (4, "iii"),
     "sum_parts": (2, "iiiiii"),
     "attend": (5, "iiiiiiiiif"),
-    "attend_back": (7, "iiiiiiiiif"),
+    "attention_backward": (7, "iiiiiiiiif"),
     "embed": (10, "iifiif"),
-    "embed_back": (11, "iiiiif"),
+    "embed_backward": (11, "iiiiif"),
     "position_sums": (3, "iii"),
     "adamw": (5, "ifffffff"),
     "adamw_rows": (6, "iifffffff"),
@@ -49,11 +49,18 @@ class NativeKernels:
     def _call(self, dtype: torch.dtype, name: str, tensors: tuple[Tensor | None, ...], *numbers: float) -> Any:
         return self._of[dtype][name](*[x if x is None else x.data_ptr() for x in tensors], *numbers)
 
-    def parts(self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
-        return Parts((PARTS, PARTS, PARTS, sequences), width, wide, like.device)
+    def parts(self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> PartialSums:
+        return PartialSums((PARTS, PARTS, PARTS, sequences), width, wide, like.device)
 
     def attend(
-        self, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
+        self,
+        qkv_T3E: Tensor,
+        bias_3E: Tensor,
+        bounds_S1: Tensor,
+        longest: int,
+        asked: int,
+        heads: int,
+        draw: DropoutSeed,
     ) -> tuple[Tensor, Tensor]:
         rows, width = len(qkv_T3E), qkv_T3E.shape[1] // 3
         out_TE, stats_HT2 = qkv_T3E.new_empty(rows, width), bias_3E.new_empty(heads, rows, 2)
@@ -63,32 +70,39 @@ class NativeKernels:
         )  # fmt: skip
         return out_TE, stats_HT2
 
-    def attend_back(
+    def attention_backward(
         self, dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int,
-        out_TE: Tensor, logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+        out_TE: Tensor, logsum_HT: Tensor, draw: DropoutSeed, parts_P3E: Tensor,
     ) -> Tensor:  # fmt: skip
         (heads, rows, _), dqkv_T3E = logsum_HT.shape, torch.empty_like(qkv_T3E)
         self._call(
-            qkv_T3E.dtype, "attend_back", (dout_TE, qkv_T3E, bias_3E, bounds_S1, logsum_HT, dqkv_T3E, parts_P3E), rows,
-            len(bounds_S1) - 1, heads, dout_TE.shape[1] // heads, longest, asked, round_up(longest, SPAN_STEP),
+            qkv_T3E.dtype, "attention_backward", (dout_TE, qkv_T3E, bias_3E, bounds_S1, logsum_HT, dqkv_T3E, parts_P3E),
+            rows, len(bounds_S1) - 1, heads, dout_TE.shape[1] // heads, longest, asked, round_up(longest, SPAN_STEP),
             *_drawn(draw),
         )  # fmt: skip
         return dqkv_T3E
 
     def add_norm(
-        self, x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
+        self,
+        x_TE: Tensor,
+        y_TE: Tensor,
+        bias_E: Tensor,
+        weight_E: Tensor,
+        shift_E: Tensor,
+        eps: float,
+        draw: DropoutSeed,
     ) -> tuple[Tensor, Tensor, Tensor]:
         out_TE, sum_TE, stats_T2 = torch.empty_like(x_TE), torch.empty_like(x_TE), bias_E.new_empty(len(x_TE), 2)
         tensors = (x_TE, y_TE, bias_E, weight_E, shift_E, out_TE, sum_TE, stats_T2)
         self._call(x_TE.dtype, "add_norm", tensors, *x_TE.shape, eps, *_drawn(draw))
         return out_TE, sum_TE, stats_T2
 
-    def add_norm_back(
-        self, dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
+    def add_norm_backward(
+        self, dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: DropoutSeed, parts_P3E: Tensor
     ) -> tuple[Tensor, Tensor]:
         dx_TE, dy_TE = torch.empty_like(dout_TE), torch.empty_like(dout_TE)
         tensors = (dout_TE, sum_TE, stats_T2, weight_E, dx_TE, dy_TE, parts_P3E)
-        self._call(dout_TE.dtype, "add_norm_back", tensors, *dout_TE.shape, len(parts_P3E), *_drawn(draw))
+        self._call(dout_TE.dtype, "add_norm_backward", tensors, *dout_TE.shape, len(parts_P3E), *_drawn(draw))
         return dx_TE, dy_TE
 
     def gelu(self, x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,18 +111,18 @@ class NativeKernels:
         self._call(x_TF.dtype, "gelu", (x_TF, bias_F, out_TF, x_TF), *x_TF.shape)
         return out_TF, x_TF
 
-    def gelu_back(self, dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
+    def gelu_backward(self, dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
         dx_TF = torch.empty_like(dout_TF)
-        self._call(dout_TF.dtype, "gelu_back", (dout_TF, kept_TF, dx_TF, parts_PF), *dout_TF.shape, len(parts_PF))
+        self._call(dout_TF.dtype, "gelu_backward", (dout_TF, kept_TF, dx_TF, parts_PF), *dout_TF.shape, len(parts_PF))
         return dx_TF
 
-    def sums(self, found: Parts) -> Tensor:
+    def sums(self, found: PartialSums) -> Tensor:
         out = found.memory.new_empty(found.columns)
         self._call(torch.float32, "sum_parts", (found.memory, out), *found.counts, found.width, found.wide)
         return out
 
     def embed(
-        self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float,
+        self, tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: DropoutSeed, eps: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         rows, width = len(places[0]), len(weight_E)
@@ -117,13 +131,13 @@ class NativeKernels:
         self._call(dtype, "embed", tensors, rows, width, eps, *_drawn(draw))
         return out_TE, stats_T2
 
-    def embed_back(
-        self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+    def embed_backward(
+        self, dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: DropoutSeed, stats_T2: Tensor
     ) -> tuple[Tensor, Tensor]:
         rows, width = dout_TE.shape
         dtotal_TE, parts_P4E = torch.empty_like(dout_TE, dtype=torch.float32), stats_T2.new_empty(PARTS, 4 * width)
         tensors = (dout_TE, *tables, weight_E, *places, stats_T2, dtotal_TE, parts_P4E)
-        self._call(dout_TE.dtype, "embed_back", tensors, rows, width, PARTS, *_drawn(draw))
+        self._call(dout_TE.dtype, "embed_backward", tensors, rows, width, PARTS, *_drawn(draw))
         return dtotal_TE, parts_P4E.sum(0).view(4, width)
 
     def position_sums(self, dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None:
@@ -146,30 +160,30 @@ class NativeKernels:
         return torch.tensor(squares**0.5, dtype=torch.float32)
 
     def adamw(
-        self, piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
+        self, buffer: ParameterBuffer, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
         betas: tuple[float, float], eps: float, decay: float,
     ) -> None:  # fmt: skip
         if stopped:
             return
         rate, (first, second) = float(lr), corrections.tolist()
         numbers = (1 / float(scale), 1 - rate * decay, rate / first, second**-0.5, *betas, eps)
-        assert piece.gradient_N is not None, "only what has a gradient is moved"
-        if piece.gradient_N.is_sparse:
-            self._adamw_of_rows(piece, piece.gradient_N, numbers)
+        assert buffer.gradient_N is not None, "only what has a gradient is moved"
+        if buffer.gradient_N.is_sparse:
+            self._adamw_of_rows(buffer, buffer.gradient_N, numbers)
             return
-        tensors = (piece.master_N, piece.gradient_N, piece.mean_N, piece.square_N, piece.rounded_N)
-        self._call(piece.gradient_N.dtype, "adamw", tensors, piece.master_N.numel(), *numbers)
+        tensors = (buffer.master_N, buffer.gradient_N, buffer.mean_N, buffer.square_N, buffer.rounded_N)
+        self._call(buffer.gradient_N.dtype, "adamw", tensors, buffer.master_N.numel(), *numbers)
 
-    def _adamw_of_rows(self, piece: Piece, gradient_UE: Tensor, numbers: tuple[float, ...]) -> None:
+    def _adamw_of_rows(self, buffer: ParameterBuffer, gradient_UE: Tensor, numbers: tuple[float, ...]) -> None:
         """Of a table whose gradient is sparse, always; rows that never had one have no moments to be read."""
         rows, width = gradient_UE.shape
         used_R = gradient_UE.indices()[0]
         place_U = torch.full((rows,), -1, dtype=torch.int32)
         place_U[used_R] = torch.arange(len(used_R), dtype=torch.int32)
-        if piece.met_U is None:
-            met_U = piece.mean_N.view(rows, width).any(1) | piece.square_N.view(rows, width).any(1)
-            piece.met_U = met_U.to(torch.uint8)
-        tensors = (piece.master_N, gradient_UE.values(), piece.mean_N, piece.square_N, place_U, piece.met_U)
+        if buffer.met_U is None:
+            met_U = buffer.mean_N.view(rows, width).any(1) | buffer.square_N.view(rows, width).any(1)
+            buffer.met_U = met_U.to(torch.uint8)
+        tensors = (buffer.master_N, gradient_UE.values(), buffer.mean_N, buffer.square_N, place_U, buffer.met_U)
         self._call(torch.float32, "adamw_rows", tensors, rows, width, *numbers)
 
 
@@ -182,6 +196,6 @@ def _typed(bf16: bool) -> dict[str, Any]:
     return functions
 
 
-def _drawn(draw: Draw) -> tuple[int, int, float]:
+def _drawn(draw: DropoutSeed) -> tuple[int, int, float]:
     """The seed, the number of 65536 dropped, and what the others are multiplied by."""
     return (int(draw.seeds[draw.site]) if draw.dropped else 0), draw.dropped, draw.factor

@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yourbert.training.fused.interface import Draw, Parts, Places, Tables
-from yourbert.training.fused.weights import Piece
+from yourbert.training.fused.interface import DropoutSeed, PartialSums, Places, Tables
+from yourbert.training.fused.weights import ParameterBuffer
 
 
-def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> Parts:
+def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> PartialSums:
     """Room for what is summed to the gradients of vectors."""
-    return Parts((1, 1, 1, 1), width, wide, like.device)
+    return PartialSums((1, 1, 1, 1), width, wide, like.device)
 
 
 def attend(
-    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: Draw
+    qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: DropoutSeed
 ) -> tuple[Tensor, Tensor]:
     """Attention inside each sequence, dropout of its probabilities included: out_TE and what the backward wants.
 
@@ -35,9 +35,9 @@ def attend(
     return out_TE, bias_3E.new_empty(heads, 0)
 
 
-def attend_back(
+def attention_backward(
     dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, out_TE: Tensor,
-    logsum_HT: Tensor, draw: Draw, parts_P3E: Tensor,
+    logsum_HT: Tensor, draw: DropoutSeed, parts_P3E: Tensor,
 ) -> Tensor:  # fmt: skip
     """dqkv_T3E, and parts of the sum over its rows."""
     with torch.enable_grad():
@@ -49,7 +49,7 @@ def attend_back(
 
 
 def add_norm(
-    x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: Draw
+    x_TE: Tensor, y_TE: Tensor, bias_E: Tensor, weight_E: Tensor, shift_E: Tensor, eps: float, draw: DropoutSeed
 ) -> tuple[Tensor, Tensor, Tensor]:
     """norm(x + dropout(y + bias)), and two tensors for its backward."""
     y_TE = y_TE.float() + bias_E
@@ -58,8 +58,8 @@ def add_norm(
     return out_TE, sum_TE, torch.tensor(eps)
 
 
-def add_norm_back(
-    dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: Draw, parts_P3E: Tensor
+def add_norm_backward(
+    dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: DropoutSeed, parts_P3E: Tensor
 ) -> tuple[Tensor, Tensor]:
     """dx_TE, dy_TE, and parts of the gradients of weight, shift and bias, one after the other."""
     with torch.enable_grad():
@@ -76,7 +76,7 @@ def gelu(x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
     return F.gelu(x_TF.float() + bias_F).to(x_TF.dtype), x_TF
 
 
-def gelu_back(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
+def gelu_backward(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
     """dx_TF, and parts of the gradient of bias."""
     dx_TF: Tensor = torch.ops.aten.gelu_backward(dout_TF.float(), kept_TF.float() + bias_F)
     parts_PF.copy_(dx_TF.sum(0, keepdim=True))
@@ -84,15 +84,15 @@ def gelu_back(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor
 
 
 def embed(
-    tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: Draw, eps: float, dtype: torch.dtype
+    tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: DropoutSeed, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """dropout(norm(the sum of a token's rows)), and a tensor for its backward."""
     normal_TE = F.layer_norm(_total(tables, places), weight_E.shape, weight_E, shift_E, eps)
     return (normal_TE * _kept(normal_TE, draw)).to(dtype), torch.tensor(eps)
 
 
-def embed_back(
-    dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: Draw, stats_T2: Tensor
+def embed_backward(
+    dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: DropoutSeed, stats_T2: Tensor
 ) -> tuple[Tensor, Tensor]:
     """dtotal_TE; and the gradients of weight, shift and both segments, [4, E]."""
     dout_TE = dout_TE.float()
@@ -122,7 +122,7 @@ def _total(tables: Tables, places: Places) -> Tensor:
     return word_TE + position_TE + segment_TE
 
 
-def sums(found: Parts) -> Tensor:
+def sums(found: PartialSums) -> Tensor:
     """The gradients of all vectors, one after the other."""
     return torch.cat([table.sum(0) for table in found.tables()])
 
@@ -138,20 +138,20 @@ def norm(gradients: list[Tensor]) -> Tensor:
 
 
 def adamw(
-    piece: Piece, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor, betas: tuple[float, float],
-    eps: float, decay: float,
+    buffer: ParameterBuffer, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
+    betas: tuple[float, float], eps: float, decay: float,
 ) -> None:  # fmt: skip
     """One step with the gradient divided by `scale`, unless `stopped`; a copy becomes the masters, rounded."""
     if stopped:
         return
-    assert piece.gradient_N is not None, "only what has a gradient is moved"
-    gradient_N = piece.gradient_N.float() / scale
-    piece.master_N.mul_(1 - lr * decay)
-    piece.mean_N.lerp_(gradient_N, 1 - betas[0])
-    piece.square_N.mul_(betas[1]).addcmul_(gradient_N, gradient_N, value=1 - betas[1])
-    deviation_N = piece.square_N.sqrt() / corrections[1].sqrt() + eps
-    piece.master_N.sub_(lr / corrections[0] * piece.mean_N / deviation_N)
-    piece.refresh()
+    assert buffer.gradient_N is not None, "only what has a gradient is moved"
+    gradient_N = buffer.gradient_N.float() / scale
+    buffer.master_N.mul_(1 - lr * decay)
+    buffer.mean_N.lerp_(gradient_N, 1 - betas[0])
+    buffer.square_N.mul_(betas[1]).addcmul_(gradient_N, gradient_N, value=1 - betas[1])
+    deviation_N = buffer.square_N.sqrt() / corrections[1].sqrt() + eps
+    buffer.master_N.sub_(lr / corrections[0] * buffer.mean_N / deviation_N)
+    buffer.sync_from_master()
 
 
 def _pairs(bounds_S1: Tensor) -> tuple[list[int], list[int]]:
@@ -159,7 +159,7 @@ def _pairs(bounds_S1: Tensor) -> tuple[list[int], list[int]]:
     return bounds[:-1], bounds[1:]
 
 
-def _kept(x: Tensor, draw: Draw, *more: int) -> Tensor | float:
+def _kept(x: Tensor, draw: DropoutSeed, *more: int) -> Tensor | float:
     """0 where dropped and the factor elsewhere; the same again for the same draw."""
     if not draw.dropped:
         return 1.0

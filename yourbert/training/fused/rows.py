@@ -54,7 +54,7 @@ def add_norm_program(
 
 
 @triton.jit
-def norm_back(dout, total, stats_T2, weight, row, there, real, E: tl.constexpr):
+def norm_backward(dout, total, stats_T2, weight, row, there, real, E: tl.constexpr):
     """[rows, columns]: what the rows' sums were normalised to, and the gradient of those sums."""
     mean = tl.load(stats_T2 + 2 * row, mask=there, other=0.0)
     scale = tl.load(stats_T2 + 2 * row + 1, mask=there, other=0.0)
@@ -66,7 +66,7 @@ def norm_back(dout, total, stats_T2, weight, row, there, real, E: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T", "site", "threshold"])
-def add_norm_back_program(
+def add_norm_backward_program(
     dout_TE, sum_TE, stats_T2, weight_E, seeds, dx_TE, dy_TE, parts_P3E, T, site, threshold, factor,
     E: tl.constexpr, DROP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -84,7 +84,7 @@ def add_norm_back_program(
         at = row[:, None] * E + column[None, :]
         dout = tl.load(dout_TE + at, mask=real, other=0.0).to(tl.float32)
         total = tl.load(sum_TE + at, mask=real, other=0.0).to(tl.float32)
-        normal, dtotal = norm_back(dout, total, stats_T2, weight, row, row < T, real, E)
+        normal, dtotal = norm_backward(dout, total, stats_T2, weight, row, row < T, real, E)
         tl.store(dx_TE + at, dtotal.to(dx_TE.dtype.element_ty), mask=real)
         if DROP:
             dtotal = tl.where(kept(tl.load(seeds + site), at, threshold), dtotal * factor, 0.0)
@@ -108,7 +108,7 @@ def gelu_program(x_TE, bias_E, out_TE, count, E: tl.constexpr, BLOCK: tl.constex
 
 
 @triton.jit(do_not_specialize=["T"])
-def gelu_back_program(
+def gelu_backward_program(
     dout_TE, x_TE, bias_E, dx_TE, parts_PE, T, E: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):  # fmt: skip
     """The gradient of x; and of bias, summed over the rows that this program takes of its columns."""

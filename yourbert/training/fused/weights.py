@@ -20,18 +20,18 @@ class Seeds:
     def __init__(self) -> None:
         self._left: list[Tensor] = []
 
-    def take(self, rng: torch.Generator | None, device: torch.device) -> Tensor:
+    def next_seed(self, rng: torch.Generator | None, device: torch.device) -> Tensor:
         if not self._left:
             # Four a row: a kernel reads what begins at a multiple of 16 bytes.
             self._left = list(torch.randint(2**62, (self.AT_ONCE, 4), generator=rng, device=device).unbind())
         return self._left.pop()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """What is left is of a step that is over."""
         self._left.clear()
 
 
-class Piece:
+class ParameterBuffer:
     """N weights in one buffer, which one kernel call moves: masters, moments, and the gradient of a step.
 
     copy_N: the masters rounded to `dtype`, which the products read; the masters themselves in fp32. gradient_N: None
@@ -64,18 +64,18 @@ class Piece:
         assert self.gradient_N is not None, "a backward pass came by"
         return self.views(self.gradient_N)
 
-    def take(self) -> None:
+    def claim_gradients(self) -> None:
         """Takes over the gradient of its only parameter, if autograd left one."""
         (p,) = self.parameters
         if p.grad is not None:
             self.gradient_N, p.grad = p.grad.coalesce() if p.grad.is_sparse else p.grad.flatten(), None
 
-    def refresh(self) -> None:
+    def sync_from_master(self) -> None:
         """After the masters were written by somebody else."""
         if self.rounded_N is not None:
             self.rounded_N.copy_(self.master_N)
 
-    def follow(self, optimizer: torch.optim.AdamW, steps: Tensor) -> None:
+    def bind_optimizer(self, optimizer: torch.optim.AdamW, steps: Tensor) -> None:
         """The optimizer's state of these weights becomes a view of this one, and keeps what it held.
 
         steps: for each of the parameters a count of its steps.

@@ -42,7 +42,7 @@ from yourbert.training.graph.buckets import Bucket, Sizes, plan
 from yourbert.training.graph.resident import ResidentBatch, ResidentSplit
 from yourbert.training.history import Sums
 from yourbert.training.loop import EagerStepper, Learner, Run, Stepper, no_memory, not_finite
-from yourbert.training.optimizer import FusedWeights, follow, forget_gradients, move, rate
+from yourbert.training.optimizer import FusedWeights, bind_lr, clear_gradients, optimizer_step, rate
 
 LOGGER = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
@@ -150,7 +150,7 @@ class GraphStep:
         self.stopped = torch.zeros((), dtype=torch.bool, device=device)
         self.sums_K = torch.zeros(len(learner.names), dtype=torch.float64, device=device)
         self.moved = torch.zeros((), dtype=torch.float64, device=device)
-        follow(run.optimizer, self.rate)
+        bind_lr(run.optimizer, self.rate)
         self._graphs: dict[Shape, torch.cuda.CUDAGraph] = {}
         self._epoch: list[StepFacts] = []
         self._number = self._first = self._done = 0
@@ -158,7 +158,7 @@ class GraphStep:
 
     def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
         if self.fusion:
-            self.fusion.refresh()  # the evaluation between two epochs may have put other weights in place
+            self.fusion.sync_from_master()  # the evaluation between two epochs may have put other weights in place
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
         self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}
@@ -211,7 +211,9 @@ class GraphStep:
             # Task after task: the gradients add up, and each tape is freed before the next forward pass.
             loss.backward()  # type: ignore[no-untyped-call]
             self.sums_K[self.learner.names.index(task)].add_(loss.detach().double() * rows)
-        move(self.run.optimizer, self.run.learning.values(), self.run.settings.max_grad_norm, self.stopped, self.fusion)
+        optimizer_step(
+            self.run.optimizer, self.run.learning.values(), self.run.settings.max_grad_norm, self.stopped, self.fusion
+        )
         # The counter of steps goes on when stopped; this one then says which step it was.
         self.moved += ~self.stopped
         self.at += 1
@@ -247,7 +249,7 @@ class GraphStep:
             LOGGER.info("a step could not be captured as a graph (%s): operations one by one", reason(error))
             self.graphs = False
             self._graphs.clear()
-            forget_gradients(self.run.optimizer, self.fusion)
+            clear_gradients(self.run.optimizer, self.fusion)
 
 
 class _Shapes:

@@ -187,7 +187,7 @@ INLINE void give(const float *from_LD, real *to, float *part, int64_t length, in
 }
 
 /* Gradients of queries, keys and values, without bias; and parts of the bias's, a row of 3 E for each sequence. */
-void attend_back(const real *dout_TE, const real *qkv_T3E, const float *bias_3E, const int32_t *bounds_S1,
+void attention_backward(const real *dout_TE, const real *qkv_T3E, const float *bias_3E, const int32_t *bounds_S1,
                  const float *stats_HT2, real *dqkv_T3E, float *parts_S3E, int64_t tokens, int64_t sequences,
                  int64_t heads, int64_t D, int64_t longest, int64_t asked, int64_t span, int64_t seed,
                  int64_t threshold, float factor) {

@@ -182,7 +182,7 @@ INLINE vec drop(vec x, uint32_t place, Draw draw) {
 
 /* Of y = normal * weight + shift: adds to the gradients of both and to the two sums over a row that the gradient of
  * what was normalised takes, and gives that of `normal`. */
-INLINE vec norm_back(vec dy, vec normal, const float *weight, float *dweight, float *dshift, vec *plain, vec *along) {
+INLINE vec norm_backward(vec dy, vec normal, const float *weight, float *dweight, float *dshift, vec *plain, vec *along) {
     vec dnormal = dy * load(weight);
     *plain += dnormal;
     *along += dnormal * normal;

@@ -39,7 +39,7 @@ void embed(const float *word_UE, const float *position_E, const float *segment_2
 }
 
 /* The gradient of the tokens' sums; and parts of those of weight, shift and both segments, in rows of 4 E. */
-void embed_back(const real *dout_TE, const float *word_UE, const float *position_E, const float *segment_2E,
+void embed_backward(const real *dout_TE, const float *word_UE, const float *position_E, const float *segment_2E,
                 const float *weight_E, const int64_t *words_T, const int64_t *positions_T, const int64_t *segments_T,
                 const float *stats_T2, float *dtotal_TE, float *parts_P4E, int64_t rows, int64_t width, int64_t parts,
                 int64_t seed, int64_t threshold, float factor) {
@@ -56,7 +56,7 @@ void embed_back(const real *dout_TE, const float *word_UE, const float *position
             for (int64_t c = 0; c < width; c += LANES) {
                 vec dout = drop(load_real(dout_TE + row * width + c), (uint32_t)(row * width + c), draw);
                 vec normal = (total_at(s, row, c) - mean) * scale;
-                store(dtotal + c, norm_back(dout, normal, weight_E + c, dweight + c, dshift + c, &plain, &along));
+                store(dtotal + c, norm_backward(dout, normal, weight_E + c, dweight + c, dshift + c, &plain, &along));
             }
             float first = sum(plain) / width, second = sum(along) / width;
             for (int64_t c = 0; c < width; c += LANES) {

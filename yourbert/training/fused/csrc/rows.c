@@ -35,7 +35,7 @@ void add_norm(const real *x_TE, const real *y_TE, const float *bias_E, const flo
 }
 
 /* Gradients of x and y; and parts of those of weight, shift and bias, one after the other in a row of 3 E. */
-void add_norm_back(const real *dout_TE, const real *sum_TE, const float *stats_T2, const float *weight_E, real *dx_TE,
+void add_norm_backward(const real *dout_TE, const real *sum_TE, const float *stats_T2, const float *weight_E, real *dx_TE,
                    real *dy_TE, float *parts_P3E, int64_t rows, int64_t width, int64_t parts, int64_t seed,
                    int64_t threshold, float factor) {
     Draw draw = draw_of(seed, threshold, factor);
@@ -49,7 +49,7 @@ void add_norm_back(const real *dout_TE, const real *sum_TE, const float *stats_T
             vec plain = {0}, along = {0};
             for (int64_t c = 0; c < width; c += LANES) {
                 vec normal = (load_real(sum_TE + at + c) - mean) * scale;
-                norm_back(load_real(dout_TE + at + c), normal, weight_E + c, dweight + c, dshift + c, &plain, &along);
+                norm_backward(load_real(dout_TE + at + c), normal, weight_E + c, dweight + c, dshift + c, &plain, &along);
             }
             float first = sum(plain) / width, second = sum(along) / width;
             for (int64_t c = 0; c < width; c += LANES) {
@@ -92,7 +92,7 @@ void gelu(const real *x_TF, const float *bias_F, real *out_TF, real *slope_TF, i
 }
 
 /* The gradient of x, and parts of that of bias. */
-void gelu_back(const real *dout_TF, const real *slope_TF, real *dx_TF, float *parts_PF, int64_t rows, int64_t width,
+void gelu_backward(const real *dout_TF, const real *slope_TF, real *dx_TF, float *parts_PF, int64_t rows, int64_t width,
                int64_t parts) {
 #pragma omp parallel for schedule(static)
     for (int64_t part = 0; part < parts; part++) {
