@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.closure import ROOT
 from yourbert.core.errors import UserError
 from yourbert.core.storage import UNFINISHED, folder_hash, read_json, replacing, scratch, write_json, write_manifest
 
@@ -77,6 +79,38 @@ def test_what_is_unfinished_is_no_part_of_a_folder(tmp_path: Path) -> None:
     assert folder_hash(tmp_path) == before
     write_manifest(tmp_path)
     assert read_json(tmp_path / "manifest.json").keys() == {"a"}
+
+
+def test_a_hash_leaves_out_what_dvc_leaves_out(tmp_path: Path) -> None:
+    """Every name that .dvcignore hides; DVC itself says which files it sees."""
+    from dvc.repo import Repo
+
+    repo = Repo.init(str(tmp_path), no_scm=True)
+    (tmp_path / ".dvcignore").write_text((ROOT / ".dvcignore").read_text())
+    code = tmp_path / "code"
+    (code / "inside").mkdir(parents=True)
+    (code / "a.py").write_text("a")
+    (code / "inside" / "b.c").write_text("b")
+    before = folder_hash(code)
+    hidden = [
+        ".a.py.swp",
+        "a.py~",
+        ".#a.py",
+        ".DS_Store",
+        "a.py.orig",
+        "a.py.rej",
+        "a.pyc",
+        "__pycache__/a.cpython-311.pyc",
+    ]
+    for name in [*hidden, ".ipynb_checkpoints/a.py", "inside/.b.c.swo"]:
+        (code / name).parent.mkdir(exist_ok=True)
+        (code / name).write_text("left by an editor")
+    seen = [Path(root) / name for root, _, names in repo.dvcignore.walk(repo.fs, str(code)) for name in names]
+    assert sorted(p.relative_to(code).as_posix() for p in seen) == ["a.py", "inside/b.c"]
+    assert folder_hash(code) == before
+    (code / "inside" / "b.c").write_text("c")
+    assert folder_hash(code) != before
+    assert folder_hash(code / "a.py") == hashlib.sha256(b"a").hexdigest()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "3", '{"a": ', "\udcff", "[" * 100_000, "nul"])

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 # Names of temporary files (`replacing`, `scratch`): a killed process may leave one, and it is no artefact.
 UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.part")
+# Unfinished files, and what .dvcignore hides: compiled Python, and what editors and merges leave.
+HIDDEN_NAME = re.compile(
+    rf"{UNFINISHED.pattern}|__pycache__|.*\.pyc|\..*\.sw[op]|.*~|\.#.*|\.DS_Store|.*\.(orig|rej)|\.ipynb_checkpoints"
+)
 
 
 @contextmanager
@@ -182,20 +186,27 @@ def sha256_of(path: Path) -> str:
 
 def write_manifest(folder: Path) -> None:
     """Records size and sha256 of every file below `folder`, so that `check_manifest` notices any change."""
-    files = _artefacts(folder, "*")
-    entries = {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
+    entries = {
+        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
+        for p in _artefacts(folder)
+    }
     write_json(folder / MANIFEST, entries)
 
 
-def folder_hash(folder: Path, pattern: str = "*") -> str:
-    """One sha256 over the names and contents of the files below a folder that match `pattern`."""
-    lines = "".join(f"{sha256_of(p)} {p.relative_to(folder).as_posix()}\n" for p in _artefacts(folder, pattern))
+def folder_hash(path: Path) -> str:
+    """One sha256 over the names and contents of the files below a folder, or over the content of a file.
+
+    Files that .dvcignore hides do not count, so that a hash of code changes exactly when DVC reruns its stages.
+    """
+    if path.is_file():
+        return sha256_of(path)
+    lines = "".join(f"{sha256_of(p)} {p.relative_to(path).as_posix()}\n" for p in _artefacts(path))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _artefacts(folder: Path, pattern: str) -> list[Path]:
-    files = (path for path in folder.rglob(pattern) if path.is_file() and path.name != MANIFEST)
-    return sorted(path for path in files if not UNFINISHED.fullmatch(path.name))
+def _artefacts(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(p for p in files if not any(map(HIDDEN_NAME.fullmatch, p.relative_to(folder).parts)))
 
 
 def check_manifest(folder: Path) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from yourbert.core.errors import UserError, fail
 from yourbert.core.locks import acquire, lock_of, owner
 from yourbert.core.paths import project_root
-from yourbert.core.storage import read_tensors, read_tensors_metadata, sha256_of, write_tensors
+from yourbert.core.storage import folder_hash, read_tensors, read_tensors_metadata, write_tensors
 
 LIBRARY = Path(__file__).parents[1]
 LOGGER = logging.getLogger("yourbert")
@@ -52,19 +52,8 @@ def resume_folder(facts: Mapping[str, object], code: Sequence[str]) -> Path:
     code: the library's folders and files that decide its result: what dvc.yaml lists for the stage, so that an edit
     which leaves a stage up to date leaves its resume state usable, and no other does.
     """
-    hashes = {name: code_hash(name) for name in code}
+    hashes = {name: folder_hash(LIBRARY / name) for name in code}
     return project_root() / ".yourbert" / "resume" / fingerprint({**facts, "code": hashes})
-
-
-def code_hash(name: str) -> str:
-    """One sha256 over a folder or file of the library, as DVC sees it: without compiled Python."""
-    path = LIBRARY / name
-    if path.is_file():
-        return sha256_of(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc")
-    assert files, f"no code in {path}"
-    lines = "".join(f"{sha256_of(p)} {p.relative_to(path).as_posix()}\n" for p in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class Resume:
