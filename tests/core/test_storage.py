@@ -85,8 +85,9 @@ def test_a_hash_leaves_out_what_dvc_leaves_out(tmp_path: Path) -> None:
     """Every name that .dvcignore hides; DVC itself says which files it sees."""
     from dvc.repo import Repo
 
-    repo = Repo.init(str(tmp_path), no_scm=True)
+    Repo.init(str(tmp_path), no_scm=True)
     (tmp_path / ".dvcignore").write_text((ROOT / ".dvcignore").read_text())
+    repo = Repo(str(tmp_path))
     code = tmp_path / "code"
     (code / "inside").mkdir(parents=True)
     (code / "a.py").write_text("a")
