@@ -112,7 +112,7 @@ def trial(run: str, seed: int, way: Way, params: Params, setup: Setup) -> Trial:
     after = None
     if isinstance(mixture, SequentialModel) and not way.fresh:
         if way.pretrain is not None:
-            what = f"'{run}' goes on from '{mixture.init_from}', so the way '{way.name}' has no base to pretrain"
+            what = f"'{run}' starts from '{mixture.init_from}', so the way '{way.name}' has no base to pretrain"
             fail("P05", what, where="--runs", fix="ask it of a task or a mixture")
         after = trial(mixture.init_from, seed, Way(mixture.init_from, {}), params, setup)
     elif way.pretrain is not None:

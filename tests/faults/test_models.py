@@ -93,7 +93,7 @@ def test_c01_c02_no_damaged_state_is_ever_gone_on_from(
             rewritten(tmp_path / "resume" / STATE, content)
             assert resume.load(learning, optimizer) is None
         assert all(torch.equal(p, before[name]) for name, p in learning.items())
-    assert all("C01" in message and "begins anew" in message for message in caplog.messages)
+    assert all("C01" in message and "starts from the beginning" in message for message in caplog.messages)
     assert len(caplog.messages) == count
 
 

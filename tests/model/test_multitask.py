@@ -80,7 +80,7 @@ def test_they_become_those_of_another_encoder(pooling: str) -> None:
     embeddings.load_state_dict(made.model.encoder.embeddings.state_dict())
     made.model.heads["mood"].linear.load_state_dict(other.model.heads["mood"].linear.state_dict())
     assert not np.array_equal(answers(made, "mood"), answers(other, "mood"))
-    made.model.begin_own_layers("mood", other.model.encoder)
+    made.model.initialize_task_specific_layers("mood", other.model.encoder)
     np.testing.assert_array_equal(answers(made, "mood"), answers(other, "mood"))
 
 

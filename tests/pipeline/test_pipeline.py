@@ -230,7 +230,7 @@ def test_a_stage_whose_dvc_ends_saves_ends_and_goes_on_later(project: Project, n
     assert len([*resume.glob("*/state.safetensors")]) == 1
     again = project.start(*command)
     assert again.stderr is not None
-    line = next(line for line in again.stderr if "goes on from step" in line)
+    line = next(line for line in again.stderr if "resumes from step" in line)
     again.terminate()
     again.wait()
     assert int(re.search(r"step (\d+) of", line)[1]) > 1  # type: ignore[index]

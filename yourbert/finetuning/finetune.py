@@ -105,7 +105,7 @@ def _make_model(
     if reinitialized := [task for task, number in mixture.task_specific_layers.items() if number == "all"]:
         fresh = load_encoder(pretrained, settings.dropout, generator(seed, "pooler")).encoder
         for task in reinitialized:
-            model.begin_own_layers(task, fresh)
+            model.initialize_task_specific_layers(task, fresh)
     model.heads.load_state_dict({n: loaded.heads.get(n, t) for n, t in model.heads.state_dict().items()})
     set_trainable(model, mixture, settings)
     return model

@@ -43,7 +43,7 @@ LABELED_SPLITS: tuple[Split, ...] = ("train", "dev")
 def set_trainable(model: Model, mixture: Mixture, settings: Training) -> None:
     """Freezes the weights that are not trained. Call it before making a learner or an optimizer for the model."""
     if mixture.task_specific_layers:
-        model.learn_task_specific_layers(mixture.task_specific_layers)
+        model.train_only_task_specific_layers(mixture.task_specific_layers)
     if settings.freeze_encoder:
         model.freeze_layers()
 
@@ -162,7 +162,7 @@ class TaskLearner:
                 total = self._loss_sum(name, gather(sampler.split, np.repeat(part_B, self.num_views)))
             # Divided by the rows of the whole step, so that the gradients of all parts and ranks add up to its mean.
             loss = self.mixture.loss_weights.get(name, 1.0) * total / len(rows_B)
-            yield StepLoss(name, loss, *part_counts, of=len(rows_B), last=last and ends)
+            yield StepLoss(name, loss, *part_counts, batch_rows=len(rows_B), last=last and ends)
 
     def _loss_sum(self, name: str, batch: Batch) -> Tensor:
         """The loss of a batch, summed over its rows, each of which occurs in it `num_views` times in succession."""

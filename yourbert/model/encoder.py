@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
 }
-# What a stock config.json may say that this encoder does not do.
+# Values of a stock config.json that this encoder supports.
 ONLY = {
     "model_type": "bert",
     "position_embedding_type": "absolute",
@@ -41,7 +41,7 @@ ONLY = {
     "add_cross_attention": False,
 }
 
-# What it must say, and the most that is believed: memory is taken before the weights are looked at.
+# Required sizes with upper bounds, since memory is allocated before the weights are read.
 SIZES = {
     "vocab_size": 10_000_000,
     "hidden_size": 65_536,
@@ -70,7 +70,7 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, stock: Mapping[str, Any], where: str = "config.json") -> EncoderConfig:
-        """Reads a stock config.json, ignoring unknown fields. Raises UserError (C10) for one it cannot be."""
+        """Reads a stock config.json, ignoring unknown fields. Raises UserError (C10) for an unsupported one."""
         problems = _config_problems(stock)
         if problems:
             fix = "choose a BERT checkpoint (model_type 'bert')"
@@ -83,7 +83,7 @@ class EncoderConfig:
 
 
 def _config_problems(stock: Mapping[str, Any]) -> list[str]:
-    """What keeps a stock config.json from describing an encoder of ours."""
+    """The reasons why this encoder cannot be built from a stock config.json."""
     found = [f"{k} is {stock[k]!r}; only {v!r} is supported" for k, v in ONLY.items() if stock.get(k, v) != v]
     for name, most in SIZES.items():
         size = stock.get(name)
@@ -116,12 +116,12 @@ class Embeddings(nn.Module):
         self.restriction: RestrictedTable | None = None
         self.fused: FusedEmbeddings | None = None
 
-    def restricted(self, pieces: npt.NDArray[np.integer[Any]]) -> RestrictedTable:
-        """For a `with` block in which these word pieces and [PAD] alone are read."""
-        return RestrictedTable(self, pieces)
+    def restricted(self, token_ids: npt.NDArray[np.integer[Any]]) -> RestrictedTable:
+        """A context manager in which the table has only the rows of these token ids and [PAD]."""
+        return RestrictedTable(self, token_ids)
 
     def rows_of(self, tokens_T: Tensor) -> tuple[Tensor, int]:
-        """Which rows of `word` these pieces have, and which one [PAD] has."""
+        """The rows of `word` for these token ids, and that of [PAD]."""
         if self.restriction is None:
             return tokens_T, self.pad
         return self.restriction.row_of_V.index_select(0, tokens_T), self.restriction.pad_row
@@ -147,9 +147,9 @@ class RestrictedTable:
     not learn stays whole.
     """
 
-    def __init__(self, embeddings: Embeddings, pieces: npt.NDArray[np.integer[Any]]) -> None:
+    def __init__(self, embeddings: Embeddings, token_ids: npt.NDArray[np.integer[Any]]) -> None:
         self.embeddings, self.decay = embeddings, 1.0
-        self.used = np.union1d(pieces, [embeddings.pad]).astype(np.int64)
+        self.used = np.union1d(token_ids, [embeddings.pad]).astype(np.int64)
 
     def __enter__(self) -> RestrictedTable:
         table = self.embeddings
@@ -171,13 +171,13 @@ class RestrictedTable:
 
 
 class FusedEmbeddings(Protocol):
-    """The embeddings' training pass by kernels of its own (`yourbert/training/fused`)."""
+    """The training pass of the embeddings as fused kernels (`yourbert/training/fused`)."""
 
     def __call__(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor: ...
 
 
 class Fused(Protocol):
-    """A layer's training pass by kernels of its own (`yourbert/training/fused`)."""
+    """The training pass of a layer as fused kernels (`yourbert/training/fused`)."""
 
     def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor: ...
 
@@ -206,7 +206,7 @@ class Layer(nn.Module):
         kernel: Kernel = "auto",
         rows_S: Tensor | None = None,
     ) -> Tensor:
-        """[T, E] -> [T, E]; with `rows_S` only those rows go on after the attention: [S, E]."""
+        """[T, E] -> [T, E]; with `rows_S` only those rows pass the feed-forward: [S, E]."""
         if self.fused and self.training:
             return self.fused(x_TE, layout, rng, rows_S)
         p = self.p if self.training else 0.0
@@ -219,7 +219,7 @@ class Layer(nn.Module):
 
 
 def project(x_TI: Tensor, linear: nn.Linear) -> Tensor:
-    """A linear layer in x's dtype, whatever that of its weights."""
+    """A linear layer computed in the dtype of x."""
     return F.linear(x_TI, linear.weight.to(x_TI.dtype), linear.bias.to(x_TI.dtype))
 
 
@@ -258,11 +258,11 @@ class Encoder(nn.Module):
         return self.embeddings.word
 
     def freeze_pooler(self) -> None:
-        """For training that reads no pooled vector."""
+        """Freezes the pooler, for training without pooled vectors."""
         self.pooler.requires_grad_(False)
 
     def embed(self, batch: Packed, rng: torch.Generator | None) -> Tensor:
-        """embedded_TE, which the layers read, in `compute_dtype`."""
+        """embedded_TE, the input of the layers, in `compute_dtype`."""
         embedded_TE: Tensor = self.embeddings(batch, self.compute_dtype, rng)
         return embedded_TE
 

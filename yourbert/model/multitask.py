@@ -22,7 +22,7 @@ from yourbert.model.heads import Head, build_head
 
 
 class Heads(nn.ModuleDict):
-    """Heads by task name. A task may be called "values" or "training", which a plain ModuleDict refuses."""
+    """Heads by task name; allows names such as "values" and "training", which a plain ModuleDict refuses."""
 
     def __setitem__(self, name: str, head: nn.Module) -> None:
         self._modules[name] = head
@@ -75,11 +75,11 @@ class Model(nn.Module):
     def pooled(
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
     ) -> Tensor:
-        """pooled_SE as a task's head reads it."""
+        """pooled_SE, the input of a task's head."""
         return self.encoder_for(task_name).pooled(batch, rng, self.task_pooling[task_name], embedded_TE)
 
     def encoder_for(self, task_name: str) -> Encoder:
-        """The encoder that a task reads: the one of all, or one that ends in the task's own layers; no copy of any."""
+        """The encoder of a task: the shared one, or a view of it that ends in the task-specific layers (no copies)."""
         head = self.heads[task_name]
         if not head.layers:
             return self.encoder
@@ -89,21 +89,21 @@ class Model(nn.Module):
         encoder.pooler = head.pooler or self.encoder.pooler
         return encoder
 
-    def begin_own_layers(self, task_name: str, encoder: Encoder) -> None:
-        """What a task has for itself becomes that of another encoder."""
+    def initialize_task_specific_layers(self, task_name: str, encoder: Encoder) -> None:
+        """Copies the task-specific layers of a task from another encoder."""
         head = self.heads[task_name]
         head.layers.load_state_dict(encoder.layers[-len(head.layers) :].state_dict())
         if head.pooler:
             head.pooler.load_state_dict(encoder.pooler.state_dict())
 
-    def learn_task_specific_layers(self, tasks: Iterable[str]) -> None:
-        """From here on only these tasks learn, with the layers that each has for itself and their heads alone."""
+    def train_only_task_specific_layers(self, tasks: Iterable[str]) -> None:
+        """Makes only the task-specific layers and heads of these tasks trainable."""
         self.requires_grad_(False)
         for name in tasks:
             self.heads[name].requires_grad_(True)
 
     def freeze_layers(self) -> None:
-        """From here on no layer learns, of the encoder or of a task; what reads their vectors does."""
+        """Freezes all layers, shared and task-specific; the heads stay trainable."""
         self.encoder.requires_grad_(False)
         for name in self.task_specific_layers:
             self.heads[name].layers.requires_grad_(False)
@@ -111,7 +111,7 @@ class Model(nn.Module):
                 pooler.requires_grad_(False)
 
     def features(self, task_name: str, batch: Packed) -> Tensor:
-        """The same without dropout or gradient, whatever mode the model is in."""
+        """`pooled` without dropout and gradient, in any mode."""
         encoder = self.encoder_for(task_name)
         was_training = encoder.training
         encoder.eval()
@@ -122,6 +122,6 @@ class Model(nn.Module):
             encoder.train(was_training)
 
     def scores_of_features(self, task_name: str, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
-        """scores_BC from vectors that `features` gave."""
+        """scores_BC from cached vectors of `features`."""
         scores_BC: Tensor = self.heads[task_name](pooled_SE, rng)
         return scores_BC

@@ -86,7 +86,7 @@ class MlmLearner:
                 logits_MV = self.model.masked_logits(part, part_masked, self.machine, self.rng)
                 targets_M = torch.from_numpy(part_masked.targets_M).to(self.machine.device)
                 total = F.cross_entropy(logits_MV, targets_M, reduction="sum")
-            yield StepLoss(NAME, total / len(masked.indices_M), *part_counts, of=len(batch.rows_B), last=last)
+            yield StepLoss(NAME, total / len(masked.indices_M), *part_counts, batch_rows=len(batch.rows_B), last=last)
 
     def rows_of(self, epoch: int, step: int) -> str:
         """The numbers of the sequences of a step, for messages."""

@@ -36,7 +36,7 @@ COLLECTIVE_TIMEOUT_S = 100.0
 # After a collective failed: how long the others have to show that it was not they who stopped.
 SECONDS_OF_ROLL_CALL = 3.0
 BUCKET_BYTES = 8 << 20
-AGAIN = "see what that rank wrote last, and run the same command again: it goes on from its last saving"
+AGAIN = "read the last output of that rank, and run the same command again: it resumes from the last saved step"
 
 
 def launched() -> bool:

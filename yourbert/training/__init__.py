@@ -12,7 +12,7 @@ One step on a plain CPU, in the order in which to read it:
 5. `model/encoder.py`        BERT: embeddings, layers, pooling
 6. `model/attention.py`      attention inside packed sequences, forward and backward
 7. `finetuning/losses.py`    the loss of the scores, summed over rows
-8. `training/optimizer.py`   move: clip, AdamW; rate: the schedule
+8. `training/optimizer.py`   optimizer_step: clip, AdamW; rate: the schedule
 
 What else a step calls does what its name says: `seed_of`, `keep_mask` (dropout), a head (`model/heads.py`: dropout and
 a linear layer), `Gradients.backward` (in one process it only calls backward), `Spikes.record`.

@@ -1,8 +1,8 @@
-"""Exact resume: a run that was cut off continues from the step of its last saving to the same weights.
+"""Exact resume: an interrupted run continues from its last saved step and ends in the same weights.
 
-The state lies outside DVC's outputs, which DVC removes before it runs a stage, in a folder named by a fingerprint of
-everything that decides the result: settings, input hashes, code and machine. So no run can continue another one's
-state. It is one file, replaced whole, removed when the run succeeds, and guarded against a second writer.
+The state is not a DVC output, because DVC removes outputs before it runs a stage. Its folder is named by a fingerprint
+of everything that determines the result: settings, input hashes, code and machine. So no run can resume from another
+run's state. The state is one file, replaced atomically, removed after success, and locked against a second writer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ History = dict[str, Any]
 
 
 def _digest(tensors: Mapping[str, Tensor], history: str) -> str:
-    """Neither safetensors nor the disk notices a flipped bit."""
+    """A checksum, because safetensors does not detect a flipped bit."""
     digest = hashlib.sha256(history.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -47,21 +47,21 @@ def fingerprint(facts: Mapping[str, object]) -> str:
 
 
 def resume_folder(facts: Mapping[str, object], code: Sequence[str]) -> Path:
-    """Where the state of the run that `facts` describe is kept.
+    """The folder for the resume state of the run that `facts` describe.
 
-    code: the library's folders and files that decide its result: what dvc.yaml lists for the stage, so that an edit
-    which leaves a stage up to date leaves its resume state usable, and no other does.
+    code: the library's folders and files that dvc.yaml lists for the stage. So an edit invalidates a resume state
+    exactly if it invalidates the stage.
     """
     hashes = {name: folder_hash(LIBRARY / name) for name in code}
     return project_root() / ".yourbert" / "resume" / fingerprint({**facts, "code": hashes})
 
 
 class Resume:
-    """The resume state of one run, held under a lock while the `with` block lasts.
+    """The resume state of one run, locked within the `with` block.
 
-    Saving happens after a step, once in `seconds_between_saves`; when it happens decides no result.
-    Raises UserError (B10) when another process holds the same run. Of several ranks one `leads`: it alone locks, saves
-    and removes the state, and all of them load it.
+    It is saved after a step, every `seconds_between_saves`; the moment of saving does not affect the result. Raises
+    UserError (B10) if another process holds the lock. With several ranks only the leading one locks, saves and removes
+    the state, and all of them load it.
     """
 
     def __init__(self, folder: Path, seconds_between_saves: float = SECONDS_BETWEEN_SAVES, leads: bool = True) -> None:
@@ -75,8 +75,8 @@ class Resume:
         path = lock_of(self.folder)
         lock = acquire(path)
         if lock is None:
-            what = f"this run is being trained already by {owner(path) or 'another process'}"
-            fail("B10", what, where=str(self.folder), fix="wait for it, or end it")
+            what = f"this run is already being trained by {owner(path) or 'another process'}"
+            fail("B10", what, where=str(self.folder), fix="wait for it, or stop it")
         self._lock = lock
         return self
 
@@ -102,7 +102,7 @@ class Resume:
         tensors |= {f"best/{name}": t for name, t in best.items()}
         for name, p in learning.items():
             if moments := optimizer.state.get(p):
-                # A head's own count of steps: in a mixture it moves only when its task is drawn.
+                # Per parameter, because a head is updated only in steps with its task.
                 tensors[f"step/{name}"] = moments["step"]
                 tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
         told = json.dumps(history)
@@ -116,9 +116,9 @@ class Resume:
     def load(
         self, learning: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW
     ) -> tuple[dict[str, Tensor], History] | None:
-        """Puts saved weights and moments back and returns the best weights and the history; None without a state.
+        """Restores weights and moments; returns the best weights and the history, or None without a state.
 
-        One that is not as it was saved is not used: the run then begins anew.
+        A damaged state is ignored with a warning, and the run starts from the beginning.
         """
         if not (self.folder / STATE).exists():
             return None
@@ -128,7 +128,9 @@ class Resume:
             tensors, told = {}, {}
         if told.get("sha256") != _digest(tensors, told.get("history", "")):
             if self.leads:
-                LOGGER.warning("C01 %s: damaged since it was saved; the run begins anew", self.folder / STATE)
+                LOGGER.warning(
+                    "C01 %s: damaged since it was saved; the run starts from the beginning", self.folder / STATE
+                )
             return None
         history: History = json.loads(told["history"])
         with torch.no_grad():

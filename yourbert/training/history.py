@@ -1,4 +1,4 @@
-"""What a training did so far: its steps, its curve, its best epoch, its odd losses; saved with an interrupted run."""
+"""The history of a training: steps, learning curve, best epoch, loss spikes; part of the resume state."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TIMES = 10.0
 
 @dataclass
 class Spikes:
-    """Steps whose loss jumps far above those before: odd rows, or a learning rate that is too high.
+    """Loss spikes: steps with invalid rows, or a learning rate that is too high.
 
-    A spike is ten times the median of the task's last steps and more than the task began with. Without the second, one
-    hard batch late in training, when nearly all losses are close to 0, would be one.
+    A spike is more than ten times the median of the task's last steps and more than the task's initial loss. Without
+    the second condition one hard batch late in training, when nearly all losses are close to 0, would count.
 
-    recent, began: of each task, the losses of its last steps and the mean of its first. steps: where spikes were.
+    recent, began: for each task the losses of its last steps, and the mean of its first ones. steps: those with spikes.
     """
 
     recent: dict[str, list[float]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Spikes:
     steps: list[int] = field(default_factory=list)
 
     def record(self, task: str, step: int, loss: float) -> float | None:
-        """Takes in a step's loss; the usual loss where this one is a spike."""
+        """Adds the loss of a step; returns the usual loss if this one is a spike."""
         recent = self.recent.setdefault(task, [])
         usual = median(recent) if task in self.began else None
         recent.append(loss)
@@ -46,12 +46,12 @@ class Spikes:
 
 @dataclass
 class TrainingHistory:
-    """What a run did. curve: a line (step, epoch, task, loss, dev) per task and epoch, from 1;
-    loss is None for a task that an epoch left out. sums: of the epoch that has begun, see `Stepper`.
-    micro_batches: how many parts a batch is split into; more than one once memory ran out. spikes: steps with odd loss.
+    """The history of a run.
 
-    best_epoch: the epoch, from 1, with the highest dev score, `best`, after `best_step` of all the `steps`; stale:
-    evaluations since. tokens: how many were read; parameters: how many weights learn. cost: with the evaluations.
+    curve: a line (step, epoch, task, loss, dev) per task and epoch, both counted from 1; the loss is None for a task
+    without rows in the epoch. sums: of the current epoch, see `Stepper`. micro_batches: per batch; more than one after
+    memory ran out. best_epoch, best_step: where the dev score was highest (`best`). tokens: read so far. parameters:
+    the number of trainable weights. cost: includes the evaluations.
     """
 
     steps: int
@@ -70,7 +70,7 @@ class TrainingHistory:
     spikes: Spikes = field(default_factory=Spikes)
 
     def record_epoch(self, scores: dict[str, float], value: float, losses: dict[str, float]) -> None:
-        """An epoch ends: adds its lines to the curve, and marks it when it is the best so far. value: of all scores."""
+        """Adds an epoch to the curve. value: the aggregate of all scores, which chooses the best epoch."""
         self.epoch += 1
         self.sums = {}
         for task, score in scores.items():

@@ -9,8 +9,8 @@ calls:
     stepper = make_stepper(learner, run)           # takes model and optimizer over: graph/graph_step.py
     outcome = train(run, stepper)
 
-A step whose gradient is not finite moves nothing and ends the run. A step that finds no memory is computed again in
-micro-batches, whose gradients add up.
+A step with a gradient that is not finite updates no weight and ends the run. A step that runs out of memory is
+repeated in micro-batches with accumulated gradients.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ MEMORY_ERRORS = (RuntimeError, MemoryError)
 
 @dataclass(frozen=True)
 class StepLoss:
-    """One task's share of a step: the loss to descend, already divided by its labels, and what it was made from.
+    """One backward pass of a step: the loss of one task, or of one micro-batch of it.
 
-    Of several ranks each has the loss of its own rows; rows and tokens are those of all ranks. of: the task's rows in
-    the whole step, by which the loss is divided; more than `rows` where the batch is split into micro-batches, of which
-    the first one counts for all. last: whether the step has no further part.
+    loss: summed over this rank's labels and divided by `batch_rows`. rows, tokens: of all ranks. batch_rows: the task's
+    rows in the whole optimizer step (the loss divisor); larger than `rows` if the batch is split into micro-batches, of
+    which only the first reports `rows`. last: whether this is the last backward pass of the step.
     """
 
     task: str
     loss: Tensor
     rows: int
     tokens: int
-    of: int
+    batch_rows: int
     last: bool = True
 
 
 def no_loss(device: torch.device) -> Tensor:
-    """The loss of a rank that has no rows of a part: nothing gets a gradient from it."""
+    """The loss of a rank without rows in this backward pass: it has no gradient."""
     return torch.zeros((), device=device, requires_grad=True)
 
 
 class Learner(Protocol):
-    """What the loop trains: `model`, the steps of each epoch, their losses, and the dev scores."""
+    """What the loop trains: a model, its losses in each step, and its dev scores."""
 
     @property
     def model(self) -> nn.Module: ...
@@ -69,11 +69,11 @@ class Learner(Protocol):
     def steps(self, epoch: int) -> int: ...
 
     def losses(self, epoch: int, step: int, micro_batches: int = 1) -> Iterator[StepLoss]:
-        """The losses of step `step` of the run, each batch in so many parts of about as many tokens."""
+        """The losses of step `step` of the run, from 0; each batch is split into micro-batches of similar size."""
         ...
 
     def rows_of(self, epoch: int, step: int) -> str:
-        """Which rows a step reads, for a person."""
+        """The rows of a step, for a message."""
         ...
 
     def evaluate(self) -> dict[str, float]:
@@ -81,16 +81,16 @@ class Learner(Protocol):
         ...
 
     def aggregate(self, scores: dict[str, float]) -> float:
-        """One number out of the dev scores, higher is better: it chooses the checkpoint to keep."""
+        """One number from the dev scores; the epoch where it is highest is kept."""
         ...
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training works on, and how far it is: all that is saved of an interrupted one.
+    """The state of a training; everything that a resume needs is in here.
 
-    learning: the weights that learn, by name; gradients: theirs, summed over the ranks. ends: for each epoch, how many
-    steps are done at its end. best: the weights of the best epoch so far.
+    learning: the trainable weights by name. gradients: sums their gradients over ranks. ends: steps done at the end of
+    each epoch. best: the weights of the best epoch so far.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Optimizer steps of the whole run."""
         return self.ends[-1]
 
     @property
@@ -115,9 +115,9 @@ class Run:
 
 
 def begin(name: str, learner: Learner, settings: Training, resume: Resume, ranks: Ranks = ALONE) -> Run:
-    """A training of `learner.model`, before its first step or where an interrupted one was saved.
+    """A training of `learner.model`, before its first step, or restored from the state of an interrupted one.
 
-    ranks: those that train this model together.
+    ranks: the processes that train this model together.
     """
     learning = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
     optimizer = adamw(learning.values(), settings.weight_decay)
@@ -128,7 +128,7 @@ def begin(name: str, learner: Learner, settings: Training, resume: Resume, ranks
     if saved := resume.load(learning, optimizer):
         best, outcome = saved[0], TrainingHistory.from_json(saved[1])
         if ranks.leads:
-            LOGGER.info("%s: goes on from step %d of %d", name, outcome.steps_done, ends[-1])
+            LOGGER.info("%s: resumes from step %d of %d", name, outcome.steps_done, ends[-1])
     return Run(name, learner, settings, resume, learning, optimizer, gradients, ends, outcome, best)
 
 
@@ -136,25 +136,25 @@ class Stepper(Protocol):
     """Computes the steps of a run, in order."""
 
     def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
-        """An epoch starts or goes on: its next optimizer step is number `step` of the run; sums: of those before."""
+        """Starts or resumes an epoch at step `step` of the run; sums: the losses of the epoch's earlier steps."""
         ...
 
     def step(self) -> tuple[int, int]:
-        """Takes the next step; its rows and tokens."""
+        """Runs the next optimizer step; returns its rows and tokens."""
         ...
 
     def sums(self) -> Sums:
-        """For each task the loss summed over the rows of this epoch so far, and their number.
+        """For each task the sum of losses over this epoch's rows so far, and the number of rows.
 
-        Raises UserError (T01) if a step's gradient was not finite; such a step and those after it moved nothing.
+        Raises UserError (T01) if the gradient of a step was not finite; it and all later steps updated nothing.
         """
         ...
 
 
 class EagerStepper:
-    """Takes a step's losses as the learner makes them, each operation as it is called.
+    """Runs each operation of a step as it is called.
 
-    fusion: the weights that fused layers took over, if any did (`yourbert/training/fused/fusion.py`).
+    fusion: the weights of fused layers, if there are any (`yourbert/training/fused/fusion.py`).
     """
 
     def __init__(self, run: Run, fusion: FusedWeights | None = None) -> None:
@@ -165,7 +165,7 @@ class EagerStepper:
 
     def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
         if self.fusion:
-            self.fusion.sync_from_master()  # the evaluation between two epochs may have put other weights in place
+            self.fusion.sync_from_master()  # an evaluation may have replaced the weights between epochs
         self._epoch, self._step = epoch, step
         self._losses = {task: total for task, (total, _) in sums.items()}
         self._rows = {task: rows for task, (_, rows) in sums.items()}
@@ -180,8 +180,8 @@ class EagerStepper:
             not_finite(run, self._epoch, self._step)
         for task in dict.fromkeys(part.task for part in parts):
             own = [(part, float(loss)) for part, loss in zip(parts, losses, strict=True) if part.task == task]
-            # Each loss was divided by all rows of the task's batch, so that the parts add up to the sum over them.
-            self._note(task, sum(loss * part.of for part, loss in own), sum(part.rows for part, _ in own))
+            # Undo the division by the rows of the batch: micro-batch losses then add up to the sum over its rows.
+            self._note(task, sum(loss * part.batch_rows for part, loss in own), sum(part.rows for part, _ in own))
         self._step += 1
         return sum(part.rows for part in parts), sum(part.tokens for part in parts)
 
@@ -189,13 +189,13 @@ class EagerStepper:
         return rate(self._step, self.run.steps, self.run.settings)
 
     def _backward(self) -> tuple[list[StepLoss], list[Tensor]]:
-        """The parts of a step and their losses, with their gradients; in more micro-batches where memory is short."""
+        """Forward and backward of a step; on running out of memory again with twice as many micro-batches."""
         run, outcome = self.run, self.run.outcome
         while True:
             parts = []
             try:
                 for part in run.learner.losses(self._epoch, self._step, outcome.micro_batches):
-                    # At once: the tape of one part is freed before the next one is computed.
+                    # Right away, which frees the autograd graph of one part before the next one is built.
                     run.gradients.backward(part.loss, part.task, part.last)
                     parts.append(part)
                 return parts, run.gradients.finish([part.loss for part in parts])
@@ -203,17 +203,17 @@ class EagerStepper:
                 if not out_of_memory(error):
                     raise
                 clear_gradients(run.optimizer, self.fusion)
-                # Several ranks would have to agree on the number, and a row cannot be split.
+                # Ranks would have to agree on the number, and a row cannot be split.
                 if run.ranks.world > 1 or outcome.micro_batches >= run.settings.batch_size:
                     no_memory(run, self._epoch, self._step)
             outcome.micro_batches *= 2
             LOGGER.warning(
-                "%s: out of memory at step %d: from here on each batch is read in %d pieces, whose gradients add up",
+                "%s: out of memory at step %d: from here on each batch is split into %d micro-batches",
                 *(run.name, self._step + 1, outcome.micro_batches),
             )
 
     def _note(self, task: str, total: float, rows: int) -> None:
-        """Adds up a task's loss over the rows of a step, and says so when it jumped."""
+        """Adds a step's loss to the sums of its task, and warns about a spike."""
         self._losses[task] = self._losses.get(task, 0.0) + total
         self._rows[task] = self._rows.get(task, 0) + rows
         usual = self.run.outcome.spikes.record(task, self._step + 1, total / rows)
@@ -229,23 +229,23 @@ class EagerStepper:
 
 
 def mean_loss(sums: Sums) -> float:
-    """Over the rows of all tasks."""
+    """The mean loss over the rows of all tasks."""
     return sum(total for total, _ in sums.values()) / sum(rows for _, rows in sums.values())
 
 
 def not_finite(run: Run, epoch: int, step: int) -> NoReturn:
-    """Raises UserError (T01): the step's gradient was not finite, and it moved nothing."""
+    """Raises UserError (T01): the gradient of a step was not finite, so it updated no weight."""
     lr, rows = rate(step, run.steps, run.settings), run.learner.rows_of(epoch, step)
     fail(
         "T01",
         f"the gradient is not finite at step {step + 1}, epoch {epoch + 1} (lr {lr:.3g}; {rows})",
         where=run.name,
-        fix="look at those rows, lower lr, raise warmup, or set precision: fp32; the last step's weights were kept",
+        fix="look at those rows, lower lr, raise warmup_ratio, or set precision: fp32; the last weights are kept",
     )
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that there is no memory; PyTorch's allocator for the host has no type of its own for that."""
+    """Whether the error means out of memory; PyTorch's CPU allocator has no exception type for that."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return "DefaultCPUAllocator" in str(error) and "allocate memory" in str(error)
@@ -257,14 +257,15 @@ def no_memory(run: Run, epoch: int, step: int) -> NoReturn:
         "R08",
         f"out of memory at step {step + 1}, epoch {epoch + 1} ({run.learner.rows_of(epoch, step)})",
         where=run.name,
-        fix="halve batch_size or max_length; the same command then goes on, or begins anew where settings changed",
+        fix="halve batch_size or max_length; the same command resumes, or starts again if settings changed",
     )
 
 
 def train(run: Run, stepper: Stepper) -> TrainingHistory:
-    """Takes the run's steps that are left, and leaves its model with the weights of the best epoch.
+    """Runs the remaining steps; afterwards the model has the weights of the best epoch.
 
-    Asked to stop, it saves where it stands and ends; of several ranks each ends at once. Raises UserError (T01, X01).
+    On SIGINT or SIGTERM it saves the resume state and exits; with several ranks each exits at once. Raises UserError
+    (T01, X01).
     """
     return _Loop(run, stepper).train()
 
@@ -295,7 +296,7 @@ class _Loop:
         return outcome
 
     def _epoch(self, stop: Stop) -> None:
-        """The steps of an epoch that are left."""
+        """The remaining steps of an epoch."""
         run, outcome, stepper = self.run, self.outcome, self.stepper
         run.learner.model.train()
         stepper.start_epoch(outcome.epoch, outcome.steps_done, outcome.sums)
@@ -312,7 +313,7 @@ class _Loop:
                 self._save()
 
     def _evaluate(self, stop: Stop) -> None:
-        """Ends an epoch: evaluates, and keeps the weights when they are the best so far."""
+        """Ends an epoch: evaluates on dev, and keeps the weights if the score is the best so far."""
         run, outcome, sums = self.run, self.outcome, self.stepper.sums()
         run.learner.model.eval()
         try:
@@ -332,7 +333,7 @@ class _Loop:
         run, outcome = self.run, self.outcome
         outcome.sums = self.stepper.sums()
         if run.ranks.world == 1:
-            # Only the first of several ranks comes here, and all of them would have to ask.
+            # Reading the meter is a collective operation, and only the first rank gets here.
             outcome.cost = self.cost_before + self.meter.read()
         run.resume.save(run.learning, run.optimizer, run.best, asdict(outcome))
 

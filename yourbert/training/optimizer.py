@@ -17,11 +17,11 @@ from yourbert.config.schema import Training
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Two groups that hold every parameter that learns exactly once."""
+    """Two parameter groups: matrices with weight decay, vectors without."""
     learning = [p for p in parameters if p.requires_grad]
     matrices = [p for p in learning if p.ndim >= 2]
     vectors = [p for p in learning if p.ndim < 2]
-    assert len({id(p) for p in matrices + vectors}) == len(learning), "a parameter stands in two groups"
+    assert len({id(p) for p in matrices + vectors}) == len(learning), "a parameter is in two groups"
     return [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -29,9 +29,9 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
 
 
 class FusedWeights(Protocol):
-    """The weights that fused layers took over and move by kernels of their own (`yourbert/training/fused/fusion.py`).
+    """The weights of fused layers, which fused kernels update (`yourbert/training/fused/fusion.py`).
 
-    The optimizer keeps them in its groups and passes over them, since autograd leaves them no gradient.
+    They stay in the optimizer's groups, and it skips them, because autograd leaves them no gradient.
     """
 
     def sync_from_master(self) -> None: ...
@@ -42,10 +42,9 @@ class FusedWeights(Protocol):
 
 
 class AdamW(torch.optim.AdamW):
-    """PyTorch's, with its methods as they are written.
+    """PyTorch's AdamW with its methods unwrapped.
 
-    There they are wrapped for the sake of PyTorch's compiler, which the first call of any would load (2 s); nothing is
-    compiled here.
+    PyTorch wraps them for its compiler, and the first call would load it (2 s); nothing is compiled here.
     """
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
@@ -64,9 +63,9 @@ def adamw(parameters: Iterable[nn.Parameter], weight_decay: float) -> AdamW:
 
 
 def bind_lr(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
-    """From here on the rate is what the tensor `lr` holds, and every step is the same work, as a graph must be.
+    """Reads the learning rate from the tensor `lr`, so that a captured step can be replayed.
 
-    The moments begin now: made at the first step, they would be made anew each time a captured one is replayed.
+    The moments are allocated here: allocated in the first step, they would be reset by each replay of it.
     """
     for group in optimizer.param_groups:
         group["lr"], group["capturable"] = lr, lr.is_cuda
@@ -74,22 +73,22 @@ def bind_lr(optimizer: torch.optim.AdamW, lr: Tensor) -> None:
             if not optimizer.state.get(p):
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
                 optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-    # It would warn of the uncaptured steps that warm a graph up.
+    # Avoids a warning about the uncaptured warm-up steps.
     optimizer._warned_capturable_if_run_uncaptured = True
 
 
 def rate(step: int, steps: int, settings: Training) -> float:
-    """The learning rate of step `step` (from 0) of `steps`: a linear climb to `lr`, then constant or down to 0."""
-    climb = round(settings.warmup_ratio * steps)
-    if step < climb:
-        return settings.lr * (step + 1) / climb
+    """The learning rate of step `step` (from 0) of `steps`: linear warmup, then constant or linear decay to 0."""
+    warmup = round(settings.warmup_ratio * steps)
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
     if settings.schedule == "constant":
         return settings.lr
-    return settings.lr * (steps - step) / max(1, steps - climb)
+    return settings.lr * (steps - step) / max(1, steps - warmup)
 
 
 def decay_after(steps_done: int, steps: int, settings: Training) -> float:
-    """What the first `steps_done` of `steps` steps leave of a matrix that never has a gradient."""
+    """The factor by which weight decay alone shrinks a matrix in the first `steps_done` of `steps` steps."""
     return math.prod(1 - rate(step, steps, settings) * settings.weight_decay for step in range(steps_done))
 
 
@@ -102,17 +101,15 @@ def optimizer_step(
 ) -> Tensor:
     """One optimizer step with the gradients clipped to `max_grad_norm` (0: no clipping); returns their norm.
 
-    Nothing moves where that norm is not finite.
-
-    stopped: a flag on the device that a norm which is not finite raises, and under which no later step moves anything.
-    fusion: the weights that fused layers hold; their gradients count in the norm, and they are moved here, too.
+    No weight changes if that norm is not finite. stopped: a flag on the device that such a norm sets; while it is set,
+    no later step changes anything. fusion: the weights of fused layers, which count in the norm and are updated, too.
     """
     others = [p.grad for p in parameters if p.grad is not None and not (fusion and fusion.holds(p))]
     norm = nn.utils.get_total_norm(others, foreach=True)
     if fusion:
         norm = torch.linalg.vector_norm(torch.stack([norm, fusion.norm()]))
-    # Clipping and stopping go through the pair of values that loss scaling uses, which a fused AdamW reads on the
-    # device: the gradients are not rewritten, and no number has to come back to the host before the next step.
+    # Clipping and skipping use grad_scale and found_inf, which a fused AdamW reads on the device: gradients are not
+    # rewritten, and the host does not wait for the norm.
     scale = (norm / max_grad_norm).clamp(min=1.0) if max_grad_norm else torch.ones_like(norm)
     stopped = ~torch.isfinite(norm) if stopped is None else stopped.logical_or_(~torch.isfinite(norm))
     optimizer.grad_scale, optimizer.found_inf = scale, stopped.float()
@@ -124,7 +121,7 @@ def optimizer_step(
 
 
 def clear_gradients(optimizer: AdamW, fusion: FusedWeights | None) -> None:
-    """After a step, or one that broke off."""
+    """Clears all gradients, after a step or an interrupted one."""
     optimizer.zero_grad(set_to_none=True)
     if fusion:
         fusion.zero_grad()

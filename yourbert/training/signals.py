@@ -1,7 +1,7 @@
-"""Being asked to stop, by Ctrl-C or SIGTERM, at a moment when everything can be saved.
+"""Graceful shutdown on Ctrl-C or SIGTERM.
 
-A training that is asked finishes its step, saves, and ends as it would have: Ctrl-C as an interruption, SIGTERM with
-exit code 143. Asked a second time it ends at once. Where nothing is half done, as in an evaluation, it need not wait.
+A training finishes its step, saves its state, and exits as it would have: Ctrl-C as an interrupt, SIGTERM with exit
+code 143. A second signal ends it at once, and so does one during an evaluation, where nothing can be lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Within the `with` block the two signals are noted, not obeyed; only in the main thread, which gets them."""
+    """Within the `with` block the signals are recorded instead of ending the program; main thread only."""
 
     def __init__(self, obeys: bool = True) -> None:
         self.asked: int | None = None
@@ -38,7 +38,7 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within, a signal ends the program where it stands."""
+        """Within, a signal ends the program immediately."""
         self._at_once = True
         try:
             yield
@@ -46,7 +46,7 @@ class Stop:
             self._at_once = False
 
     def end(self) -> None:
-        """Ends the program as the signal that was noted would have."""
+        """Ends the program as the recorded signal would have."""
         if self.asked == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + (self.asked or signal.SIGTERM))
@@ -55,4 +55,4 @@ class Stop:
         again, self.asked = self.asked is not None, number
         if again or self._at_once:
             self.end()
-        LOGGER.info("stopping after this step; once more stops at once")
+        LOGGER.info("stopping after this step; press again to stop at once")

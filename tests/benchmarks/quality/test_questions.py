@@ -125,7 +125,7 @@ def test_a_pretraining_comes_first_and_its_seconds_count(options: Options, tmp_p
     assert one.seconds == 9.0 and one.known and not one.after.trained
     with pytest.raises(UserError, match=r"P07.*--text"):
         trial("sst", 1, Way("after", {}, pretrain={}, further_text=True), params, setup)
-    with pytest.raises(UserError, match=r"P05.*'shared' goes on from 'quora-sts'"):
+    with pytest.raises(UserError, match=r"P05.*'shared' starts from 'quora-sts'"):
         trial("shared", 1, Way("after", {}, pretrain={}), params, setup)
 
 

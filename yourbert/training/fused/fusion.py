@@ -44,28 +44,28 @@ class Fusion:
         self, layers: list[FusedLayer], embeddings: list[EmbeddingWeights], kernels: Kernels, optimizer: AdamW
     ) -> None:
         self.layers, self.kernels, self.seeds = layers, kernels, layers[0].seeds
-        self._pieces = [buffer for layer in layers for buffer in (layer.large, layer.small)]
-        held = {p for buffer in self._pieces for p in buffer.parameters}
+        self._buffers = [buffer for layer in layers for buffer in (layer.large, layer.small)]
+        held = {p for buffer in self._buffers for p in buffer.parameters}
         free = [p for group in optimizer.param_groups for p in group["params"] if p not in held]
         # Tables that autograd gives a gradient, but that are worth a kernel: word pieces, and others as large.
         words = {own.embeddings.word for own in embeddings}
         large = [p for p in free if p in words or (p.numel() >= LARGE and p.shape[-1] % WIDTH_STEP == 0)]
         self._tables = {p: ParameterBuffer([p]) for p in large}
-        self._pieces += self._tables.values()
-        sizes = [len(buffer.parameters) for buffer in self._pieces]
+        self._buffers += self._tables.values()
+        sizes = [len(buffer.parameters) for buffer in self._buffers]
         self.steps_N = torch.zeros(sum(sizes), device=layers[0].large.master_N.device)
         self._steps = torch.split(self.steps_N, sizes)
         self._first_P = torch.tensor([0, *accumulate(sizes[:-1])], device=self.steps_N.device)
-        for buffer, steps in zip(self._pieces, self._steps, strict=True):
+        for buffer, steps in zip(self._buffers, self._steps, strict=True):
             buffer.bind_optimizer(optimizer, steps)
         group_of = {p: group for group in optimizer.param_groups for p in group["params"]}
-        self._groups: list[dict[str, Any]] = [group_of[buffer.parameters[0]] for buffer in self._pieces]
+        self._groups: list[dict[str, Any]] = [group_of[buffer.parameters[0]] for buffer in self._buffers]
         betas = optimizer.param_groups[0]["betas"]
         self.betas_2 = torch.tensor(betas, dtype=torch.float64, device=self.steps_N.device)
 
     def sync_from_master(self) -> None:
         """After the masters were written by somebody else."""
-        for buffer in self._pieces:
+        for buffer in self._buffers:
             buffer.sync_from_master()
 
     def holds(self, p: nn.Parameter) -> bool:
@@ -77,13 +77,13 @@ class Fusion:
         # A table's gradient comes from autograd. It is taken from the parameter, so that PyTorch's AdamW passes it by.
         for buffer in self._tables.values():
             buffer.claim_gradients()
-        gradients = [buffer.gradient_N for buffer in self._pieces if buffer.gradient_N is not None]
+        gradients = [buffer.gradient_N for buffer in self._buffers if buffer.gradient_N is not None]
         return self.kernels.norm(gradients) if gradients else torch.zeros((), device=self.steps_N.device)
 
     def optimizer_step(self, scale: Tensor, stopped: Tensor) -> None:
         """Moves what has a gradient; PyTorch's step, which comes after, sees none of it."""
         # A weight counts the steps that moved it alone: a task's own layers move only when the task is drawn.
-        moved = [buffer.gradient_N is not None for buffer in self._pieces]
+        moved = [buffer.gradient_N is not None for buffer in self._buffers]
         counts = [self.steps_N]
         if not all(moved):
             counts = [steps for steps, did in zip(self._steps, moved, strict=True) if did]
@@ -93,7 +93,7 @@ class Fusion:
         corrections_P2 = (1 - self.betas_2 ** self.steps_N[self._first_P, None].double()).float()
         lr = self._groups[0]["lr"]
         lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=scale.device)
-        for buffer, group, corrections in zip(self._pieces, self._groups, corrections_P2, strict=True):
+        for buffer, group, corrections in zip(self._buffers, self._groups, corrections_P2, strict=True):
             if buffer.gradient_N is not None:
                 self.kernels.adamw(
                     buffer, lr, scale, stopped, corrections, group["betas"], group["eps"], group["weight_decay"]
