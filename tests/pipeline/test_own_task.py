@@ -30,11 +30,11 @@ PAGE = (ROOT / "docs" / "own-task.md").read_text(encoding="utf-8")
 ROWS = 100
 # Headings of the page.
 FOLDER = "Where the files go"
-CLASSIFICATION = "A classification: types of questions"
+CLASSIFICATION = "Classification: TREC question types"
 SICK = "Two tasks from one file: SICK"
-MIXTURE = "One model for both"
-SETTINGS = "Other settings for one task"
-MISTAKES = "When a row is wrong"
+MIXTURE = "Multi-task and sequential models"
+SETTINGS = "Settings of one task"
+MISTAKES = "Invalid rows"
 URLS = "Files by URL"
 # The page's models and their tasks.
 RUNS = {
