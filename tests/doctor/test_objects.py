@@ -19,8 +19,8 @@ def test_an_object_goes_with_what_the_workspace_made_of_it_and_nothing_else_goes
     (root / "build/other.bin").write_bytes(weights(root).read_bytes())
     cut_object(root)
     (trouble,) = object_troubles(root)
-    assert trouble.mend is not None
-    trouble.mend()
+    assert trouble.repair is not None
+    trouble.repair()
     assert not plain.exists() and not weights(root).parent.exists() and not (root / trouble.where).exists()
     assert (root / "build/other.bin").exists()
     assert len(list((root / ".dvc/cache/files/md5").glob("??/*"))) == 2

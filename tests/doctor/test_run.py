@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 def test_nothing_is_wrong_with_a_healthy_project(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(root / ".dvc" / "tmp" / "rwlock", {"read": {}, "write": {}})
     assert said(root) == [] and doctor(root, fix=True) == 0
-    assert capsys.readouterr().out == "nothing is wrong here\n"
+    assert capsys.readouterr().out == "no problems found\n"
 
 
 def cut_rwlock(root: Path) -> None:
@@ -75,7 +75,7 @@ BROKEN = [
     (cut_object, r"C09 .dvc/cache/files/md5/\S+: .*build/models/sst/1/model.safetensors"),
     (flipped_bit, "C09"),
     (edited_copy, "C01 build/models/sst/1/model.safetensors"),
-    (unfinished, "V10 .*2 files"),
+    (unfinished, "V10 .*2 unfinished"),
     (killed_experiment, "V11 .dvc/tmp/exps/standalone/tmpabc"),
 ]
 

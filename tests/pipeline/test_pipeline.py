@@ -298,7 +298,7 @@ def test_the_doctor_mends_what_stops_dvc_and_what_dvc_would_use(project: Project
         assert code in looked.stdout
     mended = project("yourbert", "doctor", "--fix")
     assert mended.returncode == 0, mended.stdout + mended.stderr
-    assert "nothing is wrong here" in project("yourbert", "doctor").stdout
+    assert "no problems found" in project("yourbert", "doctor").stdout
     # A model says which commit it was trained at, so what reads it runs, too.
     assert {s for s in ran(project.dvc("repro")) if s != "check"} == {
         "finetune@sst-11711",

@@ -1,1 +1,1 @@
-"""What a kill, a full disk or another hand left behind in a project, and how it is mended: `yourbert doctor`."""
+"""`yourbert doctor`: what a kill, a full disk or a manual edit left behind in a project, and its repair."""

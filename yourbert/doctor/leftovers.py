@@ -1,4 +1,4 @@
-"""What unfinished writing leaves behind: files that never got their name, folders of experiments that were killed."""
+"""Leftovers of unfinished writes: temporary files, and folders of killed experiments."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def leftover_troubles(root: Path) -> Iterator[Trouble]:
     files = [path for folder in FOLDERS for path in sorted((root / folder).rglob(".*")) if _is_left(path)]
     if files:
         size = sum(map(_bytes, files)) / 1e6
-        what = f"{len(files)} files that were never finished, {size:.1f} MB"
+        what = f"{len(files)} unfinished temporary files, {size:.1f} MB"
         yield Trouble("V10", what, _first(root, files), "remove them", partial(remove, files))
     folders = [path for path in sorted((root / ".dvc/tmp/exps/standalone").glob("tmp*")) if path.is_dir()]
     lived_in = _lived_in() if folders else set()
     left = [path for path in folders if path not in lived_in]
     if left:
-        what = f"{len(left)} folders of experiments that were killed; their resume state lies elsewhere and stays"
+        what = f"{len(left)} folders of killed experiments; their resume state is elsewhere and is kept"
         yield Trouble("V11", what, _first(root, left), "remove them", partial(remove, left))
 
 
@@ -38,13 +38,13 @@ def _is_left(path: Path) -> bool:
 
 
 def _bytes(path: Path) -> int:
-    """Of a file, or of all below a folder."""
+    """The size of a file, or of all files below a folder."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files)
 
 
 def _lived_in() -> set[Path]:
-    """The folders in which processes work, and those above them."""
+    """The working directories of all processes, and their parents."""
     found: set[Path] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""Files that are not what they were when they were saved: objects of DVC's cache, and model folders.
+"""Files that changed after they were saved: objects of DVC's cache, and model folders.
 
 DVC names an object by the md5 of its content, makes it read-only and never looks again: one that was cut is linked into
 the workspace and used. So every object is read here. A workspace file that is the same file goes with it, or the whole
@@ -25,17 +25,19 @@ def object_troubles(root: Path) -> Iterator[Trouble]:
     links = _links(root, broken) if broken else {}
     for path in broken:
         own = links[path]
-        what = "this object of DVC's cache is not what its name says"
+        what = "the content of this object in DVC's cache does not match its name"
         if own:
             what += f"; the workspace has it as {', '.join(p.relative_to(root).as_posix() for p in own[:3])}"
-        advice = "remove both, then `dvc repro`" if own else "remove it; `dvc repro` makes it anew where it is needed"
-        mend = partial(remove, [path, *dict.fromkeys(map(_whole, own))])
-        yield Trouble("C09", what, os.path.relpath(path, root), advice, mend)
+        advice = (
+            "remove both, then `dvc repro`" if own else "remove it; `dvc repro` computes it again where it is needed"
+        )
+        repair = partial(remove, [path, *dict.fromkeys(map(_whole, own))])
+        yield Trouble("C09", what, os.path.relpath(path, root), advice, repair)
     yield from _folders(root, {p for own in links.values() for p in own})
 
 
 def _objects(root: Path) -> Iterator[Path]:
-    """The objects of the cache, wherever DVC keeps it."""
+    """The objects of the cache, whose location is configurable."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
     )
@@ -55,7 +57,7 @@ def _md5(path: Path) -> str:
 
 
 def _links(root: Path, objects: list[Path]) -> dict[Path, list[Path]]:
-    """For each object the workspace files that are the same file on the disk, or link to it."""
+    """For each object the workspace files that are hard or symbolic links to it."""
     of = {(s.st_dev, s.st_ino): path for path in objects for s in [path.stat()]}
     found: dict[Path, list[Path]] = {path: [] for path in objects}
     for folder in ("build", "data"):
@@ -66,7 +68,7 @@ def _links(root: Path, objects: list[Path]) -> dict[Path, list[Path]]:
 
 
 def _folders(root: Path, seen: set[Path]) -> Iterator[Trouble]:
-    """Folders with a manifest that their files do not keep to, beyond the files that were named already."""
+    """Folders whose files do not match their manifest, without files that were already named."""
     for manifest in sorted((root / "build").rglob(MANIFEST)):
         folder = manifest.parent
         if any(folder in path.parents for path in seen):
@@ -81,5 +83,5 @@ def _folders(root: Path, seen: set[Path]) -> Iterator[Trouble]:
 
 
 def _whole(path: Path) -> Path:
-    """The folder whose manifest names the file; the file itself where there is none."""
+    """The folder whose manifest lists the file; otherwise the file itself."""
     return next((folder for folder in path.parents if (folder / MANIFEST).exists()), path)

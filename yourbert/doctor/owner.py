@@ -1,7 +1,7 @@
-"""Who works in a project just now: DVC itself, or a stage that it started.
+"""The processes that use a project: DVC, or a stage that it started.
 
-DVC holds a lock on .dvc/tmp/lock while it runs and notes in .dvc/tmp/rwlock which process uses which files. A stage
-whose DVC was killed goes on by itself: an orphan, which still writes.
+DVC locks .dvc/tmp/lock while it runs and lists in .dvc/tmp/rwlock which process uses which files. A stage whose DVC was
+killed keeps running and writing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from yourbert.core.locks import try_lock
 
 
 def owners(root: Path) -> list[str]:
-    """A line for each process that works there, without repetition."""
+    """A line for each process that uses the project."""
     found = {pid: f"process {pid} ({words})" for pid, words in [*_stages(root), *_noted(root)]}
     if not found and _locked(root / ".dvc" / "tmp" / "lock"):
         return ["a dvc command"]
@@ -35,7 +35,7 @@ def _locked(path: Path) -> bool:
 
 
 def _noted(root: Path) -> Iterator[tuple[int, str]]:
-    """The living processes of .dvc/tmp/rwlock; none where that file is broken."""
+    """The running processes of .dvc/tmp/rwlock; none if that file is corrupt."""
     try:
         noted = json.loads((root / ".dvc" / "tmp" / "rwlock").read_text(encoding="utf-8"))
         infos = [*noted.get("write", {}).values(), *(one for many in noted.get("read", {}).values() for one in many)]

@@ -1,4 +1,4 @@
-"""Looks a project over and, if asked, mends what it can; never while somebody works in it."""
+"""Checks a project and, if asked, repairs it; never while another process uses it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from yourbert.doctor.versions import version_troubles
 
 
 def troubles(root: Path) -> Iterator[Trouble]:
-    """All that is wrong, what DVC cannot start without first."""
+    """All problems; first those that keep DVC from starting."""
     yield from state_troubles(root)
     yield from object_troubles(root)
     yield from leftover_troubles(root)
     yield from version_troubles(root)
 
 
-def _mended(trouble: Trouble) -> bool:
-    """Mends it, if that can be done without a person, and says how that ended."""
-    if trouble.mend is None:
+def _repaired(trouble: Trouble) -> bool:
+    """Repairs the problem if that needs no decision; prints the outcome and returns whether it worked."""
+    if trouble.repair is None:
         return False
     try:
-        trouble.mend()
+        trouble.repair()
     except OSError as error:
         sys.stdout.write(f"  not done: {error}\n")
         return False
@@ -37,25 +37,25 @@ def _mended(trouble: Trouble) -> bool:
 
 
 def doctor(root: Path, fix: bool) -> int:
-    """Prints a line for each trouble and what was done; the exit code: 0 when nothing is left to do.
+    """Prints a line per problem and what was done; returns the exit code, 0 if no problem is left.
 
-    Raises UserError (P15) outside a project, B10 when something is to be mended while somebody works there.
+    Raises UserError (P15) outside a project, B10 for a repair while another process uses the project.
     """
     if not (root / ".dvc").is_dir():
         fail("P15", "no .dvc folder here", where=str(root), fix="run it in the folder of the project")
     busy = owners(root)
     if busy and fix:
-        fail("B10", f"{busy[0]} works here", where=str(root), fix="wait for it, or end it; then ask again")
+        fail("B10", f"{busy[0]} is using this project", where=str(root), fix="wait for it or stop it, then try again")
     for one in busy:
-        sys.stdout.write(f"{one} works here: what it is writing may look broken\n")
+        sys.stdout.write(f"{one} is using this project; files that it is writing may look corrupt\n")
     left = False
     found = 0
     for trouble in troubles(root):
         found += 1
         sys.stdout.write(f"{trouble}\n")
-        left = not (fix and _mended(trouble)) or left
+        left = not (fix and _repaired(trouble)) or left
     if not found:
-        sys.stdout.write("nothing is wrong here\n")
+        sys.stdout.write("no problems found\n")
     elif left and not fix:
-        sys.stdout.write("`yourbert doctor --fix` does what it can of this\n")
+        sys.stdout.write("`yourbert doctor --fix` repairs what needs no decision\n")
     return EXIT_CODES["V"] if left else 0

@@ -1,4 +1,4 @@
-"""DVC's own files: the list of who uses what (.dvc/tmp/rwlock), and dvc.lock."""
+"""DVC's state files: .dvc/tmp/rwlock, which lists the processes that use each file, and dvc.lock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _rwlock(root: Path) -> Iterator[Trouble]:
     except ValueError:
         whole = False
     if not whole:
-        what = "DVC's note of who uses which file is broken, as a kill leaves it; DVC refuses every command"
+        what = "DVC's lock of files in use is corrupt, probably from a kill; every DVC command fails"
         yield Trouble("V01", what, _name(root, path), "remove it", path.unlink)
 
 
@@ -39,9 +39,11 @@ def _dvc_lock(root: Path) -> Iterator[Trouble]:
         return
     text = path.read_text(encoding="utf-8", errors="replace")
     committed = _committed(root)
-    advice = "take the committed one" if committed else "remove it; `dvc repro` writes it again from its run cache"
+    advice = (
+        "restore the committed version" if committed else "remove it; `dvc repro` writes it again from its run cache"
+    )
 
-    def mend() -> None:
+    def repair() -> None:
         kept_aside(root, path)
         if committed:
             with replacing(path) as part:
@@ -49,14 +51,16 @@ def _dvc_lock(root: Path) -> Iterator[Trouble]:
 
     lines = [str(n) for n, line in enumerate(text.splitlines(), start=1) if line.startswith(MARKS)]
     if lines:
-        what = f"two versions stand in it, from a merge (lines {', '.join(lines[:6])})"
-        yield Trouble("V03", what, "dvc.lock", f"{advice}, then `dvc repro`", mend)
+        what = f"it contains two versions, from a merge (lines {', '.join(lines[:6])})"
+        yield Trouble("V03", what, "dvc.lock", f"{advice}, then `dvc repro`", repair)
     elif not _is_lock(text):
-        yield Trouble("V02", "it is empty or cut off, as a kill or a full disk leaves it", "dvc.lock", advice, mend)
+        yield Trouble(
+            "V02", "it is empty or truncated, probably from a kill or a full disk", "dvc.lock", advice, repair
+        )
 
 
 def _is_lock(text: str) -> bool:
-    """Whether DVC would read it: one that is cut may still be YAML, with a size of nothing as its last word."""
+    """Whether DVC can read it; a truncated file may still be YAML, with an empty size at its end."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
@@ -68,7 +72,7 @@ def _is_lock(text: str) -> bool:
 
 
 def _committed(root: Path) -> bytes:
-    """dvc.lock as the last commit has it; b"" where it has none that is whole."""
+    """dvc.lock of the last commit; b"" if it has none or a truncated one."""
     done = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=root, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 and _is_lock(done.stdout.decode(errors="replace")) else b""
 

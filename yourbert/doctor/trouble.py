@@ -1,4 +1,4 @@
-"""One thing that is wrong with a project, told like any other mistake, and what mends it."""
+"""A problem of a project, and its repair."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from yourbert.core.errors import Problem
 
 @dataclass(frozen=True)
 class Trouble(Problem):
-    """A problem, and what does as its `fix` says: mend; None where only a person can."""
+    """A problem; `repair` does what its `fix` says, None where that needs a decision."""
 
-    mend: Callable[[], None] | None = None
+    repair: Callable[[], None] | None = None
 
     __str__ = Problem.__str__
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Removes files, and folders with all that is in them; what is gone already is no trouble."""
+    """Removes files and folders, with their contents; missing ones are ignored."""
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path)
@@ -29,7 +29,7 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def kept_aside(root: Path, path: Path) -> Path:
-    """Moves a broken file to .yourbert/doctor, under a name that is free, and says where it lies now."""
+    """Moves a corrupt file to .yourbert/doctor under a free name; returns the new path."""
     folder = root / ".yourbert" / "doctor"
     folder.mkdir(parents=True, exist_ok=True)
     number = 1

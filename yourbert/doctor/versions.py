@@ -1,4 +1,4 @@
-"""Installed packages that are not those the project was locked to: other versions, other sums, other errors."""
+"""Installed packages whose versions differ from requirements.lock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def version_troubles(root: Path) -> Iterator[Trouble]:
 
 
 def _installed(name: str) -> str:
-    """Its version without a local part such as "+cpu"; "" where it is missing."""
+    """The installed version without a local part such as "+cpu"; "" if missing."""
     try:
         return version(name).partition("+")[0]
     except PackageNotFoundError:
