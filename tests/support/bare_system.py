@@ -48,6 +48,22 @@ def take_away() -> None:
         if hasattr(signal, name):
             delattr(signal, name)
     os.link = _no_links
+    opened_low, flushed = os.open, os.fsync
+
+    def open_no_folder(path: Any, flags: int, *how: Any, **more: Any) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(13, "a folder cannot be opened", str(path))
+        descriptor = opened_low(path, flags, *how, **more)
+        read_only.add(descriptor) if flags & (os.O_WRONLY | os.O_RDWR) == 0 else read_only.discard(descriptor)
+        return descriptor
+
+    def flush_what_is_written(descriptor: int) -> None:
+        if descriptor in read_only:
+            raise OSError(9, "open for reading alone")
+        flushed(descriptor)
+
+    read_only: set[int] = set()
+    os.open, os.fsync = open_no_folder, flush_what_is_written  # type: ignore[assignment]
     opened, loaded = io.open, ctypes.CDLL
 
     def without_proc(file: Any, *how: Any, **more: Any) -> Any:

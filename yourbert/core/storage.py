@@ -76,8 +76,16 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Waits until the content of a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Waits until the content of a file, or the entries of a folder, are on the disk.
+
+    Windows flushes only files that are open for writing, and opens no folders.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if not path.is_dir():
+            raise
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -279,7 +279,7 @@ def _with_sizes(found: Comparison, one: Differences, half: float, least: int) ->
     if seeds > 1:
         deviation = float(np.std(one.by_seed, ddof=1)) / math.sqrt(seeds)
         of_seeds = NormalDist().inv_cdf(1 - found.level / 2) * deviation
-        if of_seeds > half:
+        if of_seeds > max(half, goal):
             return replace(found, seeds_to_decide=math.ceil(seeds * (of_seeds / goal) ** 2))
     return replace(found, rows_to_decide=math.ceil(max(rows, one.rows + 1)))
 
