@@ -102,7 +102,7 @@ def load(port: int, pid: int, task: str | None, clients: int, seconds: float) ->
     pair = bool(about["tasks"][name]["pair"])
     bodies = [json.dumps({"task": name, "texts": [row]}) for row in texts(pair)]
     first = http.client.HTTPConnection("127.0.0.1", port)
-    alone = [ask(first, "POST", "/predict", body)[1]["answers"][0] for body in bodies]
+    alone = [ask(first, "POST", "/predict", body)[1]["predictions"][0] for body in bodies]
     began = time.monotonic()
     crowd = [Client(port, number, bodies, alone, began + seconds) for number in range(clients)]
     for client in crowd:
@@ -178,7 +178,7 @@ class Client(threading.Thread):
             self.statuses[status] += 1
             if status == 200:
                 self.times.append(time.monotonic() - began)
-                self.wrong += not alike(said["answers"][0], self.alone[row])
+                self.wrong += not alike(said["predictions"][0], self.alone[row])
             elif status == 503:
                 time.sleep(0.05)
 

@@ -53,7 +53,7 @@ def _train(job: Job) -> Block:
             started = time.perf_counter()
         loss = model(**padded(rows, job.device)).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings["clip"] or float("inf"))
+        nn.utils.clip_grad_norm_(model.parameters(), settings["max_grad_norm"] or float("inf"))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         float(loss.detach())

@@ -75,7 +75,7 @@ def yourbert(
     return run
 
 
-PLAIN = ("--precision", "fp32", "--threads", "1")
+PLAIN = ("--precision", "fp32", "--num-threads", "1")
 
 
 def table(text: str) -> list[list[str]]:
@@ -225,7 +225,7 @@ def test_a_folder_that_does_not_record_its_columns(tmp_path: Path, yourbert: Com
         ((), 2, "YB-P05 yourbert: the following arguments are required: COMMAND"),
         (("predikt",), 2, "YB-P05 yourbert: argument COMMAND: invalid choice: 'predikt'"),
         (("predict", "MODEL"), 2, "required: input"),
-        (("predict", "MODEL", "-", "--threads", "x"), 2, "argument --threads: 'x' is not a whole number"),
+        (("predict", "MODEL", "-", "--num-threads", "x"), 2, "argument --num-threads: 'x' is not a whole number"),
         (
             ("predict", "MODEL", "-", "--out", "a.txt"),
             2,

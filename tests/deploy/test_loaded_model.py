@@ -124,8 +124,10 @@ def test_all_wrong_rows_are_named_at_once(model: LoadedModel) -> None:
 
 def test_explanations_are_those_of_the_explainer(model: LoadedModel) -> None:
     found = model.explain(TEXTS[5], "mood")
-    assert found.answer == model.predict([TEXTS[5]], "mood")[0].label  # type: ignore[union-attr]
-    assert sum(word.weight for word in found.words) + found.empty[0] == pytest.approx(found.score, abs=found.gap + 1e-4)
+    assert found.prediction == model.predict([TEXTS[5]], "mood")[0].label  # type: ignore[union-attr]
+    assert sum(word.weight for word in found.words) + found.baseline_scores[0] == pytest.approx(
+        found.score, abs=found.completeness_gap + 1e-4
+    )
     assert {word.number for word in model.explain(PAIRS[3], "sim").words} == {0, 1}
     with pytest.raises(yourbert.UserError, match="reads a pair of strings"):
         model.explain("one", "sim")

@@ -31,11 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_weights_add_up_to_the_score(folder: Path, name: str) -> None:
     """Of each text of a pair, beside the other; every kind of head."""
     explanation = open_explainer(folder, name, MACHINE).explain(ROWS[name])
-    assert len(explanation.empty) == len(ROWS[name])
-    for number, empty in enumerate(explanation.empty):
+    assert len(explanation.baseline_scores) == len(ROWS[name])
+    for number, empty in enumerate(explanation.baseline_scores):
         own = sum(word.weight for word in explanation.words if word.number == number)
         assert explanation.score == pytest.approx(empty + own, abs=max(1e-4, 0.02 * abs(explanation.score - empty)))
-    assert explanation.gap < 0.02 * max(1.0, abs(explanation.score))
+    assert explanation.completeness_gap < 0.02 * max(1.0, abs(explanation.score))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -69,10 +69,10 @@ def test_the_decisive_word_has_the_largest_weight(folder: Path) -> None:
         model.encoder.embeddings.position.zero_()
     explanation = explainer.explain(["good film was very bad a b c"])
     assert (
-        explanation.answer == DATA["mood"].labels[0]
+        explanation.prediction == DATA["mood"].labels[0]
         and max(explanation.words, key=lambda word: word.weight).text == "bad"
     )
-    assert explanation.without_first < explanation.without_random, "and leaving it out changes most"
+    assert explanation.score_without_top < explanation.score_without_random, "and leaving it out changes most"
 
 
 def test_the_command(folder: Path, yourbert: Command) -> None:  # noqa: F811
@@ -80,7 +80,7 @@ def test_the_command(folder: Path, yourbert: Command) -> None:  # noqa: F811
     explanation = json.loads(stdout)
     assert status == 0 and [word["text"] for word in explanation["words"]] == ["good", "film"]
     status, stdout, _ = yourbert("explain", folder, "good film", "bad", "--task", "sim")
-    assert status == 0 and stdout.startswith("answer: ") and "text 2" in stdout and "random words" in stdout
+    assert status == 0 and stdout.startswith("prediction: ") and "text 2" in stdout and "random words" in stdout
 
 
 @pytest.mark.parametrize(

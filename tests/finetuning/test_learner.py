@@ -89,7 +89,7 @@ def test_out_of_memory_batches_are_split_into_micro_batches_to_the_same_result(
     learner = cramped(settings, mixture, error=error)
     with caplog.at_level("WARNING"):
         outcome = run(tmp_path / "cramped", learner, settings)
-    assert [line.split("read in ")[1][0] for line in caplog.messages] == ["2", "4"]
+    assert [line.split("split into ")[1][0] for line in caplog.messages] == ["2", "4"]
     assert outcome.micro_batches == 4 and outcome.tokens == expected.tokens
     for one, other in zip(outcome.curve, expected.curve, strict=True):
         assert one == pytest.approx(other, abs=1e-3)

@@ -46,7 +46,7 @@ def test_every_promised_file_is_there(reproduced: Project) -> None:
     assert (root / "build/predictions/sst/11711/submission/sst-test-out.csv").read_text().startswith("id \t Predicted")
     summary = json.loads((root / "metrics/summary.json").read_text())
     assert {"sst", "sts"} <= set(summary)
-    assert "# Which tailoring" in (root / "report/report.md").read_text()
+    assert "# The best model for each task" in (root / "report/report.md").read_text()
 
 
 def test_rows_are_accounted_for(reproduced: Project) -> None:

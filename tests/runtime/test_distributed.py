@@ -182,11 +182,11 @@ def test_alone_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ranks_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(UserError, match=r"P17 params\.yaml: ranks is 2, but this is one process"):
+    with pytest.raises(UserError, match=r"P17 params\.yaml: num_processes is 2, but this is one process"):
         prepare(Runtime(device="cpu", precision="fp32", num_threads=1, deterministic=False, num_processes=2))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match=r"P17 params\.yaml: 2 ranks need a GPU each, but this machine shows 1"):
+    with pytest.raises(UserError, match=r"P17 params\.yaml: 2 processes need a GPU each, but PyTorch finds 1"):
         find_device("auto", 2)
 
 

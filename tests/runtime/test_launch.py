@@ -66,7 +66,9 @@ def test_a_killed_rank_is_named() -> None:
 
 
 def test_a_rank_that_gave_up_points_to_those_that_ran_on() -> None:
-    with pytest.raises(UserError, match="X01 rank 0: it was ended by SIGABRT, while these still ran, or hung: 1"):
+    with pytest.raises(
+        UserError, match="X01 rank 0: it was ended by SIGABRT, while these were still running or hung: 1"
+    ):
         launch.launch(ranks("os.abort() if rank == 0 else time.sleep(60)"), 2)
 
 

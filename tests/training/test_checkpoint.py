@@ -46,7 +46,11 @@ def test_a_run_that_goes_on_counts_what_it_cost_before(tmp_path: Path, monkeypat
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    with Resume(tmp_path / "x"), pytest.raises(UserError, match="trained already by process"), Resume(tmp_path / "x"):
+    with (
+        Resume(tmp_path / "x"),
+        pytest.raises(UserError, match="already being trained by process"),
+        Resume(tmp_path / "x"),
+    ):
         pass
 
 

@@ -43,7 +43,7 @@ def test_the_declared_score_chooses_the_epoch(
 
 
 @pytest.mark.parametrize(("told", "says"), [
-    ([0.9, 0.8, 0.7], "the weights of epoch 1 of 3 are kept; dev did not get better after the first"),
+    ([0.9, 0.8, 0.7], "the weights of epoch 1 of 3 are kept; the dev score did not improve after the first"),
     ([0.7, 0.9, 0.8], "the weights of epoch 2 of 3 are kept"),
     ([0.7, 0.8, 0.9], None),
 ])  # fmt: skip

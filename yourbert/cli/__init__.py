@@ -42,6 +42,7 @@ RENAMED = {
     "subsets": "add-mixtures",
     "search --keep": "search --reduction-factor N (N = 1 / SHARE)",
     "compare --gate": "compare --fail-on-regression",
+    **{f"{command} --threads": f"{command} --num-threads N" for command in ("predict", "explain", "serve")},
 }
 COMPLETION = """Prints the completion script of `yourbert` for a shell: put `eval "$(yourbert completion bash)"` into
 ~/.bashrc, or `eval "$(yourbert completion zsh)"` into ~/.zshrc after compinit. DVC has its own: `dvc completion`."""

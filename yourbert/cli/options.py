@@ -18,7 +18,7 @@ def add_runtime(parser: argparse.ArgumentParser, precision: bool = True) -> None
     else:
         parser.set_defaults(precision="fp32")
     parser.add_argument(
-        "--threads", type=at_least(0), default=0, metavar="N", help="CPU threads; default: one per physical core"
+        "--num-threads", type=at_least(0), default=0, metavar="N", help="CPU threads; default: one per physical core"
     )
 
 
@@ -36,4 +36,6 @@ def at_least(least: int) -> Callable[[str], int]:
 def runtime_of(options: argparse.Namespace) -> Runtime:
     from yourbert.config.schema import Runtime
 
-    return Runtime(device=options.device, precision=options.precision, num_threads=options.threads, deterministic=False)
+    return Runtime(
+        device=options.device, precision=options.precision, num_threads=options.num_threads, deterministic=False
+    )

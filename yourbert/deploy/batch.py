@@ -146,8 +146,8 @@ def _without_label(cells: list[str]) -> list[str]:
 
 
 def json_lines(task: Task, ids: Sequence[str], outputs: Numbers) -> Iterator[str]:
-    for row_id, answer in zip(ids, as_json(task, outputs), strict=True):
-        yield json.dumps({"id": row_id, **answer}, ensure_ascii=False) + "\n"
+    for row_id, prediction in zip(ids, as_json(task, outputs), strict=True):
+        yield json.dumps({"id": row_id, **prediction}, ensure_ascii=False) + "\n"
 
 
 def as_json(task: Task, outputs: Numbers) -> Iterator[dict[str, Any]]:

@@ -105,20 +105,20 @@ class LoadedModel:
         """
         described = self._task(task)
         rows = list(_rows(texts, described))
-        answers: list[dict[str, Any]] = []
+        predictions: list[dict[str, Any]] = []
         with self._lock:
             for window in row_chunks(rows, WINDOW_ROWS, WINDOW_CHARACTERS):
                 outputs, _ = predict_texts(
                     self._model, described, self._tokenizer, [row.texts for row in window], self._machine
                 )
-                answers += as_json(described, outputs)
+                predictions += as_json(described, outputs)
         if _is_pandas(texts):
-            return _frame(texts, described, answers)
+            return _frame(texts, described, predictions)
         if described.kind == "similarity":
-            return [Similarity(answer["prediction"]) for answer in answers]
+            return [Similarity(one["prediction"]) for one in predictions]
         return [
-            Classification(answer["prediction"], answer["probabilities"][answer["prediction"]], answer["probabilities"])
-            for answer in answers
+            Classification(one["prediction"], one["probabilities"][one["prediction"]], one["probabilities"])
+            for one in predictions
         ]
 
     def explain(self, text: str | tuple[str, str], task: str | None = None) -> Explanation:
@@ -192,8 +192,8 @@ def _is_pandas(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "index")
 
 
-def _frame(texts: Any, task: Task, answers: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _frame(texts: Any, task: Task, predictions: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [[answer["prediction"], *answer.get("probabilities", {}).values()] for answer in answers]
+    rows = [[one["prediction"], *one.get("probabilities", {}).values()] for one in predictions]
     return pd.DataFrame(rows, index=texts.index, columns=["prediction", *header(task)[3:]])

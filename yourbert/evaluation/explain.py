@@ -52,22 +52,23 @@ class Word:
 class Explanation:
     """The contributions of the words to a prediction, by integrated gradients, with a deletion test.
 
-    answer: the predicted label or similarity. score: the label's log-odds against all others, or the similarity.
-    words: all words with their weights; a positive weight supports the answer.
+    prediction: the predicted label or similarity. score: the label's log-odds against all others, or the similarity.
+    words: all words with their weights; a positive weight supports the prediction.
 
-    empty: the baseline score of each text. Baseline plus the text's weights equals `score`, to within `gap`.
-    left_out: the number of words that the check removes. without_first, without_random: the score without the words of
-    the largest weights, and the mean score without as many random words.
+    baseline_scores: for each text the score with all of its words masked. A baseline score plus the weights of the text
+    equals `score`, to within `completeness_gap`. num_removed: the number of words that the deletion test removes.
+    score_without_top, score_without_random: the score without the words of the largest weights, and the mean score
+    without as many random words.
     """
 
-    answer: str
+    prediction: str
     score: float
-    empty: list[float]
-    gap: float
+    baseline_scores: list[float]
+    completeness_gap: float
     words: list[Word]
-    left_out: int
-    without_first: float
-    without_random: float
+    num_removed: int
+    score_without_top: float
+    score_without_random: float
 
 
 class Explainer:
@@ -97,27 +98,27 @@ class Explainer:
         batch = gather(split, np.array([row]))
         predicted = self._predicted(batch)
         words, word_T, number_T = self._words(batch)
-        weights_T, empty, gap, score = np.zeros(len(word_T)), [], 0.0, 0.0
+        weights_T, baselines, gap, score = np.zeros(len(word_T)), [], 0.0, 0.0
         for number in range(1 + self.task.pair):
             text_T, score, baseline = self._integrate(batch, predicted, number_T == number)
             weights_T += text_T
-            empty.append(baseline)
+            baselines.append(baseline)
             gap = max(gap, abs(score - baseline - float(text_T.sum())))
         weights_W = np.bincount(word_T[word_T >= 0], weights_T[word_T >= 0], minlength=len(words))
-        left_out = max(1, round(REMOVED_SHARE * len(words)))
-        top = np.argsort(-weights_W, kind="stable")[:left_out]
+        num_removed = max(1, round(REMOVED_SHARE * len(words)))
+        top = np.argsort(-weights_W, kind="stable")[:num_removed]
         rng = rng_for(0, "explain", *map(int, batch.tokens_T))
-        random_sets = [rng.choice(len(words), left_out, replace=False) for _ in range(RANDOM_SETS)]
-        without_first, *without_others = self._scores_without(batch, word_T, [top, *random_sets], predicted)
+        random_sets = [rng.choice(len(words), num_removed, replace=False) for _ in range(RANDOM_SETS)]
+        score_without_top, *without_others = self._scores_without(batch, word_T, [top, *random_sets], predicted)
         return Explanation(
-            answer=self._answer(batch, predicted),
+            prediction=self._prediction(batch, predicted),
             score=score,
-            empty=empty,
-            gap=gap,
+            baseline_scores=baselines,
+            completeness_gap=gap,
             words=[Word(text, number, float(w)) for (text, number), w in zip(words, weights_W, strict=True)],
-            left_out=left_out,
-            without_first=without_first,
-            without_random=float(np.mean(without_others)),
+            num_removed=num_removed,
+            score_without_top=score_without_top,
+            score_without_random=float(np.mean(without_others)),
         )
 
     def _scores(self, batch: Batch, embedded_TE: Tensor | None = None) -> Tensor:
@@ -128,7 +129,7 @@ class Explainer:
         with torch.no_grad():
             return int(self._scores(batch)[0].argmax())
 
-    def _answer(self, batch: Batch, predicted: int) -> str:
+    def _prediction(self, batch: Batch, predicted: int) -> str:
         if self.task.labels:
             return self.task.labels[predicted]
         with torch.no_grad():
@@ -223,15 +224,15 @@ def format_explanation(explanation: Explanation) -> str:
     largest = max(abs(word.weight) for word in words) or 1.0
     pair = len({word.number for word in words}) > 1
     width = max(len(word.text) for word in words)
-    baseline = " or ".join(f"{score:+.2f}" for score in e.empty)
-    lines = [f"answer: {e.answer} (score {e.score:+.2f}; of an empty text {baseline})"]
+    baseline = " or ".join(f"{score:+.2f}" for score in e.baseline_scores)
+    lines = [f"prediction: {e.prediction} (score {e.score:+.2f}; with all words masked {baseline})"]
     for before, word in zip([None, *words], words, strict=False):
         if pair and (before is None or before.number != word.number):
             lines.append(f"text {word.number + 1}")
         bar = ("+" if word.weight > 0 else "-") * round(20 * abs(word.weight) / largest)
         lines.append(f"  {word.text:<{width}} {word.weight:+7.2f} {bar}".rstrip())
     lines.append(
-        f"score without the top {e.left_out}: {e.without_first:+.2f}; "
-        f"without {e.left_out} random words: {e.without_random:+.2f}"
+        f"score without the top {e.num_removed}: {e.score_without_top:+.2f}; "
+        f"without {e.num_removed} random words: {e.score_without_random:+.2f}"
     )
     return "\n".join(lines)

@@ -37,7 +37,7 @@ ROWS = ("model", "task", "id", "label", "before", "after", "change")
 
 @dataclass(frozen=True)
 class Side:
-    """One revision: its parameters, and the folder that its predictions lie in."""
+    """One revision: its parameters, and the folder of its predictions."""
 
     revision: str
     params: Params
@@ -50,7 +50,7 @@ class Side:
         path = self.predictions / run / str(self.seeds(run)[0]) / "tasks.json"
         return Task.from_json(read_json(path)[name], str(path))
 
-    def answers(self, run: str, name: str, task: Task, seeds: Sequence[int]) -> list[Predictions]:
+    def predictions_of(self, run: str, name: str, task: Task, seeds: Sequence[int]) -> list[Predictions]:
         return [read_predictions(self.predictions / run / str(seed) / f"{name}-dev.csv", task) for seed in seeds]
 
 
@@ -79,7 +79,7 @@ class Difference:
 
 @contextmanager
 def side(revision: str) -> Iterator[Side]:
-    """Opens a revision. Raises UserError: P05 none of that name, V13 its predictions are nowhere to be found."""
+    """Opens a revision. Raises UserError: P05 (unknown revision), V13 (its predictions are not in the cache)."""
     if revision == WORKSPACE:
         yield Side(revision, read_params(), Path(PREDICTIONS))
         return
@@ -99,12 +99,15 @@ def _fetch(commit: str, revision: str, out: Path) -> None:
         DVCFileSystem(rev=commit).get(PREDICTIONS, str(out), recursive=True)
     except Exception as error:  # DVC's own errors have no common name for this
         what = f"the predictions of {revision} are not in DVC's cache ({type(error).__name__})"
-        fix = f"`dvc fetch` them from a remote, or `git checkout {revision}`, `dvc repro` and come back"
+        fix = f"`dvc fetch` them from a remote, or `git checkout {revision}`, `dvc repro` and try again"
         fail("V13", what, where=PREDICTIONS, fix=fix)
 
 
 def differences(before: Side, after: Side) -> list[Difference]:
-    """One for each task of each model that both have. Raises UserError (C01) if there is none, or the rows differ."""
+    """The difference for each task of each model of both revisions.
+
+    Raises UserError (C01) if there is none, or if the rows differ.
+    """
     known = runs_of(before.params)
     found = []
     for run, tasks in runs_of(after.params).items():
@@ -120,10 +123,10 @@ def differences(before: Side, after: Side) -> list[Difference]:
 
 def _difference(run: str, name: str, seeds: Sequence[int], before: Side, after: Side) -> Difference:
     task = after.task(run, name)
-    sides = [one.answers(run, name, task, seeds) for one in (before, after)]
+    sides = [one.predictions_of(run, name, task, seeds) for one in (before, after)]
     first = sides[0][0]
     labels_R = first.labels_R
-    if labels_R is None or not all(_answers(one, first.ids, labels_R) for part in sides for one in part):
+    if labels_R is None or not all(_has_rows(one, first.ids, labels_R) for part in sides for one in part):
         what = f"the dev rows of '{name}' are not the same in both"
         fail("C01", what, where=PREDICTIONS, fix="compare revisions with the same data")
     before_SR, after_SR = (np.stack([one.predicted_R for one in part]) for part in sides)
@@ -143,7 +146,7 @@ def _difference(run: str, name: str, seeds: Sequence[int], before: Side, after: 
     )
 
 
-def _answers(one: Predictions, ids: Sequence[str], labels_R: Array) -> bool:
+def _has_rows(one: Predictions, ids: Sequence[str], labels_R: Array) -> bool:
     """Whether these are predictions for exactly these rows."""
     return one.ids == ids and one.labels_R is not None and np.array_equal(one.labels_R, labels_R)
 
@@ -159,7 +162,7 @@ def _flipped(task: Task, ids: Sequence[str], labels_R: Array, before_SR: Array, 
 
 
 def tested(found: Sequence[Difference], params: Params) -> list[tuple[Difference, Comparison]]:
-    """Each with its test, corrected over all of them; the largest difference first."""
+    """The differences with their tests, corrected over all of them; the largest difference first."""
     family = {number: one.differences for number, one in enumerate(found)}
     comparisons = compare(family, params.report.alpha, params.report.equivalence_margin)
     return sorted(zip(found, comparisons.values(), strict=True), key=lambda pair: -abs(pair[1].difference))

@@ -1,23 +1,23 @@
-"""Self-attention over packed sequences: one interface, several kernels, one equality test.
+"""Self-attention over packed sequences: one function with two kernels that compute the same.
 
-A batch is packed: its sequences lie one after the other along T, and a `Layout`, built once per batch, says
-where. `attend` computes softmax(q k' / sqrt(D)) v (Vaswani et al. 2017) inside each sequence. The kernels:
+A batch is packed: its sequences are concatenated along T, and a `Layout`, built once per batch, has their offsets.
+`attend` computes softmax(q k' / sqrt(D)) v (Vaswani et al. 2017) within each sequence. The kernels:
 
-- `grouped`: sequences of like length are gathered into small padded blocks; explicit matrix products with the
-  textbook backward. Every device and dtype. On a CPU and short text it is several times faster than
-  `scaled_dot_product_attention`, and its dropout draws from a named generator.
-- `flash`: PyTorch's flash attention for packed sequences; CUDA, half precision; its tests are marked `cuda`.
+- `grouped`: sequences of similar length are gathered into small padded blocks, with explicit matrix products and a
+  hand-written backward. It works on every device and dtype. On a CPU with short texts it is several times faster than
+  `scaled_dot_product_attention`, and its dropout draws from a given generator.
+- `flash`: PyTorch's flash attention for packed sequences; CUDA and half precision only. Its tests are marked `cuda`.
 
-Who computes attention when:
+The implementation of attention in each part of the library:
 
-    evaluation, prediction   `attend` here: flash where it fits, else grouped
-    training, plain layers   the same; grouped where `deterministic` asks for one order of sums
+    evaluation, prediction   `attend`: flash where it is supported, else grouped
+    training, plain layers   the same; grouped with `deterministic: true`, which needs a fixed order of sums
     training, fused layers   Triton (`training/fused/attention.py`) or C (`training/fused/csrc/attention.c`)
     their reference          `training/fused/plain.py`, a loop over sequences
     export to ONNX           `deploy/export/padded.py`
 
-Shapes: T rows of a packed batch, S sequences, E hidden width, H heads, D head width; and in a block N
-sequences, L their padded width, B = N * H; M rows of width D over all blocks, P those that are padding.
+Shapes: T rows of a packed batch, S sequences, E hidden width, H heads, D head width. In a block: N sequences, L their
+padded length, B = N * H. Over all blocks: M rows of width D, P of them padding.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from yourbert.model.dropout import keep_mask
 Kernel = Literal["auto", "grouped", "flash"]
 Integers = npt.NDArray[np.integer[Any]]
 
-# A matrix library builds a kernel for every new shape (0.3 to 2 ms each on a CPU), and packed text would bring a dozen
-# new shapes per batch. So rows and widths are rounded up; vector units also run full. Rows are rounded up to 16, not
-# 32: filler rows pass through every matrix product, and 32 wastes 16 of 400 rows on average.
+# oneDNN generates a kernel for every new shape (0.3 to 2 ms each on a CPU), and packed text would cause a dozen new
+# shapes per batch. So rows and widths are rounded up, which also fills vector units. Rows are rounded up to 16, not 32:
+# filler rows pass through every matrix product, and with 32 an average of 16 in 400 rows would be filler.
 ROW_STEP = 16
 WIDTH_STEP = 32
-# Most scores per head in one block: bounds the memory of long text, and keeps a block in the cache.
+# The most scores per head in one block; it bounds the memory for long texts, and keeps a block in the cache.
 BLOCK_SCORES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """N sequences in a block of width L; its slots are first .. first + N * L among those of all blocks.
+    """N sequences in a block of width L; it has the slots first .. first + N * L of all blocks.
 
-    bias_N11L: 0 where a key exists and -inf where there is padding; None when nothing is padded.
+    bias_N11L: 0 for a key and -inf for padding; None if nothing is padded.
     """
 
     sequences: int
@@ -62,11 +62,11 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class RowMaps:
-    """Which row of width D of a packed [T, parts * H * D] tensor is which of the blocks [parts, N, H, L, D].
+    """Index maps between the rows of width D of a packed [T, parts * H * D] and of blocks [parts, N, H, L, D].
 
-    into_M: packed row of each block row; padding repeats its sequence's first token. padding_P: block rows
-    that are padding, or a mask of them. back_T: block row of each packed row; filler reads the zero row kept
-    after the blocks.
+    into_M: the packed row of each block row; for padding, that of the sequence's first token. padding_P: the block rows
+    that are padding, or a mask of them. back_T: the block row of each packed row; for filler, the zero row after the
+    blocks.
     """
 
     into_M: Tensor
@@ -76,9 +76,9 @@ class RowMaps:
 
 @dataclass(eq=False)
 class Layout:
-    """Where the sequences of a packed batch lie; built once per batch from host integers.
+    """The layout of a packed batch, built once per batch from integers on the host.
 
-    offsets: S + 1 rising integers; sequence s has tokens offsets[s] .. offsets[s + 1]. rows: length of the
+    offsets: S + 1 increasing integers; sequence s has the tokens offsets[s] .. offsets[s + 1]. rows: the length of the
     packed tensors; rows from `tokens` on are filler and belong to no sequence.
     """
 
@@ -104,7 +104,7 @@ class Layout:
 
     @classmethod
     def build(cls, offsets: Integers | Sequence[int], rows: int, device: torch.device | str) -> Layout:
-        """Lays out sequences of at least one token each; `rows` is at least `offsets[-1]`."""
+        """The layout of sequences of one or more tokens each. rows: at least `offsets[-1]`."""
         bounds = np.asarray(offsets, np.int64)
         lengths = np.diff(bounds)
         assert bounds[0] == 0 and len(lengths) and lengths.min() >= 1, "sequences of at least one token"
@@ -120,7 +120,7 @@ class Layout:
 
     @cached_property
     def slots(self) -> tuple[tuple[Integers, npt.NDArray[np.bool_]], ...]:
-        """Per group, on the host: the token of each slot and whether the slot is more than padding, both [N, L]."""
+        """For each group, on the host: the token of each slot, and whether the slot is not padding, both [N, L]."""
         bounds, slots = np.asarray(self.offsets), []
         lengths = np.diff(bounds)
         for members in _blocks(lengths):
@@ -131,7 +131,7 @@ class Layout:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The grouped kernel's blocks; no other kernel asks for them."""
+        """The blocks of the grouped kernel."""
         groups, first = [], 0
         for _, real_NL in self.slots:
             bias = np.where(real_NL, np.float32(0), np.float32(-np.inf))[:, None, None]
@@ -141,7 +141,7 @@ class Layout:
         return tuple(groups)
 
     def maps(self, parts: int, heads: int) -> RowMaps:
-        """Row maps for packed [T, parts * H * D]; made at first use and kept for all layers."""
+        """The maps for a packed [T, parts * H * D]; computed once and used by all layers."""
         if (parts, heads) not in self._maps:
             self._maps[parts, heads] = self._make_maps(parts, heads)
         return self._maps[parts, heads]
@@ -162,10 +162,10 @@ class Layout:
 
 @dataclass(eq=False)
 class Packed:
-    """A batch without padding: its sequences one after the other.
+    """A batch of concatenated sequences without padding.
 
-    tokens_T, segments_T, positions_T: int64. Rows from `layout.tokens` on are filler (word piece 0): no
-    sequence attends to them and no pooling reads them; while no loss does, their gradient is exactly zero.
+    tokens_T, segments_T, positions_T: int64. Rows from `layout.tokens` on are filler (token id 0): no sequence attends
+    to them and no pooling reads them, so their gradient is exactly zero.
     """
 
     tokens_T: Tensor
@@ -182,7 +182,7 @@ class Packed:
         offsets: Integers,
         device: torch.device | str = "cpu",
     ) -> Packed:
-        """Packs host arrays; sequence s is tokens[offsets[s]:offsets[s + 1]] and `offsets` is S + 1 long."""
+        """Packs host arrays; sequence s is tokens[offsets[s]:offsets[s + 1]], and `offsets` has the length S + 1."""
         assert len(tokens) == len(segments) == len(positions) == offsets[-1], "arrays and offsets agree"
         rows = round_up(len(tokens), ROW_STEP)
 
@@ -202,7 +202,7 @@ def round_up(count: int, step: int) -> int:
 
 
 def _blocks(lengths: Integers) -> list[Integers]:
-    """Sequence numbers of each block: equal rounded width, at most `BLOCK_SCORES` scores per head."""
+    """The sequence numbers of each block, of equal rounded width and at most `BLOCK_SCORES` scores per head."""
     widths = -(-lengths // WIDTH_STEP) * WIDTH_STEP
     blocks: list[Integers] = []
     for width in np.unique(widths):
@@ -219,10 +219,9 @@ def attend(
     rng: torch.Generator | None = None,
     kernel: Kernel = "auto",
 ) -> Tensor:
-    """Attention inside each sequence: queries, keys and values side by side, [T, 3 * E] -> context [T, E].
+    """Attention within each sequence: queries, keys and values side by side, [T, 3 * E] -> context [T, E].
 
-    p: dropout of the probabilities, drawn from `rng`. Filler rows of the result are zero, and so is their
-    gradient.
+    p: dropout of the probabilities, drawn from `rng`. Filler rows of the result and of the gradient are zero.
     """
     assert p == 0 or rng is not None, "dropout draws from a generator"
     if kernel == "flash" or (kernel == "auto" and _flash_fits(qkv_T3E, heads, p, rng)):
@@ -232,7 +231,7 @@ def attend(
 
 
 def _flash_fits(qkv_T3E: Tensor, heads: int, p: float, rng: torch.Generator | None) -> bool:
-    """Flash attention knows CUDA, half precision, certain widths; its dropout, the default generator only."""
+    """Whether flash attention supports it: CUDA, half precision, head width, and the default generator for dropout."""
     halves = (torch.bfloat16, torch.float16)
     if not qkv_T3E.is_cuda or qkv_T3E.dtype not in halves or qkv_T3E.shape[1] // (3 * heads) % 8:
         return False
@@ -252,25 +251,25 @@ def _flash(qkv_T3E: Tensor, layout: Layout, heads: int, p: float) -> Tensor:
 
 
 class _Grouped(torch.autograd.Function):
-    """Attention in padded blocks: one gather fills all blocks, one brings the context back to packed rows.
+    """Attention in padded blocks: one gather fills all blocks, another one returns the context to packed rows.
 
-    One function with its own backward, because autograd would undo each gather by adding rows into zeros, and
-    because here the products write straight into the buffers that the gathers read.
+    It has a hand-written backward, because autograd would reverse each gather by an index_add into zeros, and so that
+    the products write directly into the buffers that the gathers read.
     """
 
     @staticmethod
     def forward(ctx: Any, qkv_T3E: Tensor, layout: Layout, heads: int, p: float, rng: torch.Generator | None) -> Tensor:
         head_width = qkv_T3E.shape[1] // (3 * heads)
         one, three = layout.maps(1, heads), layout.maps(3, heads)
-        # Seen as rows of width D, a head's query, key or value of one token is one row: [T, 3 E] -> [T * 3 * H, D]. One
-        # gather puts the rows of all groups into blocks [3, N, H, L, D], one group after the other.
+        # With rows of width D, the query, key or value of one token and head is one row: [T, 3 E] -> [T * 3 * H, D].
+        # One gather copies the rows of all groups into blocks [3, N, H, L, D], group by group.
         blocks_MD = qkv_T3E.reshape(-1, head_width).index_select(0, three.into_M)
         context_MD = _with_zero_row(len(one.into_M), blocks_MD)
         tape, factor = [blocks_MD], 1.0
         for group in layout.groups:
             q_BLD, k_BLD, v_BLD = _views(blocks_MD, group, heads, 3)
             scores_BLL = _product(q_BLD, k_BLD.mT, head_width**-0.5)
-            # Padded keys get -inf, so their weight is exactly 0. Padded queries compute something that no one gathers.
+            # Padded keys get -inf, so their weight is exactly 0. The results of padded queries are never gathered.
             if group.bias_N11L is not None:
                 scores_BLL.view(-1, heads, *scores_BLL.shape[1:]).add_(group.bias_N11L.to(scores_BLL.dtype))
             weights_BLL = torch.softmax(scores_BLL, -1)
@@ -279,11 +278,11 @@ class _Grouped(torch.autograd.Function):
                 keep_BLL, factor = keep_mask(weights_BLL.shape, p, weights_BLL, rng)
                 tape.append(keep_BLL)
                 weights_BLL = weights_BLL * keep_BLL
-            # The factor 1 / (1 - p) of dropout costs nothing as the product's alpha.
+            # The factor 1 / (1 - p) of dropout is the alpha of the product, which takes no time.
             _product(weights_BLL, v_BLD, factor, out=_views(context_MD, group, heads, 1)[0])
         ctx.save_for_backward(*tape)
         ctx.facts = layout, heads, factor, len(tape) > 1 + len(layout.groups)
-        # Back to packed rows; filler reads the zero row behind the blocks.
+        # Back to packed rows; filler rows get the zero row after the blocks.
         return context_MD.index_select(0, one.back_T).view(len(qkv_T3E), -1)
 
     @staticmethod
@@ -292,7 +291,7 @@ class _Grouped(torch.autograd.Function):
         blocks_MD, *saved = ctx.saved_tensors
         tape, head_width = iter(saved), blocks_MD.shape[1]
         one, three = layout.maps(1, heads), layout.maps(3, heads)
-        # A padded query has weights, too, but its gradient must be 0: it would add to those of keys and values.
+        # The gradient of a padded query must be 0, or it would add to the gradients of keys and values.
         dcontext_MD = gradients[0].reshape(-1, head_width).index_select(0, one.into_M)
         if one.padding_P.dtype == torch.bool:
             dcontext_MD.masked_fill_(one.padding_P[:, None], 0)
@@ -310,7 +309,7 @@ class _Grouped(torch.autograd.Function):
                 kept_BLL = weights_BLL * keep_BLL
                 dweights_BLL.mul_(keep_BLL)
             _product(kept_BLL.mT, dcontext_BLD, factor, out=dv_BLD)
-            # d softmax: w (dw - sum(w dw)), in one kernel.
+            # The backward of softmax, w (dw - sum(w dw)), in one kernel.
             dscores_BLL = torch._softmax_backward_data(dweights_BLL, weights_BLL, -1, weights_BLL.dtype)
             _product(dscores_BLL, k_BLD, head_width**-0.5, out=dq_BLD)
             _product(dscores_BLL.mT, q_BLD, head_width**-0.5, out=dk_BLD)
@@ -318,21 +317,21 @@ class _Grouped(torch.autograd.Function):
 
 
 def _with_zero_row(rows: int, like_MD: Tensor) -> Tensor:
-    """An uninitialised [rows + 1, D] whose last row is zero."""
+    """An uninitialized [rows + 1, D] whose last row is zero."""
     buffer_MD = like_MD.new_empty(rows + 1, like_MD.shape[1])
     buffer_MD[-1] = 0
     return buffer_MD
 
 
 def _views(blocks_MD: Tensor, group: Group, heads: int, parts: int) -> tuple[Tensor, ...]:
-    """A group's `parts` views [N * H, L, D] of the blocks' rows."""
+    """The views [N * H, L, D] of a group in the rows of all blocks, one for each of `parts`."""
     batch, start = group.sequences * heads, group.first * heads * parts
     block_MD = blocks_MD[start : start + parts * batch * group.width]
     return block_MD.view(parts, batch, group.width, -1).unbind()
 
 
 def _product(a_BXY: Tensor, b_BYZ: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
-    """`factor * a @ b`, written to `out` where given."""
+    """`factor * a @ b`, written to `out` if given."""
     if out is None:
         out = a_BXY.new_empty(len(a_BXY), a_BXY.shape[1], b_BYZ.shape[2])
     return torch.baddbmm(out, a_BXY, b_BYZ, beta=0, alpha=factor, out=out)

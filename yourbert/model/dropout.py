@@ -1,4 +1,4 @@
-"""Dropout at its exact rate, with bits that cost little (Srivastava et al. 2014)."""
+"""Dropout (Srivastava et al. 2014) at its exact rate, with four elements per random draw."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def keep_mask(shape: Sequence[int], p: float, like: Tensor, rng: torch.Generator) -> tuple[Tensor, float]:
-    """A mask of ones and zeros, in `like`'s dtype, and the factor 1 / (1 - rate) that belongs to it.
+    """A mask of ones and zeros in the dtype of `like`, and the factor 1 / (1 - rate).
 
-    One 64-bit draw serves four elements: on a CPU several times cheaper than `F.dropout`. The rate is p
-    rounded to 1/65536, and the factor fits it exactly.
+    One 64-bit draw serves four elements, which on a CPU is several times faster than `F.dropout`. The rate is p rounded
+    to a multiple of 1/65536, and the factor is exact for that rate.
     """
     count = math.prod(shape)
     bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
@@ -25,7 +25,7 @@ def keep_mask(shape: Sequence[int], p: float, like: Tensor, rng: torch.Generator
 
 
 def dropout(x: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
-    """Drops elements of `x` with probability p and rescales the rest; p = 0 needs no generator."""
+    """Drops elements of `x` with probability p and scales the others; p = 0 needs no generator."""
     if p == 0:
         return x
     assert rng is not None, "dropout draws from a generator"

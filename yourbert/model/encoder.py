@@ -1,13 +1,13 @@
-"""BERT itself (Devlin et al. 2019), top to bottom, over packed tokens.
+"""The BERT encoder (Devlin et al. 2019) over packed tokens.
 
     tokens ─► embeddings ─► L x [attention, add, norm, feed-forward, add, norm] ─► pooling ─► vectors
 
-Nothing is padded in the linear layers. Weights are fp32 masters; `Encoder.compute_dtype` says in what the
-layers compute: in bfloat16 each weight is cast once per forward pass, its gradient arrives in fp32, and
-softmax and normalisation are fp32 inside.
+The linear layers have no padding. Weights are fp32; `Encoder.compute_dtype` is the dtype in which the layers compute.
+With bfloat16 each weight is cast once per forward pass, its gradient is fp32, and softmax and layer norms compute in
+fp32 internally.
 
-Shapes: T rows of a packed batch (tokens and a few rows of filler), S sequences, E hidden width, H heads, D =
-E / H head width, F feed-forward width, L layers, V word pieces.
+Shapes: T rows of a packed batch (tokens and a few filler rows), S sequences, E hidden width, H heads, D = E / H head
+width, F feed-forward width, L layers, V word pieces.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The shape of a BERT, under the names of the stock config.json."""
+    """The shape of a BERT; the fields have their names in config.json of transformers."""
 
     vocab_size: int
     hidden_size: int
@@ -70,7 +70,7 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, stock: Mapping[str, Any], where: str = "config.json") -> EncoderConfig:
-        """Reads a stock config.json, ignoring unknown fields. Raises UserError (C10) for an unsupported one."""
+        """Reads a config.json; unknown fields are ignored. Raises UserError (C10) for an unsupported model."""
         problems = _config_problems(stock)
         if problems:
             fix = "choose a BERT checkpoint (model_type 'bert')"
@@ -78,12 +78,12 @@ class EncoderConfig:
         return cls(**{f.name: stock[f.name] for f in fields(cls) if stock.get(f.name) is not None})
 
     def to_json(self) -> dict[str, Any]:
-        """The stock config.json, as far as it describes the encoder."""
+        """The fields of config.json that describe the encoder."""
         return {"model_type": "bert", "position_embedding_type": "absolute", **asdict(self)}
 
 
 def _config_problems(stock: Mapping[str, Any]) -> list[str]:
-    """The reasons why this encoder cannot be built from a stock config.json."""
+    """The reasons why this encoder cannot be built from a config.json."""
     found = [f"{k} is {stock[k]!r}; only {v!r} is supported" for k, v in ONLY.items() if stock.get(k, v) != v]
     for name, most in SIZES.items():
         size = stock.get(name)
@@ -97,14 +97,14 @@ def _config_problems(stock: Mapping[str, Any]) -> list[str]:
     if type(epsilon) is not float or not 0 < epsilon < 1:
         found.append(f"layer_norm_eps is {epsilon!r}; it should be a small number above 0")
     if type(pad) is not int or not pad >= 0:
-        found.append(f"pad_token_id is {pad!r}; it should be the number of a word piece")
+        found.append(f"pad_token_id is {pad!r}; it should be a token id")
     if not found and stock["hidden_size"] % stock["num_attention_heads"]:
         found.append("num_attention_heads does not divide hidden_size")
     return found
 
 
 class Embeddings(nn.Module):
-    """Word piece + position + segment, normalised."""
+    """The sum of word piece, position and segment embeddings, with a layer norm."""
 
     def __init__(self, config: EncoderConfig, p: float) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Embeddings(nn.Module):
         return self.restriction.row_of_V.index_select(0, tokens_T), self.restriction.pad_row
 
     def forward(self, batch: Packed, dtype: torch.dtype, rng: torch.Generator | None) -> Tensor:
-        """[T, E] in `dtype`; summed and normalised in fp32. As in the reference, [PAD] never learns."""
+        """[T, E] in `dtype`; sum and norm are computed in fp32. As in transformers, [PAD] has no gradient."""
         if self.fused and self.training:
             return self.fused(batch, dtype, rng)
         rows_T, pad = self.rows_of(batch.tokens_T)
@@ -138,13 +138,13 @@ class Embeddings(nn.Module):
 
 
 class RestrictedTable:
-    """Within the `with` block `word` holds the rows of some of the V word pieces alone; afterwards it holds all again.
+    """Within the `with` block `word` has only the rows of some of the V word pieces; afterwards it has all again.
 
-    The table is half of a small model, and a task uses a part of it. A row that no batch reads has no gradient and no
-    moments, so all that an optimizer does to it is weight decay. The U rows in use learn as a table of their own, which
-    the optimizer passes over in a fraction of the time; on leaving the block the other rows are multiplied by `decay`,
-    to be set within it. A block that raises loses nothing: the rows in use are put back as they are. A table that does
-    not learn stays whole.
+    The word table is half of a small model, and a task uses a part of it. A row that no batch reads has no gradient and
+    no moments, so an optimizer only applies weight decay to it. The U rows in use are trained as a smaller table, on
+    which an optimizer step takes a fraction of the time. At the end of the block the other rows are multiplied by
+    `decay`, which is set within it. If the block raises, the trained rows are kept as well. A frozen table is not
+    restricted.
     """
 
     def __init__(self, embeddings: Embeddings, token_ids: npt.NDArray[np.integer[Any]]) -> None:
@@ -183,7 +183,7 @@ class Fused(Protocol):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each followed by dropout, the residual and a layer norm."""
+    """Attention and feed-forward, each followed by dropout, the residual connection and a layer norm."""
 
     def __init__(self, config: EncoderConfig, p: float) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class Layer(nn.Module):
         kernel: Kernel = "auto",
         rows_S: Tensor | None = None,
     ) -> Tensor:
-        """[T, E] -> [T, E]; with `rows_S` only those rows pass the feed-forward: [S, E]."""
+        """[T, E] -> [T, E]; with `rows_S`, only those rows are computed after the attention: [S, E]."""
         if self.fused and self.training:
             return self.fused(x_TE, layout, rng, rows_S)
         p = self.p if self.training else 0.0
@@ -231,15 +231,15 @@ def add_norm(x_TE: Tensor, y_TE: Tensor, norm: nn.LayerNorm, p: float, rng: torc
         sum_TE = torch.addcmul(x_TE, y_TE, keep_TE, value=factor)
     else:
         sum_TE = x_TE + y_TE
-    # A GPU's kernel wants weights in the input's dtype; a CPU's takes fp32 weights with any input.
+    # On a GPU the weights must have the dtype of the input; on a CPU fp32 weights work with any input.
     dtype = sum_TE.dtype if sum_TE.is_cuda else torch.float32
     return F.layer_norm(sum_TE, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
 
 
 class Encoder(nn.Module):
-    """BERT: packed tokens to one hidden vector per row, and those to one vector per sequence.
+    """BERT: from packed tokens to a hidden vector per token, and to a pooled vector per sequence.
 
-    dropout: probability, active while `training`; every draw comes from the generator given to the call.
+    dropout: the probability in training mode; every draw comes from the generator that is passed to the call.
     """
 
     def __init__(self, config: EncoderConfig, dropout: float) -> None:
@@ -267,18 +267,18 @@ class Encoder(nn.Module):
         return embedded_TE
 
     def forward(self, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None) -> Tensor:
-        """hidden_TE in `compute_dtype`, filler rows included; embedded_TE: what to read instead of the embeddings."""
+        """hidden_TE in `compute_dtype`, with filler rows. embedded_TE: the input to use instead of the embeddings."""
         x_TE = self.embed(batch, rng) if embedded_TE is None else embedded_TE
         for layer in self.layers:
             x_TE = layer(x_TE, batch.layout, rng, self.kernel)
         return x_TE
 
     def pool_cls(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
-        """tanh(dense(first token)) of each sequence, as in next-sentence prediction; fp32."""
+        """tanh(dense(first token)) of each sequence, [S, E] in fp32, as in next-sentence prediction."""
         return self._pool_first(hidden_TE.index_select(0, batch.layout.starts_S))
 
     def pool_mean(self, hidden_TE: Tensor, batch: Packed) -> Tensor:
-        """Mean over all tokens of each sequence, special ones included; summed in fp32."""
+        """The mean over all tokens of each sequence, special tokens included, [S, E] in fp32."""
         layout = batch.layout
         sums_SE = torch.zeros(layout.sequences, hidden_TE.shape[1], device=hidden_TE.device)
         sums_SE = sums_SE.index_add(0, layout.sequence_T, hidden_TE[: layout.tokens].float())
@@ -287,10 +287,10 @@ class Encoder(nn.Module):
     def pooled(
         self, batch: Packed, rng: torch.Generator | None, pooling: Pooling, embedded_TE: Tensor | None = None
     ) -> Tensor:
-        """One fp32 vector per sequence, [S, E]: `forward` and the pooling in one.
+        """The pooled vector of each sequence, [S, E] in fp32.
 
-        For "cls" the last layer computes first tokens only after its attention: nothing else would be read.
-        That is 1 / L of three quarters of the work.
+        For "cls" the last layer computes only first tokens after its attention, because no other result is used. This
+        saves three quarters of the work of that layer.
         """
         if pooling == "mean":
             return self.pool_mean(self(batch, rng, embedded_TE), batch)
@@ -304,7 +304,7 @@ class Encoder(nn.Module):
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draws a module's weights as BERT's authors did: normal(0, 0.02); biases 0; norms the identity."""
+    """Initializes a module as in BERT: weights normal(0, 0.02), biases 0, norms the identity."""
     with torch.no_grad():
         for part in module.modules():
             for name, parameter in part.named_parameters(recurse=False):

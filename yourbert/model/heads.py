@@ -1,11 +1,11 @@
-"""Task heads: from pooled text vectors to scores, and from scores to what a user reads.
+"""Task heads: from pooled text vectors to scores, and from scores to predictions.
 
-A task's facts choose its head: one vector per row is classified or regressed; two vectors per row (a pair
-encoded one text after the other) are compared by their cosine, or classified by [u; v; |u - v|] (Reimers and
+The description of a task determines its head. One vector per row is classified or regressed. Two vectors per row (a
+pair whose texts are encoded separately) are compared by their cosine, or classified by [u; v; |u - v|] (Reimers and
 Gurevych 2019). `MlmHead` predicts masked word pieces during domain pretraining (Devlin et al. 2019).
 
-Shapes: S sequences, B rows (S = B, or 2B where a row has two sequences: a0, b0, a1, b1 ...), E hidden width,
-C scores per row, M masked positions, V word pieces.
+Shapes: S sequences, B rows (S = B, or 2B if a row has two sequences: a0, b0, a1, b1 ...), E hidden width, C scores per
+row, M masked positions, V word pieces.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from yourbert.model.encoder import ACTIVATIONS, EncoderConfig, initialise, proje
 
 
 class Head(nn.Module):
-    """What the heads share: `forward` gives scores_BC for the loss, `predict` what they mean.
+    """The base of all heads: `forward` returns scores_BC for the loss, `predict` turns them into predictions.
 
-    layers, pooler: the encoder's last ones where the task has them for itself; `Model.encoder_for` puts them in their
-    place.
+    layers, pooler: the task-specific layers and pooler, if any; `Model.encoder_for` replaces the shared ones by them.
     """
 
     def __init__(self, p: float) -> None:
@@ -33,7 +32,7 @@ class Head(nn.Module):
         self.pooler: nn.Linear | None = None
 
     def forward(self, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
-        """scores_BC; dropout while `training`, drawn from `rng`."""
+        """scores_BC; in training mode with dropout, drawn from `rng`."""
         raise NotImplementedError
 
     def predict(self, scores_BC: Tensor) -> Tensor:
@@ -71,14 +70,14 @@ class SiameseHead(ClassifyHead):
 
 
 class SimilarityHead(Head):
-    """A similarity on the task's scale low .. high. `estimate` is what a loss compares with the label."""
+    """A similarity on the task's scale, low to high. The loss compares `estimate` with the label."""
 
     def __init__(self, low: float, high: float, p: float) -> None:
         super().__init__(p)
         self.low, self.high = low, high
 
     def estimate(self, scores_B1: Tensor) -> Tensor:
-        """The similarity [B] on the task's scale, with a gradient everywhere."""
+        """The similarity [B] on the task's scale, not clamped, so that its gradient is never cut off."""
         raise NotImplementedError
 
     def predict(self, scores_BC: Tensor) -> Tensor:
@@ -101,10 +100,10 @@ class RegressHead(SimilarityHead):
 
 
 class CosineHead(SimilarityHead):
-    """The cosine c of two separately encoded texts, as a similarity low + (high - low) * (scale * c + bias).
+    """The cosine c of two separately encoded texts, as the similarity low + (high - low) * (scale * c + bias).
 
-    It starts as the identity (scale 1, bias 0): c = 1 is `high`, c = 0 is `low`, and a negative c, which
-    `estimate` lets pass below `low`, is `low` in `predict`. Over a frozen encoder only scale and bias learn.
+    Initially scale is 1 and bias 0, so c = 1 is `high` and c = 0 is `low`; a negative c is below `low` in `estimate`,
+    and `low` in `predict`. With a frozen encoder only scale and bias are trained.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -121,7 +120,7 @@ class CosineHead(SimilarityHead):
 
 
 def build_head(task: Task, hidden_size: int, head_dropout: float, generator: torch.Generator) -> Head:
-    """The head that a task's facts ask for, its weights drawn from `generator`."""
+    """The head for a task; its weights are drawn from `generator`."""
     if task.kind == "similarity" and task.sequences_per_row == 2:
         return CosineHead(task.low, task.high)
     head: Head
@@ -136,7 +135,7 @@ def build_head(task: Task, hidden_size: int, head_dropout: float, generator: tor
 
 
 class MlmHead(nn.Module):
-    """Predicts word pieces at masked positions: dense, activation, norm, the word embeddings as decoder."""
+    """Predicts word pieces at masked positions: dense, activation, norm, and the word embeddings as the decoder."""
 
     def __init__(self, config: EncoderConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class MlmHead(nn.Module):
         initialise(self, generator)
 
     def forward(self, hidden_ME: Tensor, word_embedding_weight: Tensor) -> Tensor:
-        """Hidden vectors of the masked positions only -> logits_MV in fp32; computes in their dtype."""
+        """The hidden vectors of the masked positions -> logits_MV in fp32, computed in the dtype of the vectors."""
         dtype = hidden_ME.dtype
         x_ME = self.norm(self.activation(project(hidden_ME, self.dense)).float()).to(dtype)
         return F.linear(x_ME, word_embedding_weight.to(dtype), self.bias.to(dtype)).float()

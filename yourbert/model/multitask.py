@@ -1,7 +1,6 @@
-"""The whole model: one encoder, and for each task a pooling and a head.
+"""The complete model: one encoder, and a pooling and a head for each task.
 
-A single-task model is one with one head. Over a frozen encoder `features` are computed once and only heads
-run.
+A single-task model has one head. With a frozen encoder, `features` are computed once, and only the heads are trained.
 
 Shapes: S sequences, E hidden width, B rows, C scores per row.
 """
@@ -22,7 +21,7 @@ from yourbert.model.heads import Head, build_head
 
 
 class Heads(nn.ModuleDict):
-    """Heads by task name; allows names such as "values" and "training", which a plain ModuleDict refuses."""
+    """Heads by task name; also allows names such as "values" and "training", which ModuleDict refuses."""
 
     def __setitem__(self, name: str, head: nn.Module) -> None:
         self._modules[name] = head
@@ -33,17 +32,17 @@ class Heads(nn.ModuleDict):
         return head
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "training":  # the mode, whatever tasks there are
+        if name == "training":  # the mode of the module, also if a task has this name
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
 
 class Model(nn.Module):
-    """An encoder with a head for each task; the heads are drawn from `generator` in the order of `tasks`.
+    """An encoder with a head for each task; the heads are initialized from `generator` in the order of `tasks`.
 
-    pooling: what the heads read; task_pooling: what the heads of some tasks read instead. task_specific_layers: the
-    number of last layers that a task does not share, with the pooler if it reads that; they begin as copies.
+    pooling: of all tasks; task_pooling: of single tasks, instead. task_specific_layers: the number of last layers that
+    a task does not share, and the pooler with them for "cls" pooling; they are initialized as copies.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Model(nn.Module):
     def forward(
         self, task_name: str, batch: Packed, rng: torch.Generator | None, embedded_TE: Tensor | None = None
     ) -> Tensor:
-        """scores_BC of a task's rows; `rng` serves every dropout. embedded_TE: read instead of the embeddings."""
+        """scores_BC of a task's rows. rng: of all dropout. embedded_TE: the input to use instead of the embeddings."""
         return self.scores_of_features(task_name, self.pooled(task_name, batch, rng, embedded_TE), rng)
 
     def pooled(
@@ -111,7 +110,7 @@ class Model(nn.Module):
                 pooler.requires_grad_(False)
 
     def features(self, task_name: str, batch: Packed) -> Tensor:
-        """`pooled` without dropout and gradient, in any mode."""
+        """`pooled` without dropout and gradients, in any mode."""
         encoder = self.encoder_for(task_name)
         was_training = encoder.training
         encoder.eval()
@@ -122,6 +121,6 @@ class Model(nn.Module):
             encoder.train(was_training)
 
     def scores_of_features(self, task_name: str, pooled_SE: Tensor, rng: torch.Generator | None) -> Tensor:
-        """scores_BC from cached vectors of `features`."""
+        """scores_BC from the vectors that `features` returns."""
         scores_BC: Tensor = self.heads[task_name](pooled_SE, rng)
         return scores_BC

@@ -1,8 +1,8 @@
-"""Stock BERT checkpoints (config.json + model.safetensors) to our modules and back, strict both ways.
+"""Loads and saves BERT checkpoints of transformers (config.json and model.safetensors), strict in both directions.
 
-Every tensor of a checkpoint is used, or is on a short list of known extras, or the checkpoint is refused;
-every weight of ours comes from the checkpoint, save a pooler that it lacks. Nothing is half loaded. What is
-written under stock names loads in `transformers` without a missing or unexpected key.
+Loading: every tensor of a checkpoint must be used, except for a few known extras, and every weight must be in the
+checkpoint, except for the pooler. Otherwise the checkpoint is refused. Saving: transformers loads what is written
+without a missing or unexpected key. "Stock" names below are those of transformers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from yourbert.model.encoder import Encoder, EncoderConfig, initialise
 from yourbert.model.heads import MlmHead
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-HEADS = "heads."  # how the names of tensors begin that belong to the heads of tasks
+HEADS = "heads."  # the prefix of tensors that belong to the heads of tasks
 SHOWN_TENSORS = 5
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 PREFIX = "bert."
-# Constants and a head of BERT's own pretraining that tailoring does not use.
+# Constants, and the next-sentence head of pretraining, which is not used.
 IGNORED = (
     "embeddings.position_ids",
     "embeddings.token_type_ids",
@@ -44,7 +44,7 @@ EMBEDDING_NAMES = {
     "segment": "token_type_embeddings.weight",
     "norm": "LayerNorm",
 }
-# Several stock modules in one of ours are stacked along the output rows.
+# Where several stock modules are one module here, they are stacked along the output rows.
 LAYER_NAMES = {
     "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention_out": ("attention.output.dense",),
@@ -64,9 +64,9 @@ MLM_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class LoadedEncoder:
-    """An encoder in fp32, the checkpoint's masked-LM head where it has one, and what the user should know.
+    """An encoder in fp32, the checkpoint's masked-LM head if it has one, and notes for the user.
 
-    heads: of the tasks of a model folder of ours, by their names in `Model.heads`; none for a stock checkpoint.
+    heads: for a model folder, the tensors of its heads by their names in `Model.heads`; empty for other checkpoints.
     """
 
     encoder: Encoder
@@ -76,16 +76,16 @@ class LoadedEncoder:
 
     @property
     def task_specific_layers(self) -> dict[str, int]:
-        """Of the tasks in `heads` that have last layers for themselves, how many."""
+        """The number of task-specific layers of each task in `heads` that has any."""
         parts = [name.split(".") for name in self.heads]
         return dict(Counter(task for task, number in {(p[0], p[2]) for p in parts if p[1] == "layers"}))
 
 
 def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> LoadedEncoder:
-    """Reads a stock checkpoint folder; a pooler that it lacks is drawn from `generator`, and noted.
+    """Loads a checkpoint folder. A missing pooler is initialized from `generator`, which `notes` says.
 
-    Raises UserError: C01 no such file or not readable, C03 tensors that do not fit, C04 weights only as
-    pickle, C07 weights that are not numbers, C10 not a BERT.
+    Raises UserError: C01 (a file is missing or not readable), C03 (tensors do not fit), C04 (only pickled weights), C07
+    (weights that are not finite), C10 (not a BERT).
     """
     path = folder / WEIGHTS_FILE
     if not path.exists() and (unsafe := sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))):
@@ -99,7 +99,7 @@ def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> Lo
 
 
 def save_encoder(folder: Path, encoder: Encoder, mlm_head: MlmHead | None) -> None:
-    """Writes a stock checkpoint folder: a bare BERT, or one under "bert." beside its masked-LM head."""
+    """Writes a checkpoint folder: a `BertModel`, or with a masked-LM head a `BertForMaskedLM`."""
     tensors, architecture = to_stock(encoder), "BertModel"
     if mlm_head is not None:
         ours = dict(mlm_head.named_parameters())
@@ -111,7 +111,7 @@ def save_encoder(folder: Path, encoder: Encoder, mlm_head: MlmHead | None) -> No
 
 
 def to_stock(encoder: Encoder) -> dict[str, Tensor]:
-    """The encoder's weights under their stock names, without prefix; views, not copies."""
+    """The encoder's weights by their stock names without prefix; views, not copies."""
     stock: dict[str, Tensor] = {}
     for name, parameter in encoder.named_parameters():
         parts = _stock_names(name)
@@ -120,19 +120,19 @@ def to_stock(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def from_stock(tensors: Mapping[str, Tensor], config: EncoderConfig, dropout: float = 0.0) -> LoadedEncoder:
-    """The encoder whose `to_stock` these tensors are. Raises UserError (C03, C07) unless all of them fit."""
+    """The inverse of `to_stock`. Raises UserError (C03, C07) unless all tensors fit."""
     return _load(tensors, config, dropout, None, WEIGHTS_FILE)
 
 
 def random_encoder(config: EncoderConfig, generator: torch.Generator, dropout: float = 0.0) -> Encoder:
-    """A fresh encoder: weights normal with deviation 0.02, biases 0, norms the identity."""
+    """A randomly initialized encoder; see `initialise`."""
     encoder = Encoder(config, dropout)
     initialise(encoder, generator)
     return encoder
 
 
 def _stock_names(name: str) -> list[str]:
-    """Stock names of one of our parameters: "layers.0.qkv.bias" -> the biases of query, key and value."""
+    """The stock names of a parameter: "layers.0.qkv.bias" -> the biases of query, key and value."""
     area, *path = name.split(".")
     if area == "pooler":
         return [f"pooler.dense.{path[0]}"]
@@ -143,7 +143,7 @@ def _stock_names(name: str) -> list[str]:
 
 
 def _plain_name(name: str) -> str:
-    """A stock name without prefix, and with today's names for the norms' weights."""
+    """A stock name without prefix, with the current names of the layer norm weights."""
     plain = name.removeprefix(PREFIX)
     return plain.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
@@ -158,7 +158,7 @@ def _load(
     heads = {name.removeprefix(HEADS): t for name, t in tensors.items() if name.startswith(HEADS)}
     given = {_plain_name(name): t for name, t in tensors.items() if not name.startswith(HEADS)}
     if len(given) + len(heads) < len(tensors):
-        fail("C03", "some tensors are there twice, with and without the prefix 'bert.'", where=where)
+        fail("C03", "some tensors occur twice, with and without the prefix 'bert.'", where=where)
     for name in IGNORED:
         given.pop(name, None)
     notes = []
@@ -166,7 +166,7 @@ def _load(
     if generator is not None and not any(name in given for name in POOLER):
         initialise(encoder.pooler, generator)
         given |= zip(POOLER, (encoder.pooler.weight.detach(), encoder.pooler.bias.detach()), strict=True)
-        notes.append("the checkpoint has no pooler; a fresh one was drawn")
+        notes.append("the checkpoint has no pooler; it is initialized randomly")
     mlm_head = _mlm_head(given, config, where)
     targets = _targets(encoder, mlm_head)
     _check(given, targets, where)
@@ -177,14 +177,14 @@ def _load(
 
 
 def _mlm_head(given: dict[str, Tensor], config: EncoderConfig, where: str) -> MlmHead | None:
-    """An empty head when the checkpoint has one. Takes the decoder, which repeats others, out of `given`."""
+    """A head to load into, if the checkpoint has one. Removes the tied decoder from `given`."""
     bias = given.pop(DECODER_BIAS, None)
     if bias is not None:
         given.setdefault(MLM_BIAS, bias)
     decoder = given.pop(DECODER, None)
     untied = decoder is not None and WORDS in given and not torch.equal(decoder, given[WORDS])
     if untied or (bias is not None and not torch.equal(bias, given[MLM_BIAS])):
-        what = "the decoder is not tied: its weight or bias differs from the tensor that it should repeat"
+        what = "the masked-LM decoder is not tied: its weight or bias differs from the embeddings or their bias"
         fail("C03", what, where=where)
     if not any(name in given for name in MLM_NAMES.values()):
         return None
@@ -192,7 +192,7 @@ def _mlm_head(given: dict[str, Tensor], config: EncoderConfig, where: str) -> Ml
 
 
 def _targets(encoder: Encoder, mlm_head: MlmHead | None) -> dict[str, Tensor]:
-    """Stock name -> the (part of our) parameter that it fills."""
+    """Stock name -> the parameter, or the part of one, that it is copied to."""
     targets = to_stock(encoder)
     if mlm_head is not None:
         ours = dict(mlm_head.named_parameters())
@@ -201,21 +201,22 @@ def _targets(encoder: Encoder, mlm_head: MlmHead | None) -> dict[str, Tensor]:
 
 
 def _check(given: Mapping[str, Tensor], targets: Mapping[str, Tensor], where: str) -> None:
-    """Refuses a checkpoint unless its tensors are the wanted ones, in shape and kind, and all finite."""
-    wrong = [f"{name} wanted {_shape(t)} got nothing" for name, t in targets.items() if name not in given]
-    wrong += [f"{name} wanted nothing got {_shape(t)}" for name, t in given.items() if name not in targets]
+    """Raises UserError (C03, C07) unless the names, shapes and types are as expected and all values finite."""
+    wrong = [f"{name} {_shape(t)} is missing" for name, t in targets.items() if name not in given]
+    wrong += [f"{name} {_shape(t)} is unexpected" for name, t in given.items() if name not in targets]
     for name in given.keys() & targets.keys():
         got, wanted = given[name], targets[name]
         if got.shape != wanted.shape or got.dtype not in FLOATS:
-            wrong.append(f"{name} wanted {_shape(wanted)} got {_shape(got)}")
+            wrong.append(f"{name} is {_shape(got)}, not {_shape(wanted)}")
     if wrong:
-        fix = "choose the plain BERT that its config.json describes, without another task's head"
-        fail("C03", f"tensors that do not fit, {len(wrong)} in all: {_some(wrong)}", where=where, fix=fix)
+        fix = "use a checkpoint of the encoder alone, without the head of another task"
+        count = f"{len(wrong)} tensor{'s do' if len(wrong) > 1 else ' does'} not match config.json"
+        fail("C03", f"{count}: {_some(wrong)}", where=where, fix=fix)
     broken = [name for name in targets if not math.isfinite(given[name].float().sum())]
     broken = [name for name in broken if not torch.isfinite(given[name]).all()]
     if broken:
-        what = f"weights that are not numbers (NaN or infinite): {_some(broken)}"
-        fail("C07", what, where=where, fix="fetch it again")
+        what = f"weights are NaN or infinite: {_some(broken)}"
+        fail("C07", what, where=where, fix="download it again")
 
 
 def _shape(tensor: Tensor) -> str:

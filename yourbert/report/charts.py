@@ -1,4 +1,4 @@
-"""What every chart is drawn with: SVG without date or random names, so the same figures give the same bytes.
+"""Functions that all charts use: reproducible SVG, without dates and random ids.
 
 Matplotlib is loaded when the first chart is drawn.
 """
@@ -11,12 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's colours, which stay apart for the colour-blind.
+# The palette of Okabe and Ito, distinguishable with colour blindness.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#999999", "#000000")
 
 
 def canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    """A figure of so many inches, and its axes: one, or an array of `columns` side by side."""
+    """A figure with its size in inches, and its axes: one, or an array of `columns` side by side."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -28,22 +28,22 @@ def canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Writes the figure and forgets it."""
+    """Writes the figure and closes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_drawn(figure), encoding="utf-8")
 
 
 def inline(figure: Any, name: str, says: str) -> str:
-    """The figure as a part of a page, and forgets it: what is black takes the colour of the text around it.
+    """The figure as SVG for an HTML page; closes it. Black becomes the text colour of the page.
 
-    name: of the chart on its page, so that no two have parts of one name. says: what it shows, for who cannot see it.
+    name: the prefix of all ids, unique on the page. says: the description for screen readers.
     """
     svg = _drawn(figure, transparent=True)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg).replace("#000000", "currentColor")
     svg = svg.replace("stroke: #b0b0b0", "stroke: currentColor; stroke-opacity: 0.15")
-    # Text without a colour of its own is black.
+    # Text without a colour would be black.
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(says, quote=True)}" fill="currentColor" ', 1)
 
 

@@ -69,7 +69,7 @@ def _points(gathered: Gathered, figures: Figures, places: Sequence[tuple[str, st
 
 def baseline_score(gathered: Gathered, task: str) -> float:
     """The score of the majority-class baseline on dev; a correlation with a constant counts as 0."""
-    labels_R = gathered.answers[task, "dev", task].labels_R
+    labels_R = gathered.predictions[task, "dev", task].labels_R
     values, counts = np.unique(labels_R, return_counts=True)
     constant_R = np.full_like(labels_R, values[counts.argmax()])
     facts = gathered.tasks[task]

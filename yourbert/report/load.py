@@ -1,7 +1,7 @@
-"""Reads the files behind the report, for the models and seeds of params.yaml alone.
+"""Reads the inputs of the report, for the models and seeds in params.yaml.
 
-The metrics folder may hold files of models that params.yaml no longer has, so folders are not listed: every needed
-file is named first, then all are read, and refused unless they belong to the same runs.
+The metrics folder may contain files of models that are no longer in params.yaml, so folders are not listed. All needed
+files are determined first, then read, and refused unless they belong to the same runs.
 
 Shapes: S seeds, R rows. Data flow: evaluate -> load -> results -> markdown, page.
 """
@@ -29,8 +29,8 @@ Place = tuple[str, Split, str]  # task, split, run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """What one run answered on one split. scores: its metric per seed; `status` says why when one is missing.
+class RunPredictions:
+    """The predictions of one run for one split. scores: its metric per seed; `status` says why one is missing.
 
     probabilities_SRC: of each class; None for a similarity.
     """
@@ -45,14 +45,14 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gathered:
-    """All that the report reads. runs: the tasks of each model, single-task models first. training, costs: by seed.
+    """The inputs of the report. runs: the tasks of each model, single-task models first. training, costs: by seed.
 
     The costs of a sequential model include those of the model it starts from.
     """
 
     tasks: Mapping[str, Task]
     runs: Mapping[str, tuple[str, ...]]
-    answers: Mapping[Place, Answers]
+    predictions: Mapping[Place, RunPredictions]
     training: Mapping[str, list[dict[str, Any]]]
     costs: Mapping[str, list[Cost]]
     accounts: Mapping[str, dict[str, Any]]
@@ -68,7 +68,7 @@ class Gathered:
 
     @property
     def alike(self) -> dict[tuple[str, ...], list[str]]:
-        """The multi-task models by their set of tasks, each of which has one set of single-task models."""
+        """The multi-task models grouped by their set of tasks."""
         found: dict[tuple[str, ...], list[str]] = {}
         for run, tasks in self.mixtures.items():
             found.setdefault(tuple(sorted(tasks, key=list(self.tasks).index)), []).append(run)
@@ -81,12 +81,12 @@ def runs_of(params: Params) -> dict[str, tuple[str, ...]]:
 
 
 def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Gathered:
-    """Reads it all. Raises UserError (C01): every missing file at once, or files that do not belong together."""
+    """Reads all inputs. Raises UserError (C01) for all missing files at once, or for files of different runs."""
     runs = runs_of(params)
     _require(list(_needed(params, runs, metrics, predictions, tokens)))
     tasks = {name: _task(tokens / name / "task.json") for name in params.tasks}
     pretrained, pretrain_cost = metrics / "pretrain.json", metrics / "cost" / "pretrain.json"
-    answers, training, costs = {}, {}, {}
+    by_place, training, costs = {}, {}, {}
     for run, names in runs.items():
         files = [metrics / "runs" / run / f"{seed}.json" for seed in params.seeds]
         found = {file: read_json(file) for file in files}
@@ -96,13 +96,13 @@ def gather(params: Params, metrics: Path, predictions: Path, tokens: Path) -> Ga
             for split in _splits(found, name):
                 blocks = {file: one[name][split] for file, one in found.items()}
                 rows = [predictions / run / str(seed) / f"{name}-{split}.csv" for seed in params.seeds]
-                answers[name, split, run] = _answers(tasks[name], blocks, rows)
-    _same_rows(answers)
+                by_place[name, split, run] = _run_predictions(tasks[name], blocks, rows)
+    _same_rows(by_place)
     starts = {model.name: model.init_from for model in params.sequential}
     return Gathered(
         tasks=tasks,
         runs=runs,
-        answers=answers,
+        predictions=by_place,
         training=training,
         costs={run: _total_costs(run, costs, starts) for run in runs},
         accounts={name: read_json(metrics / "data" / f"{name}.json") for name in params.tasks},
@@ -142,21 +142,21 @@ def _task(path: Path) -> Task:
 
 
 def _splits(found: Mapping[Path, dict[str, Any]], task: str) -> list[Split]:
-    """The splits of a task that every seed of a run has scores for; dev must be one."""
+    """The splits for which every seed of a run has scores of the task; dev is required."""
     for file, one in found.items():
         if "dev" not in one.get(task, {}):
             fail("C01", f"no dev scores of task '{task}'", where=str(file), fix="run `dvc repro` to make them")
     return [split for split in LABELLED if all(split in one[task] for one in found.values())]
 
 
-def _answers(task: Task, blocks: Mapping[Path, dict[str, Any]], files: list[Path]) -> Answers:
-    """blocks: a seed's scores by the file they stand in; files: that seed's predictions."""
+def _run_predictions(task: Task, blocks: Mapping[Path, dict[str, Any]], files: list[Path]) -> RunPredictions:
+    """The predictions of a run. blocks: by metrics file, the scores of a seed; files: its prediction files."""
     read = [read_predictions(file, task) for file in files]
     for file, block, one, source in zip(files, blocks.values(), read, blocks, strict=True):
         _check_scores(task, file, one, block.get(task.metric), source)
         if one.ids != read[0].ids or not np.array_equal(_labels(file, one), _labels(files[0], read[0])):
             _mixed(file, f"not the rows of {files[0]}")
-    return Answers(
+    return RunPredictions(
         ids=read[0].ids,
         predicted_SR=np.stack([one.predicted_R for one in read]),
         probabilities_SRC=np.stack([one.probabilities_RC for one in read]) if task.labels else None,  # type: ignore[misc]
@@ -173,16 +173,16 @@ def _labels(file: Path, one: Predictions) -> Array:
 
 
 def _check_scores(task: Task, file: Path, one: Predictions, stated: float | None, source: Path) -> None:
-    """The predictions must be those that the metrics file was computed from."""
+    """Checks that the metrics file was computed from these predictions."""
     found = score_predictions(task, one.predicted_R, _labels(file, one)).get(task.metric)
     if (found is None) != (stated is None) or abs((found or 0) - (stated or 0)) > AGREE:
         _mixed(file, f"its {task.metric} is {found}, but {source} says {stated}")
 
 
-def _same_rows(answers: Mapping[Place, Answers]) -> None:
-    """A paired test needs predictions for the same rows."""
-    for (task, split, run), one in answers.items():
-        own = answers.get((task, split, task), one)
+def _same_rows(predictions: Mapping[Place, RunPredictions]) -> None:
+    """Checks that all runs of a split have the same rows, as a paired test needs."""
+    for (task, split, run), one in predictions.items():
+        own = predictions.get((task, split, task), one)
         if one.ids != own.ids or not np.array_equal(one.labels_R, own.labels_R):
             _mixed(Path(f"{task}-{split}.csv"), f"the runs '{task}' and '{run}' were scored on different rows")
 

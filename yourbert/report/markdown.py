@@ -1,4 +1,4 @@
-"""The report in Markdown: the answer first, then the table behind it, then the methods.
+"""The report in Markdown: the verdicts first, then the table behind it, then the methods.
 
 Nothing in it depends on the date, the machine or the order of files: the same inputs give the same bytes.
 The stage `report` calls `write_report`.
@@ -18,7 +18,7 @@ from yourbert.report.published import SOURCE
 from yourbert.report.results import Figures, as_json, compute
 from yourbert.report.tables import count, plain
 from yourbert.report.transfer import CHANGES, changes
-from yourbert.report.verdicts import answer
+from yourbert.report.verdicts import summary_paragraph
 
 
 def write_report(
@@ -51,7 +51,7 @@ def page(
 ) -> Iterator[str]:
     """The blocks of report.md from top to bottom; empty ones are left out."""
     yield "# The best model for each task"
-    yield answer(gathered, figures)
+    yield summary_paragraph(gathered, figures)
     yield cautions(gathered, params)
     yield "## Dev scores"
     yield tables.scores_table(gathered, figures, "dev")
@@ -108,7 +108,7 @@ def legend(gathered: Gathered, params: Params, place: str) -> str:
 
 
 def _test(gathered: Gathered, figures: Figures) -> Iterator[str]:
-    if any(split == "test" for _, split, _ in gathered.answers):
+    if any(split == "test" for _, split, _ in gathered.predictions):
         yield "## Test scores"
         yield tables.scores_table(gathered, figures, "test")
         yield "Nothing was selected on these rows. Test files without labels are left out."

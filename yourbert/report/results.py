@@ -24,7 +24,7 @@ from yourbert.evaluation.significance import (
     paired,
     resampled_means,
 )
-from yourbert.report.load import LABELLED, Answers, Gathered, Place
+from yourbert.report.load import LABELLED, Gathered, Place, RunPredictions
 
 SINGLE_TASK = "single_task"
 OVERALL = "overall"
@@ -67,9 +67,9 @@ class Figures:
 
 def compute(gathered: Gathered, params: Params) -> Figures:
     """All figures; every random draw comes from a generator seeded by the figure's name."""
-    drawn = {place: _draws_of(gathered, place, params) for place, one in gathered.answers.items() if _defined(one)}
+    drawn = {place: _draws_of(gathered, place, params) for place, one in gathered.predictions.items() if _defined(one)}
     confidence = params.evaluate.confidence_level
-    cells = {place: _cell(gathered.answers[place].scores, draws, confidence) for place, draws in drawn.items()}
+    cells = {place: _cell(gathered.predictions[place].scores, draws, confidence) for place, draws in drawn.items()}
     overall = {
         (split, mixture, run): cell
         for mixture, tasks in gathered.mixtures.items()
@@ -81,12 +81,12 @@ def compute(gathered: Gathered, params: Params) -> Figures:
     return Figures(cells=cells, overall=overall, comparisons=comparisons, tests=tests)
 
 
-def _defined(one: Answers) -> bool:
+def _defined(one: RunPredictions) -> bool:
     return len(one.scores) == len(one.predicted_SR)
 
 
 def _draws_of(gathered: Gathered, place: Place, params: Params) -> Floats:
-    task, one = gathered.tasks[place[0]], gathered.answers[place]
+    task, one = gathered.tasks[place[0]], gathered.predictions[place]
     return resampled_means(
         task.metric,
         one.predicted_SR,
@@ -110,7 +110,7 @@ def _overall(
     if any(place not in drawn for place in places):
         return None
     metrics = [gathered.tasks[task].metric for task in tasks]
-    scores = zip(*(gathered.answers[place].scores for place in places), strict=True)
+    scores = zip(*(gathered.predictions[place].scores for place in places), strict=True)
     seeds = [fmean(normalised(m, s) for m, s in zip(metrics, one, strict=True)) for one in scores]
     scaled = [share(m) * drawn[p] + normalised(m, 0.0) for m, p in zip(metrics, places, strict=True)]
     return _cell(seeds, np.mean(scaled, axis=0), confidence)
@@ -141,8 +141,8 @@ def _comparisons(
 
 
 def _first_with_these_predictions(gathered: Gathered, task: str, mixture: str) -> str:
-    answers = {m: gathered.answers[task, "dev", m].predicted_SR for m in gathered.mixtures_of(task)}
-    return next(m for m, predicted_SR in answers.items() if np.array_equal(predicted_SR, answers[mixture]))
+    predictions = {m: gathered.predictions[task, "dev", m].predicted_SR for m in gathered.mixtures_of(task)}
+    return next(m for m, predicted_SR in predictions.items() if np.array_equal(predicted_SR, predictions[mixture]))
 
 
 def _paired(
@@ -151,7 +151,7 @@ def _paired(
     task: Task = gathered.tasks[name]
     if (name, "dev", name) not in cells or (name, "dev", mixture) not in cells:
         return None
-    multi, single = gathered.answers[name, "dev", mixture], gathered.answers[name, "dev", name]
+    multi, single = gathered.predictions[name, "dev", mixture], gathered.predictions[name, "dev", name]
     return paired(
         task.metric,
         multi.predicted_SR,

@@ -36,7 +36,7 @@ def scored(gathered: Gathered, figures: Figures, split: Split) -> Iterator[Score
     """Every task with labels in the split; then the means, for each set of tasks that a multi-task model has."""
     comparisons = figures.comparisons if split == "dev" else {}
     for task, facts in gathered.tasks.items():
-        runs = [run for run in (task, *gathered.mixtures_of(task)) if (task, split, run) in gathered.answers]
+        runs = [run for run in (task, *gathered.mixtures_of(task)) if (task, split, run) in gathered.predictions]
         if runs:
             yield Scored(
                 name=task,

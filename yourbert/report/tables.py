@@ -1,4 +1,4 @@
-"""The rows of the report's tables, and the rules for text and numbers in Markdown."""
+"""The tables of the report, and the formatting of text and numbers in Markdown."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from yourbert.report.scores import scored
 
 NOTHING = "-"
 MARKUP = re.compile(r"([\\`*\[\]|#~])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet computes
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # the first characters of cells that spreadsheets evaluate
 TAGS = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 Row = list[str]
 
 
 def plain(text: object) -> str:
-    """Any text as it may stand in Markdown, also in a table: no markup, no HTML, on one line."""
+    """A text escaped for Markdown, also within a table: no markup, no HTML, on one line."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return MARKUP.sub(r"\\\g<0>", shown).translate(TAGS)
 
 
 def inert(text: str) -> str:
-    """A cell for people's spreadsheets: what one would compute, as a formula, is text behind a quotation mark."""
+    """A CSV cell that spreadsheets do not evaluate: a formula gets a quotation mark in front."""
     return f"'{text}" if text[:1] in FORMULA else text
 
 
 def table(header: Sequence[str], rows: Sequence[Row], left: int = 1) -> str:
-    """A GitHub table of finished cells; the first `left` columns are text, the others stand to the right.
+    """A GitHub Markdown table; the first `left` columns are aligned left, the others right.
 
-    tabulate's "pipe" is its "github" with the colons that keep the alignment when the page is rendered.
+    tabulate's format "pipe" is its "github" with colons for the alignment.
     """
     align = ["left" if column < left else "right" for column in range(len(header))]
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
 
 
 def number(value: float | None, sign: bool = False) -> str:
-    """A score with three digits, or a dash; a difference, which has a sign, with one more where three show nothing."""
+    """A score with three digits, or a dash; a small difference (`sign`) gets a fourth digit, so that it is not 0."""
     if value is None:
         return NOTHING
     digits = 4 if sign and 0.00005 <= abs(value) < 0.0005 else 3
@@ -53,7 +53,7 @@ def number(value: float | None, sign: bool = False) -> str:
 
 
 def count(value: Any) -> str:
-    """A count with thousands marked, or a dash."""
+    """A count with thousands separators, or a dash."""
     return f"{value:,.0f}" if isinstance(value, int | float) else NOTHING
 
 
@@ -70,7 +70,7 @@ def score(cell: Cell | None) -> str:
 
 
 def model_name(run: str, task: str) -> str:
-    """A model as the report calls it beside a task."""
+    """The name of a model in the report, in the context of a task."""
     return "single-task model" if run in (task, SINGLE_TASK) else run
 
 
@@ -95,7 +95,7 @@ def verdict(comparison: Comparison | None) -> str:
 
 
 def scores_table(gathered: Gathered, figures: Figures, split: Split) -> str:
-    """A line for each task and model, and for each overall score and model; on dev with the tests."""
+    """A row for each task and model, and for each overall score and model; on dev with the test results."""
     tested = split == "dev" and bool(gathered.mixtures)
     header = ["task", "score", "model", split, *(["vs. single-task", "verdict"] if tested else [])]
     rows = []

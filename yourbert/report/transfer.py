@@ -38,7 +38,7 @@ def _rows(gathered: Gathered, figures: Figures) -> Iterator[Row]:
 
 
 def _gain(gathered: Gathered, figures: Figures, task: str, mixture: str) -> Row:
-    single, multi = gathered.answers[task, "dev", task], gathered.answers[task, "dev", mixture]
+    single, multi = gathered.predictions[task, "dev", task], gathered.predictions[task, "dev", mixture]
     comparison = figures.comparisons.get((task, mixture))
     gain = [NOTHING if comparison is None else difference(comparison), verdict(comparison)]
     changed = [NOTHING, NOTHING]
@@ -71,7 +71,7 @@ class Change(NamedTuple):
 def changed_rows(gathered: Gathered) -> Iterator[Change]:
     for task, facts in gathered.tasks.items():
         for mixture in gathered.mixtures_of(task):
-            single, multi = gathered.answers[task, "dev", task], gathered.answers[task, "dev", mixture]
+            single, multi = gathered.predictions[task, "dev", task], gathered.predictions[task, "dev", mixture]
             find = flipped if facts.labels else _moved
             for row, before, after, change in find(facts, single.labels_R, single.predicted_SR, multi.predicted_SR):
                 label = facts.labels[int(single.labels_R[row])] if facts.labels else f"{single.labels_R[row]:.3f}"
@@ -81,7 +81,7 @@ def changed_rows(gathered: Gathered) -> Iterator[Change]:
 def changes(gathered: Gathered) -> Iterator[tuple[object, ...]]:
     """The lines of changes.csv, with spreadsheet formulas quoted."""
     for one in changed_rows(gathered):
-        row_id = gathered.answers[one.task, "dev", one.task].ids[one.row]
+        row_id = gathered.predictions[one.task, "dev", one.task].ids[one.row]
         yield one.task, one.mixture, *map(inert, (row_id, one.label, one.single, one.multi)), one.change
 
 

@@ -10,7 +10,7 @@ from yourbert.report.results import OVERALL, SINGLE_TASK, Cell, Figures
 from yourbert.report.tables import margin_of, model_name, number, p_value, plain
 
 
-def answer(gathered: Gathered, figures: Figures) -> str:
+def summary_paragraph(gathered: Gathered, figures: Figures) -> str:
     """One paragraph; a line of the source for each multi-task model and each task."""
     return "\n".join([*_mixtures(gathered, figures), *(_task(gathered, figures, task) for task in gathered.tasks)])
 
@@ -110,5 +110,5 @@ def _name(task: str, run: str) -> str:
 
 
 def _status(gathered: Gathered, task: str) -> str:
-    statuses = [one.status for (name, split, _), one in gathered.answers.items() if (name, split) == (task, "dev")]
+    statuses = [one.status for (name, split, _), one in gathered.predictions.items() if (name, split) == (task, "dev")]
     return plain(next((status for status in statuses if status), "undefined"))

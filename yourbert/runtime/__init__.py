@@ -1,4 +1,4 @@
-"""Where numbers are computed: device and precision, GPU abilities, ranks and their launch, progress, time and energy.
+"""The hardware side: device and precision, GPU capabilities, ranks and their launch, progress, time and energy.
 
-Nothing here knows a task or a loss.
+Nothing here depends on tasks or losses.
 """

@@ -1,14 +1,13 @@
-"""Several processes as one trainer: a step's rows are dealt to the ranks, and their gradients add up.
+"""Data-parallel training: the rows of a step are sharded over the ranks, and their gradients are summed.
 
-A rank is a process with threads or a GPU of its own, started by torchrun or by `yourbert/runtime/launch.py`. Every rank
-divides its losses by the labels of the whole step, so the sum over the ranks is the loss that one process would have
-computed. Gradients travel in buckets while backward still works on earlier layers (Li et al. 2020, "PyTorch
-Distributed").
+A rank is a process with its own threads or GPU, started by torchrun or by `yourbert/runtime/launch.py`. Every rank
+divides its losses by the number of labels in the whole step, so the sum over ranks equals the loss of a single process.
+Gradients are reduced in buckets while backward computes earlier layers (Li et al. 2020, "PyTorch Distributed").
 
-PyTorch's own DistributedDataParallel is not used: it averages where a sum is wanted; it wraps one `forward`, while a
-step here calls the model once per task, or heads alone over a frozen encoder; and to leave the heads of absent tasks
-without a gradient, so that the optimizer passes them over, it searches the graph in every step. Here the ranks agree
-once per combination of tasks on which parameters take part.
+PyTorch's DistributedDataParallel does not fit. It averages gradients, where a sum is needed. It wraps one `forward`,
+while a step here calls the model once per task, or only the heads over a frozen encoder. Heads of absent tasks must
+stay without a gradient, so that the optimizer skips them, and for that it would traverse the graph in every step. Here
+the ranks agree once per combination of tasks on the parameters that have gradients.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[att
 
 from yourbert.core.errors import fail
 
-# How long a rank waits for the others, so that all have ended two minutes after one hung. The longest that one works
-# alone is the saving of the resume state.
+# How long a rank waits for the others: all have exited two minutes after one hangs. Saving the resume state is the
+# longest work that one rank does alone.
 COLLECTIVE_TIMEOUT_S = 100.0
-# After a collective failed: how long the others have to show that it was not they who stopped.
+# After a failed collective, how long the other ranks have to report that they are alive.
 SECONDS_OF_ROLL_CALL = 3.0
 BUCKET_BYTES = 8 << 20
 AGAIN = "read the last output of that rank, and run the same command again: it resumes from the last saved step"
@@ -45,20 +44,20 @@ def launched() -> bool:
 
 
 def here() -> Ranks:
-    """This process's place among the ranks, in the variables that torchrun sets. Raises UserError (P17)."""
+    """The rank of this process, from the environment variables of torchrun. Raises UserError (P17)."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return ALONE
     try:
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         return Ranks(rank, world, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     except (KeyError, ValueError):
-        what = "WORLD_SIZE is set, but not all of RANK, LOCAL_RANK and LOCAL_WORLD_SIZE are, to numbers"
+        what = "WORLD_SIZE is set, but RANK, LOCAL_RANK or LOCAL_WORLD_SIZE is missing or not a number"
         fail("P17", what, where="environment", fix="start the ranks with torchrun, or unset WORLD_SIZE")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks that train one model, seen from one of them. A single process is a world of one, at no cost."""
+    """The ranks that train one model, seen from one of them. A single process is a world of one, without overhead."""
 
     rank: int = 0
     world: int = 1
@@ -69,16 +68,16 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this rank is the one that writes files and shows progress."""
+        """Whether this rank writes files and shows progress."""
         return self.rank == 0
 
     @property
     def name(self) -> tuple[str | int, ...]:
-        """What to add to the purpose of a draw that must differ between ranks; nothing for the first."""
+        """Added to the purpose of a draw that must differ between ranks; empty for rank 0."""
         return ("rank", self.rank) if self.rank else ()
 
     def connect(self, device: torch.device) -> Ranks:
-        """Connects the ranks. Raises UserError (X01) when one of them does not come, P17 without an address."""
+        """Connects the ranks. Raises UserError: X01 if a rank does not connect, P17 without an address."""
         if self.world == 1:
             return self
         wait = timedelta(seconds=self.seconds)
@@ -89,7 +88,7 @@ class Ranks:
         except RuntimeError as error:
             self._raise_lost_rank(error)
         met = replace(self, store=store)
-        # Numbers that live on the host go through gloo, also where gradients go through nccl.
+        # Tensors on the host are reduced by gloo, also where gradients are reduced by NCCL.
         backend, own = ("cpu:gloo,cuda:nccl", device) if device.type == "cuda" else ("gloo", None)
         with met.collective():
             dist.init_process_group(
@@ -103,19 +102,19 @@ class Ranks:
         return met
 
     def close(self) -> None:
-        """Leaves the group, after the last thing that the ranks do together."""
+        """Leaves the process group, after the last collective."""
         if self.store is not None:
             dist.destroy_process_group()
 
     def sum(self, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The sum of each rank's array, the same bytes on all of them; written to `numbers`."""
+        """The sum of the arrays of all ranks, identical on all of them; written to `numbers`."""
         if self.world > 1:
             with self.collective():
                 dist.all_reduce(torch.from_numpy(numbers))
         return numbers
 
     def agree(self, what: str, number: int) -> None:
-        """Raises UserError (X02) on every rank when `number` is not the same on all."""
+        """Raises UserError (X02) on every rank unless `number` is the same on all."""
         if self.world > 1:
             ends = torch.tensor([number, -number])
             with self.collective():
@@ -125,7 +124,7 @@ class Ranks:
 
     @contextmanager
     def collective(self) -> Iterator[None]:
-        """Around a collective: the failure of one becomes a line that names the ranks that are gone."""
+        """Turns the failure of a collective into a UserError (X01) that names the ranks that are gone."""
         try:
             yield
         except torch.OutOfMemoryError:
@@ -138,21 +137,21 @@ class Ranks:
         named = f"rank {absent[0]}" if len(absent) == 1 else f"ranks {', '.join(map(str, absent))}"
         what = f"{named} stopped, or did not answer within {self.seconds:g} s"
         if not absent:
-            what = f"the ranks lost touch with each other ({str(error).splitlines()[0]})"
+            what = f"the connection between the ranks failed ({str(error).splitlines()[0]})"
         fail("X01", what, where=f"rank {self.rank}", fix=AGAIN)
 
     def _missing_ranks(self) -> list[int]:
-        """Who does not sign within a few seconds; every rank comes here when one is gone."""
+        """The ranks that do not report within a few seconds; every rank calls this when one is gone."""
         others = [rank for rank in range(self.world) if rank != self.rank]
         end = time.monotonic() + SECONDS_OF_ROLL_CALL
         if self.store is None:
-            return [0] if self.rank else others  # rank 0 holds it, until all have come
+            return [0] if self.rank else others  # rank 0 hosts the store, until all have connected
         try:
             self.store.set(f"here/{self.rank}", "")
             while (absent := [r for r in others if not self.store.check([f"here/{r}"])]) and time.monotonic() < end:
                 time.sleep(0.1)
         except RuntimeError:
-            return [0]  # the store itself is gone, and rank 0 or its launcher held it
+            return [0]  # the store is gone, which rank 0 or its launcher hosts
         return absent
 
 
@@ -161,7 +160,7 @@ ALONE = Ranks()
 
 @dataclass(eq=False)
 class Bucket:
-    """Parameters whose gradients travel together; `late` of them get theirs in the last backward of the step."""
+    """Parameters whose gradients are reduced together; `late` of them are ready only in the step's last backward."""
 
     parameters: list[nn.Parameter]
     late: int
@@ -187,14 +186,14 @@ class Bucket:
 class Gradients:
     """Sums every gradient of a step over the ranks; with one rank it only calls backward.
 
-    A step may have several parts, one for each of its tasks. Once the last part's backward has made a gradient final,
-    its bucket is sent, buckets in a fixed order, while backward goes on. Which parameters take part, and which of them
-    get their gradient in the last part, the ranks agree on at the first step with these tasks.
+    A step may have several parts, one per task. In the last part, a bucket is sent as soon as all its gradients are
+    final, in a fixed order of buckets, while backward continues. At the first step with a combination of tasks, the
+    ranks agree on the parameters that have gradients, and on those whose gradients are final only in the last part.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
         self.ranks = ranks
-        # Backward finishes them near this order.
+        # About the order in which backward computes their gradients.
         self._parameters = list(parameters)[::-1]
         self._plans: dict[tuple[str, ...], list[Bucket]] = {}
         self._tasks: tuple[str, ...] = ()
@@ -212,7 +211,7 @@ class Gradients:
                     dist.broadcast(parameter.detach(), 0)
 
     def backward(self, loss: Tensor, task: str, last: bool) -> None:
-        """Backward of one part of a step, on every rank in the same order; `last` when no other part follows."""
+        """Backward of one part of a step, in the same order on every rank. last: whether it is the step's last part."""
         if self.ranks.world > 1:
             self._tasks += (task,)
             self._last = last
@@ -221,7 +220,7 @@ class Gradients:
         loss.backward()  # type: ignore[no-untyped-call]
 
     def finish(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """Waits until the gradients of the step are sums over all ranks, and returns the parts' losses, summed too."""
+        """Waits until the gradients are summed over all ranks; returns the losses of the parts, also summed."""
         if self.ranks.world == 1:
             return [loss.detach() for loss in losses]
         with self.ranks.collective():
@@ -265,7 +264,7 @@ class Gradients:
                 self._queue.popleft().send()
 
     def _plan(self) -> list[Bucket]:
-        """The buckets of this step's tasks: of what has a gradient on any rank, near `BUCKET_BYTES` each."""
+        """The buckets for this step's tasks: the parameters with a gradient on any rank, `BUCKET_BYTES` or so each."""
         facts = [[p.grad is not None for p in self._parameters], [p in self._arrived for p in self._parameters]]
         known = torch.tensor(facts, dtype=torch.int32)
         dist.all_reduce(known, dist.ReduceOp.MAX)

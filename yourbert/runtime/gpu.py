@@ -1,7 +1,7 @@
-"""What a GPU can do, tried once at the start: flash attention, and replaying a captured graph.
+"""Capabilities of the GPU, tested once at the start: flash attention, and CUDA graphs.
 
-What fails is left out, with the reason in one line of the log: without flash attention the grouped kernel computes the
-same, without graphs the same operations are called one by one. So a result depends on the kernel alone.
+What fails the test is not used, and a log line gives the reason. Without flash attention the grouped kernel is used;
+without graphs the same operations are launched one by one. So of the two only the attention kernel affects a result.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor
 from yourbert.model.attention import Kernel, Layout, attend
 
 LOGGER = logging.getLogger("yourbert")
-# What an old driver, a card without the kernel, or a build without the operation raise.
+# The exceptions of an old driver, of a GPU without the kernel, and of a build without the operation.
 FAULTS = (RuntimeError, NotImplementedError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """kernel: for attention, "auto" where flash attention works. graph: whether a step may be captured.
+    """kernel: the attention kernel, "auto" where flash attention works. graph: whether a step may be captured.
 
-    missing: what is not used, and why.
+    missing: the capabilities that are not used, with reasons.
     """
 
     kernel: Kernel
@@ -36,7 +36,7 @@ class Abilities:
 
 
 def prepare_gpu(device: torch.device, dtype: torch.dtype, deterministic: bool) -> Abilities:
-    """Sets the process up for a GPU, tries what it can do, and says so in one line."""
+    """Sets up the process for a GPU, tests its capabilities, and logs them in one line."""
     if deterministic:
         # Read when the first product is computed: without it some products have no deterministic order.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -51,7 +51,7 @@ def prepare_gpu(device: torch.device, dtype: torch.dtype, deterministic: bool) -
 
 
 def decide(flash_fault: str, graph_fault: str) -> Abilities:
-    """From what failed, "" for nothing, to what is used."""
+    """What is used, given the reason why each capability failed, "" if it works."""
     faults = {"flash attention": flash_fault, "graphs": graph_fault}
     missing = tuple(f"no {what} ({why})" for what, why in faults.items() if why)
     return Abilities("grouped" if flash_fault else "auto", not graph_fault, missing)
@@ -65,7 +65,7 @@ def described(name: str, dtype: torch.dtype, found: Abilities) -> str:
 
 
 def fault(attempt: Callable[[], None]) -> str:
-    """Why an attempt failed, in one line; "" when it went well."""
+    """Why an attempt failed, in one line; "" if it succeeded."""
     try:
         attempt()
     except FAULTS as error:
@@ -74,14 +74,14 @@ def fault(attempt: Callable[[], None]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error, or of the one that it came up in the handling of: that one is the cause."""
+    """The first line of an error, or of the error during whose handling it was raised, which is the cause."""
     while error.__context__ is not None:
         error = error.__context__
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def try_flash(device: torch.device, dtype: torch.dtype) -> None:
-    """Forward and backward with dropout run, and without dropout they agree with the grouped kernel."""
+    """Runs forward and backward with dropout, and compares them without dropout to the grouped kernel."""
     layout = Layout.build([0, 5, 6, 40], 40, device)
     qkv = torch.randn(40, 3 * 64, generator=torch.Generator().manual_seed(0)).to(device, dtype).requires_grad_()
     results = []
@@ -99,7 +99,7 @@ def try_flash(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def try_graph(device: torch.device) -> None:
-    """A captured graph, replayed, does its work and draws anew from a generator that was seeded between."""
+    """Replays a captured graph, and checks that its draws follow the seed that was set before the replay."""
     rng, x = dropout_generator(device), torch.zeros(8, device=device)
     graph = capture(lambda: x.add_(1).mul_(torch.rand(8, device=device, generator=rng)), device)
     drawn: list[Tensor] = []
@@ -113,27 +113,27 @@ def try_graph(device: torch.device) -> None:
 
 
 def capture(work: Callable[[], object], device: torch.device, pool: Any = None) -> torch.cuda.CUDAGraph:
-    """Records the work of a call that has been warmed up. Graphs of one pool share memory: one runs at a time.
+    """Captures a call that has been warmed up. Graphs of one pool share memory, so only one of them runs at a time.
 
-    Raises one of `FAULTS` for work that cannot be captured; the process can then go on without.
+    Raises one of `FAULTS` for work that cannot be captured; the process can then continue without graphs.
     """
     graph, stream = torch.cuda.CUDAGraph(), side_stream(device)
     try:
-        # The outer context puts the stream back when the inner one fails to.
+        # The outer context restores the stream where the inner one fails to.
         with (
             torch.cuda.stream(stream),
             torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
         ):
             work()
     except FAULTS:
-        # A capture that broke off leaves the generator waiting for its end: it goes on with another state.
+        # After a failed capture the generator still expects the end of it; a new state resets it.
         dropout_generator(device).graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
         raise
     return graph
 
 
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream that graphs are warmed up and captured on: the accumulators of gradients remember theirs."""
+    """The stream for warming up and capturing graphs; autograd's gradient accumulators stay bound to their stream."""
     return _stream_of(_index(device))
 
 
@@ -143,10 +143,10 @@ def _stream_of(index: int) -> torch.cuda.Stream:
 
 
 def dropout_generator(device: torch.device) -> torch.Generator:
-    """The generator that training's dropout draws from, seeded before each step.
+    """The generator for the dropout of training, seeded before each step.
 
-    On a GPU it is the device's default one: flash attention knows no other, and a graph that uses it reads its seed
-    anew at each replay.
+    On a GPU it is the default one of the device: flash attention uses no other, and a graph that uses it reads the
+    current seed at each replay.
     """
     if device.type != "cuda":
         return torch.Generator(device)

@@ -1,8 +1,8 @@
-"""One command, several ranks: a stage starts itself once per rank, waits, and ends as they ended.
+"""Launches a stage on several ranks: one process per rank, with the exit code of the rank that fails.
 
-torchrun could do it, and may be used instead: the ranks find the same variables in their environment. But it answers
-the failure of a rank with a table and exit code 1, where a user of DVC should read that rank's one line and a script
-its exit code; and its ranks outlive it when it is killed, holding the run's lock.
+torchrun may be used instead; it sets the same environment variables. But when a rank fails, it prints a table and exits
+with code 1, where users of DVC need the one line of that rank and scripts its exit code. And when torchrun is killed,
+its ranks keep running and keep the lock of the run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from yourbert.runtime.machine import find_device
 
 LOOPBACK = "127.0.0.1"
 POLL_INTERVAL_S = 0.1
-# Ranks that fail for the same reason do so within moments: the first rank's line is then the one to show.
+# Ranks that fail for the same reason fail at about the same time; the error of the first rank is then shown.
 SETTLE_S = 0.5
 TERMINATE_TIMEOUT_S = 10.0
 # Linux: the signal that a process gets when its parent ends.
@@ -38,7 +38,7 @@ PARENT = "YOURBERT_LAUNCHER"
 
 
 def in_ranks(stage: Callable[..., None], wanted: Callable[[Params], int]) -> Callable[..., None]:
-    """The stage as a program that runs in as many processes as `wanted` says; under torchrun, in those it started."""
+    """The stage as a program that runs in `wanted(params)` processes; under torchrun, in those that it started."""
 
     def start(*words: str) -> None:
         params = read_params()
@@ -56,9 +56,9 @@ def in_ranks(stage: Callable[..., None], wanted: Callable[[Params], int]) -> Cal
 
 
 def launch(command: Sequence[str], ranks: int) -> None:
-    """Runs `command` as so many ranks on this machine. Raises UserError (X01) when one is killed.
+    """Runs `command` on `ranks` ranks of this machine. Raises UserError (X01) if one of them is killed.
 
-    Exits with the code of a rank that failed of itself, after its error was shown; the others are then ended.
+    If a rank fails, prints its error, ends the other ranks and exits with its exit code.
     """
     with ExitStack() as stack:
         store = _open_store()
@@ -66,7 +66,7 @@ def launch(command: Sequence[str], ranks: int) -> None:
         shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "TORCHELASTIC_USE_AGENT_STORE": "True"}
         if sys.platform == "linux":
             shared.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        # What the other ranks say is what the first one says, unless they fail alone.
+        # The output of the other ranks repeats that of the first; it is shown only if one of them fails alone.
         said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, ranks)]
         children: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, children)
@@ -82,19 +82,19 @@ def launch(command: Sequence[str], ranks: int) -> None:
 
 
 def _open_store() -> TCPStore:
-    """Where the ranks find each other; only this machine can reach it."""
+    """The key-value store by which the ranks connect; it listens on the loopback address only."""
     listening = socket.create_server((LOOPBACK, 0))
     port = listening.getsockname()[1]
     return TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
 
 
 def _start(command: Sequence[str], env: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
-    """A session of its own, so that Ctrl-C reaches the launcher alone, which then ends the ranks."""
+    """Starts a rank in its own session, so that Ctrl-C reaches only the launcher, which then ends the ranks."""
     return subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
 
 
 def _watch(children: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Waits until all ended well or one did not; the exit codes then, None for those that still run."""
+    """Waits until all ranks have succeeded or one has failed; returns their exit codes, None for running ones."""
     while None in (codes := [child.poll() for child in children]) and not any(codes):
         time.sleep(POLL_INTERVAL_S)
     if any(codes):
@@ -105,8 +105,8 @@ def _watch(children: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 def _tell_signal(rank: int, number: int, running: Sequence[int]) -> NoReturn:
     what = f"it was ended by {signal.Signals(number).name}"
     if number == signal.SIGABRT and running:
-        # nccl ends in this way a rank that waited in vain, and the one that hangs goes on.
-        what += f", while these still ran, or hung: {', '.join(map(str, running))}"
+        # NCCL aborts a rank whose wait timed out, while the rank that hangs keeps running.
+        what += f", while these were still running or hung: {', '.join(map(str, running))}"
     fail("X01", what, where=f"rank {rank}", fix=AGAIN)
 
 
@@ -118,7 +118,7 @@ def _pass_on(code: int, said: IO[bytes] | None) -> NoReturn:
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends what still runs: politely, then by force (a stopped process hears nothing else)."""
+    """Ends all ranks: SIGTERM, then SIGKILL after a timeout, since a stopped process reacts to nothing else."""
     for child in children:
         child.terminate()
     end = time.monotonic() + TERMINATE_TIMEOUT_S
@@ -131,7 +131,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Lets a rank end when its launcher is killed, so that it does not go on holding the run's lock."""
+    """Ends this rank when its launcher is killed; otherwise it would keep the lock of the run."""
     parent = os.environ.get(PARENT)
     if parent is None or sys.platform != "linux":
         return

@@ -1,6 +1,6 @@
-"""Where and how numbers are computed: device, precision, threads, ranks and determinism, decided once and passed in.
+"""Device, precision, threads, ranks and determinism: decided once per process and passed to what computes.
 
-The choice follows from what the processor reports, never from a timing, so that one machine always chooses alike.
+The choice follows from what the processor reports, never from a timing, so a machine always makes the same choice.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from yourbert.model.attention import Kernel
 from yourbert.runtime.distributed import ALONE, Ranks, launched
 from yourbert.runtime.gpu import prepare_gpu
 
-# glibc's mallopt: keep freed blocks of any size in the process. A training step frees and takes the same large
-# buffers again; handing them back to the system costs page faults each time.
+# glibc's mallopt: keep freed blocks of any size in the process. Each training step frees and allocates the same large
+# buffers; returning them to the system would cause page faults in every step.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEEP_BYTES = -1, -3, 2**30
 
 
 @dataclass(frozen=True)
 class Machine:
-    """dtype: what the encoder computes in; its weights are always kept in fp32. threads: of each rank.
+    """dtype: of the encoder's computations; its weights are always stored in fp32. threads: of each rank.
 
-    kernel: its attention's. deterministic: whether the same work gives the same bytes. graph: whether a training step
-    may be captured.
+    kernel: the attention kernel. deterministic: whether equal computations give equal bytes. graph: whether a training
+    step may be captured as a CUDA graph.
     """
 
     device: torch.device
@@ -40,7 +40,7 @@ class Machine:
     ranks: Ranks = ALONE
 
     def facts(self) -> dict[str, str | int]:
-        """What decides the bytes of a result, for the fingerprint of a run."""
+        """What determines the bytes of a result, for the fingerprint of a run."""
         facts: dict[str, str | int] = {"ranks": self.ranks.world} if self.ranks.world > 1 else {}
         facts |= {
             "device": self.device.type,
@@ -56,14 +56,14 @@ class Machine:
 
 
 def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
-    """Sets up the process and says what it will compute with. Raises UserError (P17) for what is not there.
+    """Sets up the process. Raises UserError (P17) for a device, a precision or ranks that this machine does not have.
 
-    ranks: the place of this process among those that train one model (`distributed.here`); they meet here, and share
-    the threads of their machine.
+    ranks: the processes that train one model, as `distributed.here` returns them; they are connected here, and those of
+    a machine share its threads.
     """
     if runtime.num_processes > 1 and not launched():
-        what = f"ranks is {runtime.num_processes}, but this is one process"
-        fail("P17", what, where="params.yaml", fix="run the stage, or start the ranks with torchrun")
+        what = f"num_processes is {runtime.num_processes}, but this is one process"
+        fail("P17", what, where="params.yaml", fix="run the stage, or start the processes with torchrun")
     device = find_device(runtime.device, ranks.local_world)
     if device.type == "cuda" and ranks.world > 1:
         device = torch.device("cuda", ranks.local_rank)
@@ -72,16 +72,16 @@ def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
     if runtime.num_threads or ranks.local_world > 1:
         torch.set_num_threads(max(1, (runtime.num_threads or torch.get_num_threads()) // ranks.local_world))
     deterministic = device.type == "cpu" or runtime.deterministic
-    # What `use_deterministic_algorithms` does, without PyTorch's compiler, which that loads first (2 s).
+    # The effect of `use_deterministic_algorithms`, which would also import PyTorch's compiler (2 s).
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
-    # Deterministic mode would also fill every fresh buffer, a debugging aid that costs time; nothing here reads one.
+    # Deterministic mode would also fill every new buffer, a debugging aid that costs time; none is read unwritten.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         gpu = prepare_gpu(device, dtype, deterministic)
         met = ranks.connect(device)
         return Machine(device, dtype, torch.get_num_threads(), gpu.kernel, deterministic, gpu.graph, met)
-    # The moments of words not met for 800 steps decay below the normal range; Intel's units then take ten times
-    # as long over an optimizer step (LOG.md). Below 1e-38 is 0 to the weights either way.
+    # The moments of words that did not occur for 800 steps become denormal, and an optimizer step then takes ten times
+    # as long on Intel's units (LOG.md). A moment below 1e-38 moves no weight, so flushing it to 0 changes nothing.
     torch.set_flush_denormal(True)
     _keep_memory()
     _route_matmul()
@@ -89,24 +89,24 @@ def prepare(runtime: Runtime, ranks: Ranks = ALONE) -> Machine:
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """The torch generator of one purpose. Weights are drawn on the CPU, so that they are the same for any device."""
+    """The torch generator of one purpose, on the CPU, so that weights are initialized equally for every device."""
     return torch.Generator().manual_seed(seed_of(seed, *purpose))
 
 
 def find_device(wanted: str, ranks: int = 1) -> torch.device:
-    """The kind of device that `wanted` names. Raises UserError (P17) when there is none for each of the ranks."""
+    """The device for `wanted` ("auto", "cpu", "cuda"). Raises UserError (P17) if not every rank can have one."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        fail("P17", "device is cuda, but this machine shows no GPU", where="params.yaml", fix="set device: auto")
+        fail("P17", "device is cuda, but PyTorch finds no GPU", where="params.yaml", fix="set device: auto")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and ranks > 1 and ranks > torch.cuda.device_count():
-        what = f"{ranks} ranks need a GPU each, but this machine shows {torch.cuda.device_count()}"
-        fail("P17", what, where="params.yaml", fix=f"set ranks: {torch.cuda.device_count()}, or device: cpu")
+        what = f"{ranks} processes need a GPU each, but PyTorch finds {torch.cuda.device_count()}"
+        fail("P17", what, where="params.yaml", fix=f"set num_processes: {torch.cuda.device_count()}, or device: cpu")
     return torch.device(wanted, torch.cuda.current_device()) if wanted == "cuda" else torch.device(wanted)
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies bf16 in hardware; elsewhere it is emulated and far slower than fp32."""
+    """Whether the device has bf16 matrix instructions; without them bf16 is emulated, and far slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     facts = torch.backends.cpu.get_cpu_capability()
@@ -114,13 +114,13 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def prefers_bf16(device: torch.device) -> bool:
-    """Whether bf16 is also the faster choice: Intel's vector units multiply it at half the rate of fp32 (LOG.md)."""
+    """Whether bf16 is also faster than fp32: Intel's vector units multiply it at half the rate of fp32 (LOG.md)."""
     intel_without_amx = "GenuineIntel" in _reported("vendor_id") and "amx_bf16" not in _reported("flags")
     return computes_bf16(device) and (device.type == "cuda" or not intel_without_amx)
 
 
 def _reported(field: str) -> list[str]:
-    """The words of a field of the first processor in /proc/cpuinfo; none where there is no such file."""
+    """The words of a field of the first processor in /proc/cpuinfo; empty where there is no such file."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             return next((line.split() for line in file if line.startswith(field)), [])
@@ -134,7 +134,7 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "bf16" and not computes_bf16(device):
         fail(
             "P17",
-            "precision is bf16, which this processor does not compute in",
+            "precision is bf16, but this processor has no bf16 instructions",
             where="params.yaml",
             fix="set precision: auto",
         )
@@ -142,7 +142,7 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def release_memory() -> None:
-    """Gives memory that nothing uses back to the system, for a process that runs for long (glibc alone)."""
+    """Returns unused memory to the system, for a long-running process (only with glibc)."""
     _tell_glibc("malloc_trim", 0)
 
 
@@ -152,16 +152,16 @@ def _keep_memory() -> None:
 
 
 def _tell_glibc(function: str, *numbers: int) -> None:
-    """Calls one of its functions; elsewhere nothing happens."""
+    """Calls a function of glibc; does nothing with another C library."""
     with suppress(OSError, AttributeError):
         getattr(ctypes.CDLL("libc.so.6"), function)(*numbers)
 
 
 def _route_matmul() -> None:
-    """Sends fp32 matrix products to oneDNN where that is the faster library and keeps fp32 exact.
+    """Computes fp32 matrix products by oneDNN on AMD processors, where it is twice as fast as the default library.
 
-    That is on AMD processors, where it is twice as fast as the default one. The setting permits bf16 inside the
-    product, of which oneDNN makes use only with AMX; so it is taken back when a product comes out less exact than fp32.
+    The setting also permits bf16 inside the product, which oneDNN uses only with AMX. So the setting is reset if a test
+    product is less exact than fp32.
     """
     if "AuthenticAMD" not in _reported("vendor_id"):
         return
@@ -169,6 +169,6 @@ def _route_matmul() -> None:
     exact = (a.double() @ a.double().T).float()
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     matmul.fp32_precision = "bf16"
-    # Additions in another order move the largest by up to 4e-7 of itself, rounding to bf16 by 1e-4.
+    # Another order of summation changes the largest element by up to 4e-7 of itself, rounding to bf16 by 1e-4.
     if (a @ a.T - exact).abs().max() > 1e-5 * exact.abs().max():
         matmul.fp32_precision = "ieee"

@@ -1,8 +1,8 @@
-"""Measures what a training costs: the clock, processor time, and energy where the machine counts it.
+"""Measures the cost of a training: wall-clock time, CPU time, and energy where the machine has counters for it.
 
-RAPL counts the energy of the processor packages with all that runs on them, NVML that of a GPU. A virtual machine
-shows neither, and RAPL is often for the administrator alone; then each second of a busy core counts as 10 W and each
-second of a GPU as 400 W, and the cost says that it is an estimate.
+RAPL counts the energy of the processor packages, with all processes on them; NVML counts the energy of a GPU. A virtual
+machine has neither, and RAPL often needs root. Then a busy core is estimated at 10 W and a GPU at 400 W, and the cost
+is marked as an estimate.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from yourbert.core.cost import Cost
 from yourbert.runtime.distributed import ALONE, Ranks
 
 POWERCAP = Path("/sys/class/powercap")
-# A server's processor draws 200 to 350 W with 24 to 64 busy cores; memory and fans add to that.
+# A server's processor draws 200 to 350 W with 24 to 64 busy cores; memory and fans add to it.
 WATTS_A_CORE = 10.0
 # Between the rated power of an A100 (400 W) and what an H100 (700 W) draws at small batches.
 WATTS_A_GPU = 400.0
-# RAPL's counter is back at zero after an hour or less, so it is read more often.
+# RAPL's counter overflows within an hour, so it is read more often.
 SECONDS_BETWEEN_READINGS = 60.0
 
 
 class Rapl:
-    """Joules of the machine's processor packages since this was made; `readable` where there are such counters."""
+    """Joules of the machine's processor packages since construction; `readable` if it has such counters."""
 
     def __init__(self, root: Path = POWERCAP) -> None:
         self._joules = 0.0
@@ -59,7 +59,7 @@ def _number(path: Path) -> int | None:
 
 
 class Nvml:
-    """Joules of one GPU since this was made, by NVIDIA's management library, which comes with the driver."""
+    """Joules of one GPU since construction, by NVIDIA's management library, which comes with the driver."""
 
     def __init__(self, device: torch.device) -> None:
         self._handle, self._uuid = ctypes.c_void_p(), f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
@@ -84,7 +84,7 @@ class Nvml:
 
 
 class Meter:
-    """Counts from the moment it is made; of several ranks each counts its own, and one of each machine its packages."""
+    """The cost since construction. Every rank counts its own, and one rank per machine the processor packages."""
 
     def __init__(self, device: torch.device, ranks: Ranks = ALONE, powercap: Path = POWERCAP) -> None:
         self._started, self._cpu = time.monotonic(), time.process_time()
@@ -93,13 +93,13 @@ class Meter:
         self._next = self._started + SECONDS_BETWEEN_READINGS
 
     def tick(self) -> None:
-        """To be called now and then, so that no counter comes full circle unseen."""
+        """Reads the energy counter if needed; call it regularly, so that no overflow is missed."""
         if time.monotonic() >= self._next:
             self._next += SECONDS_BETWEEN_READINGS
             self._rapl.joules()
 
     def read(self) -> Cost:
-        """The cost so far, of all ranks, which must all ask for it."""
+        """The cost so far, summed over all ranks; a collective, which every rank must call."""
         seconds, cpu_seconds = time.monotonic() - self._started, time.process_time() - self._cpu
         if self._rapl.readable:
             joules, measured = self._rapl.joules() if self._ranks.local_rank == 0 else 0.0, True

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a progress bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_REDRAWS = 0.5
 
 
 class RowProgress:
-    """Counts the rows that are done, of `total` if that is known, and shows rows a second."""
+    """Counts processed rows, of `total` if that is known, and shows rows per second."""
 
     def __init__(self, name: str, total: int | None) -> None:
         self.name, self.total, self.rows = name, total, 0
@@ -40,9 +40,9 @@ class RowProgress:
 
 
 class Progress:
-    """Counts steps and rows of one run and shows loss, dev score, rows a second and the time left.
+    """Counts steps and rows of one run; shows loss, dev score, rows per second and the remaining time.
 
-    shown: False where another process shows the same run.
+    shown: False if another rank shows the same run.
     """
 
     def __init__(self, name: str, steps: int, done: int = 0, shown: bool = True) -> None:
@@ -55,7 +55,7 @@ class Progress:
         self._bar = tqdm(total=steps, initial=done, desc=name, unit="step") if shown and sys.stderr.isatty() else None
 
     def advance(self, rows: int, loss: Callable[[], float]) -> None:
-        """A step more. `loss` is called when it is shown, and only then: a GPU would have to be waited for."""
+        """Counts a step. `loss` is called only when it is shown, because it waits for the GPU."""
         self.step += 1
         self.rows += rows
         waited = time.monotonic() - self._told
@@ -68,7 +68,7 @@ class Progress:
             self._tell(loss())
 
     def evaluated(self, epoch: int, loss: float, dev: Mapping[str, float]) -> None:
-        """Notes the dev scores after an epoch (counted from 1)."""
+        """Shows the dev scores after an epoch, counted from 1."""
         scores = ", ".join(f"{name} {score:.4f}" for name, score in dev.items())
         self.dev = f", dev {scores}"
         line = f"{self.name}: epoch {epoch}, step {self.step}/{self.steps}, loss {loss:.4f}, dev {scores}"
@@ -78,9 +78,9 @@ class Progress:
             LOGGER.info("%s, %.0f rows/s", line, self._speed())
 
     def kept(self, best: int, epochs: int) -> None:
-        """Which epoch's weights a run ends with, where that is not its last one."""
+        """Logs the epoch whose weights are kept, unless it is the last one."""
         if self.shown and best < epochs:
-            after = "; dev did not get better after the first" if best == 1 else ""
+            after = "; the dev score did not improve after the first" if best == 1 else ""
             LOGGER.info("%s: the weights of epoch %d of %d are kept%s", self.name, best, epochs, after)
 
     def close(self) -> None:

@@ -38,19 +38,20 @@ def test_it_answers_as_predict_does(service: Service, folder: Path, tmp_path: Pa
     expected = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
     found = service.ask("predict", mood(texts)).json()
     assert found["task"] == "mood" and len(found["model"]) == 12
-    for one, other in zip(found["answers"], expected, strict=True):
+    for one, other in zip(found["predictions"], expected, strict=True):
         assert one["prediction"] == other["prediction"]
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
-    assert any(a["cut"] for a in found["answers"]) and not all(a["cut"] for a in found["answers"])
+    assert any(a["truncated"] for a in found["predictions"]) and not all(a["truncated"] for a in found["predictions"])
 
 
 def test_pairs_and_reasons(service: Service) -> None:
     pair = ["good film", "was very bad,"]
-    similar = service.ask("predict", {"task": "sim", "texts": [pair, pair[::-1]]}).json()["answers"]
+    similar = service.ask("predict", {"task": "sim", "texts": [pair, pair[::-1]]}).json()["predictions"]
     assert similar[0]["prediction"] == pytest.approx(similar[1]["prediction"], abs=1e-4)
     reason = service.ask("explain", {"task": "same", "text": pair}).json()["explanation"]
     assert (
-        reason["answer"] == service.ask("predict", {"task": "same", "texts": [pair]}).json()["answers"][0]["prediction"]
+        reason["prediction"]
+        == service.ask("predict", {"task": "same", "texts": [pair]}).json()["predictions"][0]["prediction"]
     )
     assert {word["number"] for word in reason["words"]} == {0, 1}
 

@@ -27,7 +27,7 @@ def test_s01_a_large_body(service: Service) -> None:
 
 def test_s04_many_texts(service: Service) -> None:
     assert str(Limits().max_texts) in error(service.ask("predict", mood(["a"] * 10_000)), 413, "S04")["message"]
-    assert len(service.ask("predict", mood(["a"] * Limits().max_texts)).json()["answers"]) == Limits().max_texts
+    assert len(service.ask("predict", mood(["a"] * Limits().max_texts)).json()["predictions"]) == Limits().max_texts
 
 
 SLOW: dict[str, bytes] = {

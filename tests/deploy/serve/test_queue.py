@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 def test_s06_a_crowd(folder: Path, tmp_path: Path) -> None:
     """64 clients at once where 16 rows may wait: refused or answered, and nobody gets another's answer."""
     with served(folder, tmp_path / "log", slow=0.05, max_waiting_rows=16) as service:
-        alone = {n: service.ask("predict", mood([sentence(n)])).json()["answers"] for n in range(64)}
+        alone = {n: service.ask("predict", mood([sentence(n)])).json()["predictions"] for n in range(64)}
 
         def client(number: int) -> list[int]:
             seen = []
@@ -34,7 +34,7 @@ def test_s06_a_crowd(folder: Path, tmp_path: Path) -> None:
                 if response.status_code == 503:
                     assert error(response, 503, "S06") and int(response.headers["Retry-After"]) > 0
                 else:
-                    (one,), (other,) = response.json()["answers"], alone[number]
+                    (one,), (other,) = response.json()["predictions"], alone[number]
                     assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
             return seen
 

@@ -24,11 +24,11 @@ def test_kinds_of_text() -> None:
     assert few == [False, True, False]
 
 
-def answers(**given: Any) -> Any:
-    from yourbert.report.load import Answers
+def run_predictions(**given: Any) -> Any:
+    from yourbert.report.load import RunPredictions
 
     facts = {"ids": ("x",), "scores": (0.5,), "status": "", "probabilities_SRC": None}
-    return Answers(**{**facts, **given})
+    return RunPredictions(**{**facts, **given})
 
 
 def test_a_slices_score_is_that_of_its_rows() -> None:
@@ -40,7 +40,7 @@ def test_a_slices_score_is_that_of_its_rows() -> None:
     few_R = np.arange(40) < 5
     rows = DevRows([["x"]] * 40, {"easy": mask_R, "few": few_R})
     task = tiny.task(labels=("no", "yes"))
-    (one,) = slice_scores(task, rows, answers(predicted_SR=predicted_SR, labels_R=labels_R), 100, 0.95)
+    (one,) = slice_scores(task, rows, run_predictions(predicted_SR=predicted_SR, labels_R=labels_R), 100, 0.95)
     assert (one.name, one.rows, one.score, one.rest) == ("easy", 20, 1.0, 0.0)
 
 
@@ -49,10 +49,10 @@ def test_the_worst_rows_are_those_whose_label_was_least_likely() -> None:
 
     task = tiny.task(labels=("no", "yes"))
     probabilities_SRC = np.array([[[0.9, 0.1], [0.1, 0.9], [0.6, 0.4]]])
-    ours = answers(
+    ours = run_predictions(
         predicted_SR=np.array([[0, 1, 0]]), labels_R=np.array([1, 1, 1]), probabilities_SRC=probabilities_SRC
     )
     assert np.argsort(-mean_loss(task, ours)).tolist() == [0, 2, 1]
     similarity = tiny.task("sim", "similarity")
-    off = mean_loss(similarity, answers(predicted_SR=np.array([[1.0, 4.0]]), labels_R=np.array([1.5, 1.0])))
+    off = mean_loss(similarity, run_predictions(predicted_SR=np.array([[1.0, 4.0]]), labels_R=np.array([1.5, 1.0])))
     assert off.tolist() == [0.5, 3.0]

@@ -64,7 +64,7 @@ def build_app(served: ServedModel, limits: Limits, hosts: Container[str] | None)
         """The prediction for each text, in order."""
         task, predictions = await results(request, scheduler.predictions, PredictRequest)
         metrics.rows.labels(task).inc(len(predictions))
-        return {"model": served.id, "task": task, "answers": predictions}
+        return {"model": served.id, "task": task, "predictions": predictions}
 
     @app.post("/explain", openapi_extra=body_schema(ExplainRequest))
     async def explain(request: Request) -> dict[str, Any]:
@@ -130,7 +130,9 @@ class Metrics:
     def __init__(self, scheduler: Scheduler) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("yourbert_requests", "Requests answered.", ["path", "status"], registry=registry)
-        self.seconds = Histogram("yourbert_request_seconds", "From body to answer.", ["path"], registry=registry)
+        self.seconds = Histogram(
+            "yourbert_request_seconds", "From request body to response.", ["path"], registry=registry
+        )
         self.rows = Counter("yourbert_rows", "Rows predicted.", ["task"], registry=registry)
         self.stale = Gauge("yourbert_model_stale", "1: the model folder has changed.", registry=registry)
         waiting = Gauge("yourbert_rows_waiting", "Rows that are waiting.", registry=registry)

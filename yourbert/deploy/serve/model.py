@@ -41,14 +41,16 @@ class ServedModel:
         self._warm()
 
     def predict(self, name: str, rows: Sequence[Texts]) -> list[dict[str, Any]]:
-        """For each row the prediction as of `yourbert predict`, and `cut`: whether a text of it was truncated."""
+        """For each row the prediction as of `yourbert predict`, and `truncated`: whether a text of it was truncated."""
         if time.monotonic() > self._release_at:
             release_memory()
             self._release_at = time.monotonic() + RELEASE_INTERVAL_S
         task: Task = self.tasks[name]
         outputs, cut_S = predict_texts(self.model, task, self.tokenizer, rows, self.machine)
-        cut_R: list[bool] = cut_S.reshape(len(rows), -1).max(axis=1).tolist()
-        return [{**answer, "cut": cut} for answer, cut in zip(as_json(task, outputs), cut_R, strict=True)]
+        truncated_R: list[bool] = cut_S.reshape(len(rows), -1).max(axis=1).tolist()
+        return [
+            {**row, "truncated": truncated} for row, truncated in zip(as_json(task, outputs), truncated_R, strict=True)
+        ]
 
     def explain(self, name: str, rows: Sequence[Texts]) -> list[dict[str, Any]]:
         """For each row what `yourbert explain --json` prints."""

@@ -49,6 +49,6 @@ def words_of(explained: Explained | None) -> list[list[Shown]]:
 def faithfulness(explained: Mapping[str, Explained]) -> Faithfulness:
     rows = list(explained.values())
     return Faithfulness(
-        first=fmean(row["score"] - row["without_first"] for row in rows),
-        chance=fmean(row["score"] - row["without_random"] for row in rows),
+        first=fmean(row["score"] - row["score_without_top"] for row in rows),
+        chance=fmean(row["score"] - row["score_without_random"] for row in rows),
     )

@@ -22,7 +22,7 @@ from yourbert.core.tasks import Split, Task
 from yourbert.corpus.rows import SplitRows
 from yourbert.evaluation.metrics import RESAMPLING, Array, interval, row_losses, score_predictions
 from yourbert.evaluation.significance import resampled_means
-from yourbert.report.load import Answers
+from yourbert.report.load import RunPredictions
 
 Mask = npt.NDArray[np.bool_]
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
@@ -45,10 +45,10 @@ class DevRows:
     slices: Mapping[str, Mask]
 
 
-def dev_rows(task: Task, data: TaskData, corpus: Path, answers: Answers) -> DevRows:
+def dev_rows(task: Task, data: TaskData, corpus: Path, predictions: RunPredictions) -> DevRows:
     """Reads the dev rows of a task. Raises UserError (C01) if they are not the rows of the predictions."""
     rows = list(_rows(task, data, corpus, "dev"))
-    if tuple(row_id for row_id, _ in rows) != answers.ids:
+    if tuple(row_id for row_id, _ in rows) != predictions.ids:
         fail("C01", "the dev file does not match the predictions", where=str(corpus), fix="run `dvc repro`")
     seen = Counter(word for _, texts in _rows(task, data, corpus, "train") for word in words(texts))
     texts = [texts for _, texts in rows]
@@ -101,29 +101,33 @@ class SliceScore:
     rest: float | None
 
 
-def slice_scores(task: Task, rows: DevRows, answers: Answers, resamples: int, confidence: float) -> list[SliceScore]:
+def slice_scores(
+    task: Task, rows: DevRows, predictions: RunPredictions, resamples: int, confidence: float
+) -> list[SliceScore]:
     """The mean score over seeds on each slice of enough rows, its interval, and the score on all other rows."""
     found = []
     for name, mask_R in rows.slices.items():
-        if (score := _mean(task, answers, mask_R)) is not None:
+        if (score := _mean(task, predictions, mask_R)) is not None:
             draws = resampled_means(
-                task.metric, answers.predicted_SR[:, mask_R], answers.labels_R[mask_R], classes=len(task.labels),
-                resamples=resamples, generator=rng_for(RESAMPLING, "slice", task.name, name),
+                task.metric, predictions.predicted_SR[:, mask_R], predictions.labels_R[mask_R],
+                classes=len(task.labels), resamples=resamples, generator=rng_for(RESAMPLING, "slice", task.name, name),
             )  # fmt: skip
             low, high = interval(draws, confidence) or (score, score)
-            found.append(SliceScore(name, int(mask_R.sum()), score, low, high, _mean(task, answers, ~mask_R)))
+            found.append(SliceScore(name, int(mask_R.sum()), score, low, high, _mean(task, predictions, ~mask_R)))
     return found
 
 
-def _mean(task: Task, answers: Answers, mask_R: Mask) -> float | None:
+def _mean(task: Task, predictions: RunPredictions, mask_R: Mask) -> float | None:
     if mask_R.sum() < LEAST:
         return None
-    scores = [score_predictions(task, one_R[mask_R], answers.labels_R[mask_R]) for one_R in answers.predicted_SR]
+    scores = [
+        score_predictions(task, one_R[mask_R], predictions.labels_R[mask_R]) for one_R in predictions.predicted_SR
+    ]
     values = [one[task.metric] for one in scores if task.metric in one]
     return float(np.mean(values)) if len(values) == len(scores) else None
 
 
-def mean_loss(task: Task, answers: Answers) -> Array:
+def mean_loss(task: Task, predictions: RunPredictions) -> Array:
     """The loss of each row, the mean over seeds."""
-    outputs = answers.predicted_SR if answers.probabilities_SRC is None else answers.probabilities_SRC
-    return np.asarray(np.mean([row_losses(task, one, answers.labels_R) for one in outputs], axis=0))
+    outputs = predictions.predicted_SR if predictions.probabilities_SRC is None else predictions.probabilities_SRC
+    return np.asarray(np.mean([row_losses(task, one, predictions.labels_R) for one in outputs], axis=0))

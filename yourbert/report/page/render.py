@@ -24,7 +24,7 @@ from yourbert.evaluation.metrics import Array, calibration, calibration_error
 from yourbert.report import markdown
 from yourbert.report.cost import cost_page
 from yourbert.report.data_card import files_table, overlap_table, rows_table
-from yourbert.report.load import LABELLED, Answers, Gathered
+from yourbert.report.load import LABELLED, Gathered, RunPredictions
 from yourbert.report.page.attributions import Explained, faithfulness, read_explained, words_of
 from yourbert.report.page.charts import draw_calibration, draw_curves, draw_scores, read_curves
 from yourbert.report.page.error_analysis import DevRows, dev_rows, mean_loss, slice_scores
@@ -32,7 +32,7 @@ from yourbert.report.results import SINGLE_TASK, Figures
 from yourbert.report.scores import scored
 from yourbert.report.tables import difference, model_name, number, study_rows, study_table, training_table, verdict
 from yourbert.report.transfer import changed_rows
-from yourbert.report.verdicts import answer
+from yourbert.report.verdicts import summary_paragraph
 
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -66,7 +66,7 @@ def write_page(
     environment.filters |= {"visible": visible, "number": number, "difference": difference, "verdict": verdict}
     environment.filters["model_name"] = model_name
     rows = {
-        task: dev_rows(facts, params.tasks[task].data, corpus, gathered.answers[task, "dev", task])
+        task: dev_rows(facts, params.tasks[task].data, corpus, gathered.predictions[task, "dev", task])
         for task, facts in gathered.tasks.items()
     }
     text = environment.get_template("page.html").render(
@@ -74,7 +74,7 @@ def write_page(
         style=Markup(style),
         policy=f"{POLICY}; script-src 'sha256-{digest}'",
         title="The best model for each task",
-        answer=rendered(answer(gathered, figures)),
+        verdicts=rendered(summary_paragraph(gathered, figures)),
         cautions=rendered(markdown.cautions(gathered, params)),
         runs=[SINGLE_TASK, *gathered.mixtures],
         scores={split: list(scored(gathered, figures, split)) for split in LABELLED},
@@ -119,10 +119,10 @@ def _task(
     from markupsafe import Markup
 
     facts, runs = gathered.tasks[task], [task, *gathered.mixtures_of(task)]
-    answers = {run: gathered.answers[task, "dev", run] for run in runs}
+    by_run = {run: gathered.predictions[task, "dev", run] for run in runs}
     bins = {
         run: calibration(one.probabilities_SRC.mean(axis=0), one.labels_R)
-        for run, one in answers.items()
+        for run, one in by_run.items()
         if one.probabilities_SRC is not None
     }
     found = {run: read_curves(curves, run, task, params.seeds) for run in runs}
@@ -135,26 +135,26 @@ def _task(
         "calibration_errors": {model_name(run, task): calibration_error(one) for run, one in bins.items()},
         "confusions": [
             {"run": model_name(run, task), **_confusion(facts, one)}
-            for run, one in answers.items()
+            for run, one in by_run.items()
             if 0 < len(facts.labels) <= SMALL
         ],
         "runs": [model_name(run, task) for run in runs],
-        "slices": _slices(facts, rows, {model_name(run, task): one for run, one in answers.items()}, params.evaluate),
+        "slices": _slices(facts, rows, {model_name(run, task): one for run, one in by_run.items()}, params.evaluate),
         "highest_loss": [
             line
-            for run, one in answers.items()
+            for run, one in by_run.items()
             for line in _highest_loss(facts, model_name(run, task), rows, one, explained[run])
         ],
         "faithful": {model_name(run, task): faithfulness(one) for run, one in explained.items() if one},
     }
 
 
-def _confusion(facts: Task, answers: Answers) -> dict[str, Any]:
+def _confusion(facts: Task, predictions: RunPredictions) -> dict[str, Any]:
     """The confusion matrix: counts as means over seeds, and shares of each label's rows."""
     size = len(facts.labels)
     cells = np.zeros((size, size))
-    for predicted_R in answers.predicted_SR:
-        np.add.at(cells, (answers.labels_R, predicted_R), 1 / len(answers.predicted_SR))
+    for predicted_R in predictions.predicted_SR:
+        np.add.at(cells, (predictions.labels_R, predicted_R), 1 / len(predictions.predicted_SR))
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     lines = [
         {"label": label, "cells": list(zip(counts, part, strict=True))}
@@ -163,14 +163,16 @@ def _confusion(facts: Task, answers: Answers) -> dict[str, Any]:
     return {"labels": facts.labels, "lines": lines}
 
 
-def _slices(facts: Task, rows: DevRows, answers: Mapping[str, Answers], settings: Evaluate) -> list[dict[str, Any]]:
+def _slices(
+    facts: Task, rows: DevRows, predictions: Mapping[str, RunPredictions], settings: Evaluate
+) -> list[dict[str, Any]]:
     """A line for each slice, with the score of every model."""
     found = {
         run: {
             one.name: one
             for one in slice_scores(facts, rows, ours, settings.bootstrap_samples, settings.confidence_level)
         }
-        for run, ours in answers.items()
+        for run, ours in predictions.items()
     }
     names = [name for name in rows.slices if any(name in of_run for of_run in found.values())]
     return [
@@ -180,18 +182,18 @@ def _slices(facts: Task, rows: DevRows, answers: Mapping[str, Answers], settings
 
 
 def _highest_loss(
-    facts: Task, run: str, rows: DevRows, answers: Answers, explained: Mapping[str, Explained]
+    facts: Task, run: str, rows: DevRows, predictions: RunPredictions, explained: Mapping[str, Explained]
 ) -> Iterator[dict[str, Any]]:
     """The rows of highest loss, highest first."""
-    loss_R = mean_loss(facts, answers)
+    loss_R = mean_loss(facts, predictions)
     for row in np.argsort(-loss_R, kind="stable")[:HIGHEST_LOSS].tolist():
         yield {
             "run": run,
-            "id": answers.ids[row],
+            "id": predictions.ids[row],
             "texts": rows.texts[row],
-            "words": words_of(explained.get(answers.ids[row])),
-            "label": _shown_label(facts, answers.labels_R[row]),
-            "answer": _answer(facts, answers, row),
+            "words": words_of(explained.get(predictions.ids[row])),
+            "label": _shown_label(facts, predictions.labels_R[row]),
+            "prediction": _prediction(facts, predictions, row),
             "slices": [name for name, mask_R in rows.slices.items() if mask_R[row]],
         }
 
@@ -200,11 +202,11 @@ def _shown_label(facts: Task, value: Any) -> str:
     return facts.labels[int(value)] if facts.labels else f"{float(value):.2f}"
 
 
-def _answer(facts: Task, answers: Answers, row: int) -> str:
+def _prediction(facts: Task, predictions: RunPredictions, row: int) -> str:
     """The prediction with its probability, the mean over seeds."""
-    if answers.probabilities_SRC is None:
-        return f"{answers.predicted_SR[:, row].mean():.2f}"
-    shares_C: Array = answers.probabilities_SRC[:, row].mean(axis=0)
+    if predictions.probabilities_SRC is None:
+        return f"{predictions.predicted_SR[:, row].mean():.2f}"
+    shares_C: Array = predictions.probabilities_SRC[:, row].mean(axis=0)
     best = int(shares_C.argmax())
     return f"{facts.labels[best]} ({shares_C[best]:.0%})"
 
@@ -222,5 +224,5 @@ def _flipped(gathered: Gathered, rows: Mapping[str, DevRows]) -> Iterator[dict[s
     """The rows whose prediction co-training changes, with their texts."""
     for _, lines in groupby(changed_rows(gathered), lambda one: (one.task, one.mixture)):
         for one in islice(lines, FLIPPED):
-            row_id = gathered.answers[one.task, "dev", one.task].ids[one.row]
+            row_id = gathered.predictions[one.task, "dev", one.task].ids[one.row]
             yield {**one._asdict(), "id": row_id, "texts": rows[one.task].texts[one.row], "words": []}

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov and Hutter 2019) over matrices that lie in one buffer of memory, as a Triton program."""
+"""AdamW (Loshchilov and Hutter 2019) over matrices in one contiguous buffer, as a Triton program."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def adamw_program(
     beta1: tl.constexpr, beta2: tl.constexpr, eps: tl.constexpr, decay: tl.constexpr, COPY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Moves the masters and rewrites their copies in lower precision, where there are any; nothing when `stopped`.
+    """Updates the masters, and their copies in lower precision if there are any; does nothing if `stopped` is set.
 
-    scale: what the gradient is divided by. corrections: 1 - beta ** step of both moments.
+    scale: the divisor of the gradient. corrections: 1 - beta ** step of both moments.
     """
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     real = at < count

@@ -1,8 +1,8 @@
 """Self-attention over packed sequences as Triton programs, after FlashAttention-2 (Dao 2023).
 
-Queries, keys and values lie side by side in rows of 3 E, as the product wrote them, without their bias, which is added
-here; gradients are written to rows of the same kind, and no row is touched by two programs, so a sum has one order.
-A program takes a block of rows of one head of one sequence; programs beyond the end of a sequence do nothing.
+A row of 3 E has a token's query, key and value side by side, without their bias, which is added here. Gradients have
+the same layout. No row is written by two programs, so the order of every sum is fixed. A program computes a block of
+rows of one head of one sequence; programs beyond the end of a sequence do nothing.
 
 Shapes: T rows, E width, D head width; blocks of BLOCK rows of a sequence. span: the longest sequence, rounded up.
 """
@@ -17,7 +17,7 @@ from yourbert.training.fused.rows import kept
 
 @triton.jit
 def _load(qkv_T3E, bias_3E, first, rows, length, at, E: tl.constexpr, D: tl.constexpr):
-    """Rows of one head's queries, keys or values, with their bias; `at`: where these begin in a row of 3 E."""
+    """Rows of one head's queries, keys or values, with their bias. at: the column in a row of 3 E where they begin."""
     column = at + tl.arange(0, D)
     x = tl.load(qkv_T3E + (first + rows)[:, None] * (3 * E) + column[None, :], mask=(rows < length)[:, None], other=0.0)
     return (x.to(tl.float32) + tl.load(bias_3E + column)[None, :]).to(qkv_T3E.dtype.element_ty)
@@ -25,7 +25,7 @@ def _load(qkv_T3E, bias_3E, first, rows, length, at, E: tl.constexpr, D: tl.cons
 
 @triton.jit
 def _query_places(first, rows, span, head, E: tl.constexpr, D: tl.constexpr):
-    """Where the probabilities of a head's queries begin among all: a query has `span` of them, one for each key."""
+    """The index of the first probability of each query of a head; a query has `span` of them, one per key."""
     return ((first + rows) * (E // D) + head) * span
 
 
@@ -34,7 +34,7 @@ def attend_program(
     qkv_T3E, bias_3E, bounds_S1, seeds, out_TE, logsum_HT, T, span, site, threshold, factor, scale,
     E: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, DROP: tl.constexpr,
 ):  # fmt: skip
-    """out = dropout(softmax(q k' scale)) v. logsum: of each query, in powers of two; `scale` comes times log2(e)."""
+    """out = dropout(softmax(q k' scale)) v. logsum: log2 of each query's sum. scale: multiplied by log2(e)."""
     head, sequence = tl.program_id(1), tl.program_id(2)
     first = tl.load(bounds_S1 + sequence)
     length = tl.load(bounds_S1 + sequence + 1) - first
@@ -68,7 +68,7 @@ def attend_program(
 
 @triton.jit
 def _store(dqkv_T3E, parts, x, first, rows, length, at, E: tl.constexpr, D: tl.constexpr):
-    """Rows of a gradient; and its sum over them, which is the bias's."""
+    """Stores rows of a gradient, and its sum over them, the gradient of the bias."""
     column = at + tl.arange(0, D)
     place = (first + rows)[:, None] * (3 * E) + column[None, :]
     tl.store(dqkv_T3E + place, x.to(dqkv_T3E.dtype.element_ty), mask=(rows < length)[:, None])
@@ -77,7 +77,7 @@ def _store(dqkv_T3E, parts, x, first, rows, length, at, E: tl.constexpr, D: tl.c
 
 @triton.jit
 def _load_out(dout_TE, out_TE, logsum_HT, first, rows, length, head, T, E: tl.constexpr, D: tl.constexpr):
-    """Of a block of queries: the gradient of their output, its product with the output, and logsum."""
+    """For a block of queries: the gradient of their output, its dot product with the output, and logsum."""
     at = (first + rows)[:, None] * E + (head * D + tl.arange(0, D))[None, :]
     real = (rows < length)[:, None]
     dout = tl.load(dout_TE + at, mask=real, other=0.0)
@@ -100,7 +100,7 @@ def attention_backward_program(
         seed = 0
         if DROP:
             seed = tl.load(seeds + site)
-        # Keys and values of the block first, read by every query of the sequence.
+        # First the gradients of the block's keys and values, to which every query of the sequence contributes.
         k = _load(qkv_T3E, bias_3E, first, own, length, E + head * D, E, D)
         v = _load(qkv_T3E, bias_3E, first, own, length, 2 * E + head * D, E, D)
         dk = tl.zeros([BLOCK, D], tl.float32)
@@ -110,7 +110,7 @@ def attention_backward_program(
             rows = start + tl.arange(0, BLOCK)
             q = _load(qkv_T3E, bias_3E, first, rows, length, head * D, E, D)
             dout, along, logsum = _load_out(dout_TE, out_TE, logsum_HT, first, rows, length, head, T, E, D)
-            # Keys down, queries across: so the products find their left side in registers.
+            # Transposed, [keys, queries]: the left operand of the next products is then in registers.
             weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision="ieee") * scale - logsum[None, :])
             weights = tl.where((own < length)[:, None], weights, 0.0)
             dweights = tl.dot(v, tl.trans(dout), input_precision="ieee")
@@ -127,7 +127,7 @@ def attention_backward_program(
         _store(dqkv_T3E, parts, dk * slope, first, own, length, E + head * D, E, D)
         _store(dqkv_T3E, parts, dv, first, own, length, 2 * E + head * D, E, D)
         if MANY:
-            # Then the block's queries, which read all keys and values.
+            # Then the gradients of the block's queries, which depend on all keys and values.
             q = _load(qkv_T3E, bias_3E, first, own, length, head * D, E, D)
             dout, along, logsum = _load_out(dout_TE, out_TE, logsum_HT, first, own, length, head, T, E, D)
             for start in range(0, length, BLOCK):

@@ -1,7 +1,7 @@
-"""The C kernels of `native/`, compiled for this very processor by the compiler that is there, and kept in the cache.
+"""Compiles the C kernels of `csrc/` for this processor with the system's compiler, and caches the result.
 
-Compiling takes a second or two, once for each kind of processor, compiler and version of the sources. The threads are
-those of PyTorch: its OpenMP library is in the process already, and the kernels bring none of their own.
+Compiling takes one or two seconds, once for each kind of processor, compiler and version of the sources. The kernels
+use the OpenMP library that PyTorch has loaded, and so its threads.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from yourbert.runtime.gpu import reason
 SOURCES = Path(__file__).parent / "csrc"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-std=gnu11")
-# What the vectors of 16 numbers want: Intel's processors are told to use half of their width otherwise.
+# For vectors of 16 fp32 numbers: compilers use half of that width on Intel's processors by default.
 WIDE = ("-mprefer-vector-width=512",)
 SECONDS = 120.0
 
 
 @cache
 def library(bf16: bool) -> ctypes.CDLL:
-    """The kernels for rows in bf16 or in fp32. Raises OSError or RuntimeError, with the reason, where that fails."""
+    """The kernels for rows in bf16 or in fp32. Raises OSError or RuntimeError if they cannot be compiled or loaded."""
     built = _built(bf16)
     if isinstance(built, str):
         raise RuntimeError(built)
@@ -38,14 +38,14 @@ def library(bf16: bool) -> ctypes.CDLL:
 
 
 def name(bf16: bool) -> str:
-    """Of the file that holds them, which follows from all that they depend on; "none" where there can be none."""
+    """The name of the compiled file, a hash of all that it depends on; "none" if it cannot be compiled."""
     built = _built(bf16)
     return "none" if isinstance(built, str) else built.stem
 
 
 @cache
 def _built(bf16: bool) -> Path | str:
-    """Their file; or why there is none, since what failed once is not tried again."""
+    """The compiled file, or the reason why there is none; cached, so that a failure is not retried."""
     try:
         return _file(bf16)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
@@ -59,14 +59,14 @@ def _file(bf16: bool) -> Path:
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            # Another process may do the same: the last one's file stays, and it is the same.
+            # Another process may compile the same file at the same time; either may replace the other.
             os.replace(_compile(compiler, bf16, Path(work)), kept)
     return kept
 
 
 def _compiler() -> str:
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        raise RuntimeError("not tried on this kind of processor")
+        raise RuntimeError("the C kernels need a processor with AVX2 or AVX-512")
     for name in filter(None, (os.environ.get("CC"), *COMPILERS)):
         if found := shutil.which(name):
             return found
@@ -79,7 +79,7 @@ def _flags(bf16: bool) -> tuple[str, ...]:
 
 
 def _key(compiler: str, bf16: bool) -> str:
-    """Of all that the kernels depend on; the compiler says its version, and what this processor is to it."""
+    """A hash of the sources, the flags, and the compiler's report on its version and this processor."""
     said = _run([compiler, "-march=native", "-E", "-v", "-x", "c", os.devnull])
     hashed = hashlib.sha256("\0".join([compiler, said, *_flags(bf16)]).encode())
     for source in sorted(SOURCES.iterdir()):
@@ -88,7 +88,7 @@ def _key(compiler: str, bf16: bool) -> str:
 
 
 def _compile(compiler: str, bf16: bool, work: Path) -> Path:
-    """Objects first: linked by themselves, they ask for no OpenMP library but the one that PyTorch has loaded."""
+    """Compiles objects and links them without -fopenmp, so that they use the OpenMP library of PyTorch."""
     names = sorted(path.stem for path in SOURCES.glob("*.c"))
     for name in names:
         _run([compiler, *_flags(bf16), "-c", str(SOURCES / f"{name}.c"), "-o", str(work / f"{name}.o")])
@@ -97,7 +97,7 @@ def _compile(compiler: str, bf16: bool, work: Path) -> Path:
 
 
 def _run(command: list[str]) -> str:
-    """What it wrote, errors and all. Raises RuntimeError with the first line of what it complained about."""
+    """The command's output, with its errors. Raises RuntimeError with the first error line if it fails."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=SECONDS
     )

@@ -1,6 +1,6 @@
-"""The embeddings as Triton programs: three tables' rows added, normalised and dropped in one pass, and the way back.
+"""The embeddings as Triton programs: lookup in three tables, sum, norm and dropout in one pass, and its backward.
 
-Shapes: T tokens, E width, U rows of the table of word pieces, S sequences; P parts of a sum.
+Shapes: T tokens, E width, U rows of the word table, S sequences; P partial sums.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from yourbert.training.fused.rows import kept, norm_backward
 def _total(
     word_UE, position_E, segment_2E, words_T, positions_T, segments_T, token, real, column, inside, E: tl.constexpr
 ):  # fmt: skip
-    """[tokens, columns]: the sum of a token's rows of the three tables."""
+    """[tokens, columns]: the sum of each token's rows in the three tables; and its segment."""
     mask = real[:, None] & inside[None, :]
     total = tl.zeros([token.shape[0], column.shape[0]], tl.float32)
     word = tl.load(words_T + token, mask=real, other=0)
@@ -32,7 +32,7 @@ def embed_program(
     word_UE, position_E, segment_2E, weight_E, shift_E, words_T, positions_T, segments_T, seeds, out_TE, stats_T2, T,
     threshold, factor, eps, E: tl.constexpr, DROP: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """out = dropout(norm(word + position + segment)), a token a program; stats: mean and 1 / deviation."""
+    """out = dropout(norm(word + position + segment)), one token per program. stats: mean and 1 / deviation."""
     token = tl.program_id(0) + tl.arange(0, 1)
     column = tl.arange(0, COLUMNS)
     inside = column < E
@@ -58,7 +58,7 @@ def embed_backward_program(
     dout_TE, word_UE, position_E, segment_2E, weight_E, words_T, positions_T, segments_T, seeds, stats_T2, dtotal_TE,
     parts_P4E, T, threshold, factor, E: tl.constexpr, DROP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the tokens' sums; and of weight, shift and both segments, summed over this program's tokens."""
+    """The gradient of each token's sum; those of weight, shift and both segments, summed over this program's tokens."""
     program = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
     inside = column < E
@@ -96,7 +96,7 @@ def embed_backward_program(
 def position_sums_program(
     dtotal_TE, bounds_S1, dposition_E, S, E: tl.constexpr, SEQUENCES: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Of one position: its tokens' gradients, summed over the sequences that reach it."""
+    """The gradient of one position: summed over the sequences that are long enough to have it."""
     position = tl.program_id(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros([COLUMNS], tl.float32)

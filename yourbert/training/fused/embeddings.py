@@ -1,7 +1,7 @@
-"""The embeddings as one function with its backward written out, over kernels of either kind.
+"""The embeddings as one autograd function with a hand-written backward, for any implementation of the kernels.
 
-The sums of positions go along the sequences and those of segments along the rows, so only the gradient of the word
-buffers is gathered by PyTorch's own kernel. Shapes: T tokens, E width.
+Kernels sum the gradients of positions over the sequences, and those of segments over the rows; only the gradient of the
+word table is computed by PyTorch. Shapes: T tokens, E width.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from yourbert.training.fused.weights import Seeds
 
 
 class FusedEmbeddings(torch.autograd.Function):
-    """The embeddings of a batch; `pad`: the row of the table that never learns."""
+    """The embeddings of a batch. pad: the row of the word table that is never trained."""
 
     @staticmethod
     def forward(
@@ -45,7 +45,7 @@ class FusedEmbeddings(torch.autograd.Function):
 
 
 class EmbeddingWeights:
-    """Called as the embeddings are."""
+    """Replaces the forward of `Embeddings` during training."""
 
     def __init__(self, embeddings: Embeddings, kernels: Kernels, seeds: Seeds) -> None:
         self.embeddings, self.kernels, self.seeds = embeddings, kernels, seeds
@@ -56,7 +56,7 @@ class EmbeddingWeights:
         return self.apply(batch, dtype, seeds, dropped)
 
     def apply(self, batch: Packed, dtype: torch.dtype, seeds: Tensor, dropped: int) -> Tensor:
-        """With `dropped` of 65536 elements dropped, by the first seed."""
+        """The embedded batch, with dropout of `dropped` / 65536 by the first seed."""
         own, draw = self.embeddings, DropoutSeed(seeds, 0, dropped, 65536 / (65536 - dropped))
         words_T, pad = own.rows_of(batch.tokens_T)
         out_TE: Tensor = FusedEmbeddings.apply(  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Which layers of a model are fused for a training, and the optimizer that moves what they learn.
+"""Decides which layers of a model are fused for a training, and updates their weights in the optimizer step.
 
-Tried at the start on the model's own first layer: where the fused one fails or differs from the plain one, all layers
-stay plain, with the reason in one line of the log.
+The kernels are tested at the start on the first layer of the model. If the fused layer fails or differs from the plain
+one, all layers stay plain, and a log line gives the reason.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from yourbert.training.optimizer import AdamW
 LOGGER = logging.getLogger("yourbert")
 # Widths are a multiple of this, and heads at least half of it, a power of two.
 WIDTH_STEP = 32
-# Most that a result of a fused layer may differ from the plain one's in fp32, as a share of its norm: bf16 rounds each
-# number to 0.4%, and a layer's gradients come out up to 2% off.
+# The largest relative difference (in norm) between a fused layer and the plain one in fp32: bf16 rounds each number to
+# 0.4%, and the gradients of a layer differ by up to 2%.
 TOLERANCE = 0.05
-# Weights from which a table gets a kernel of its own.
+# The number of weights from which a table is updated by the AdamW kernel.
 LARGE = 1 << 20
 
 
 class Fusion:
-    """What a training has fused: its part of the gradient's norm and of the optimizer's step.
+    """The fused weights of a training: their part of the gradient norm and of the optimizer step.
 
-    The word embeddings, and tables as large, are updated by the same kernel as the layers: PyTorch's own AdamW reaches
-    two thirds of its speed on one. Shapes: N parameters, each with a count of its steps; P buffers.
+    The word embeddings and other large tables are updated by the same kernel as the layers; PyTorch's AdamW has two
+    thirds of its speed on them. Shapes: N parameters, each with a step count; P buffers.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Fusion:
         self._buffers = [buffer for layer in layers for buffer in (layer.large, layer.small)]
         held = {p for buffer in self._buffers for p in buffer.parameters}
         free = [p for group in optimizer.param_groups for p in group["params"] if p not in held]
-        # Tables that autograd gives a gradient, but that are worth a kernel: word pieces, and others as large.
+        # Tables whose gradients come from autograd, but which the AdamW kernel updates: word pieces and large ones.
         words = {own.embeddings.word for own in embeddings}
         large = [p for p in free if p in words or (p.numel() >= LARGE and p.shape[-1] % WIDTH_STEP == 0)]
         self._tables = {p: ParameterBuffer([p]) for p in large}
@@ -64,32 +64,32 @@ class Fusion:
         self.betas_2 = torch.tensor(betas, dtype=torch.float64, device=self.steps_N.device)
 
     def sync_from_master(self) -> None:
-        """After the masters were written by somebody else."""
+        """Updates the copies after other code has written the masters."""
         for buffer in self._buffers:
             buffer.sync_from_master()
 
     def holds(self, p: nn.Parameter) -> bool:
-        """Whether a gradient that autograd leaves is this one's to move: that of a large table."""
+        """Whether a parameter with a gradient from autograd is updated here: a large table."""
         return p in self._tables
 
     def norm(self) -> Tensor:
-        """Of all the gradients that are this one's to move."""
-        # A table's gradient comes from autograd. It is taken from the parameter, so that PyTorch's AdamW passes it by.
+        """The norm of the gradients of all weights that are updated here."""
+        # A table's gradient comes from autograd. It is taken from the parameter, so that PyTorch's AdamW skips it.
         for buffer in self._tables.values():
             buffer.claim_gradients()
         gradients = [buffer.gradient_N for buffer in self._buffers if buffer.gradient_N is not None]
         return self.kernels.norm(gradients) if gradients else torch.zeros((), device=self.steps_N.device)
 
     def optimizer_step(self, scale: Tensor, stopped: Tensor) -> None:
-        """Moves what has a gradient; PyTorch's step, which comes after, sees none of it."""
-        # A weight counts the steps that moved it alone: a task's own layers move only when the task is drawn.
+        """Updates the weights that have gradients; PyTorch's step, which comes after, skips them."""
+        # A weight counts only the steps that update it: task-specific layers are updated only in steps with their task.
         moved = [buffer.gradient_N is not None for buffer in self._buffers]
         counts = [self.steps_N]
         if not all(moved):
             counts = [steps for steps, did in zip(self._steps, moved, strict=True) if did]
         for count in counts:
             count += 1 - stopped
-        # 1 - beta ** steps, of both moments and for all buffers at once, in fp64: beta 0.999 leaves few digits in fp32.
+        # 1 - beta ** steps for both moments of all buffers, in fp64: with beta 0.999, fp32 would keep few digits.
         corrections_P2 = (1 - self.betas_2 ** self.steps_N[self._first_P, None].double()).float()
         lr = self._groups[0]["lr"]
         lr = lr if isinstance(lr, Tensor) else torch.full((), lr, device=scale.device)
@@ -108,7 +108,7 @@ class Fusion:
 
 
 def facts(machine: Machine) -> dict[str, str]:
-    """What decides the bytes of a fused training, beside the facts of the machine; for the fingerprint of a run."""
+    """What determines the bytes of a fused training, beside the facts of the machine; for the fingerprint of a run."""
     if machine.device.type != "cpu":
         return {}
     from yourbert.training.fused.compiled import name
@@ -117,11 +117,11 @@ def facts(machine: Machine) -> dict[str, str]:
 
 
 def fuse(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> Fusion | None:
-    """Takes over the layers of `model` that learn, or nothing and returns None where fused ones do not work.
+    """Fuses the trainable layers of `model`; changes nothing and returns None where fused layers do not work.
 
-    From then on each layer computes its training pass by kernels, its parameters' `data` are views of buffers, and so
-    is their state in `optimizer`, which sees no gradient of them: whoever steps it must hand the fusion to `move`, too.
-    longest: the tokens of the training's longest sequence, for a check of the kernels.
+    Afterwards the layers train by kernels. The `data` of their parameters and their state in `optimizer` are views of
+    buffers, and the parameters get no `grad`. So every step must be `optimizer_step` with this fusion.
+    longest: the number of tokens of the longest training sequence, for the test of the kernels.
     """
     learning = [part for part in model.modules() if isinstance(part, Layer) and _learns(part)]
     if not learning or not _fits(learning[0]) or not _computes(machine):
@@ -136,7 +136,7 @@ def fuse(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> 
             check_embeddings(own, machine.dtype, longest)
     except Exception as error:  # a compiler may fail in any way
         LOGGER.info("no fused layers (%s): operations one by one", reason(error))
-        # A check that broke off may have left some.
+        # A failed check may have left gradients.
         optimizer.zero_grad(set_to_none=True)
         return None
     return attach(learning, layers, embeddings, kernels, optimizer)
@@ -162,7 +162,7 @@ def attach(
 
 
 def _computes(machine: Machine) -> bool:
-    """Whether there are kernels for it and its numbers; several ranks sum gradients where autograd leaves them."""
+    """Whether there are kernels for its device and dtype; several ranks need the gradients that autograd leaves."""
     on_gpu = machine.device.type == "cuda" and machine.dtype == torch.bfloat16
     return machine.ranks.world == 1 and (machine.device.type == "cpu" or on_gpu)
 
@@ -193,9 +193,9 @@ def _fits(layer: Layer) -> bool:
 
 
 def check(layer: Layer, fused: FusedLayer, longest: int, dropped: int = 1) -> None:
-    """Raises RuntimeError where the fused layer differs from the plain one in fp32, forward or backward.
+    """Raises RuntimeError if the fused layer differs from the plain one in fp32, forward or backward.
 
-    dropped: elements of 65536; one, so that the very kernels that a training needs are tried, and made.
+    dropped: of 65536 elements; 1, so that the kernels with dropout, which training uses, are compiled and tested.
     """
     device, dtype = fused.large.copy_N.device, fused.large.copy_N.dtype
     layout = _layout(longest, device)
@@ -223,7 +223,7 @@ def check(layer: Layer, fused: FusedLayer, longest: int, dropped: int = 1) -> No
 
 
 def check_embeddings(fused: EmbeddingWeights, dtype: torch.dtype, longest: int, dropped: int = 1) -> None:
-    """The same of the embeddings, whose gradients are compared before they reach the table of word pieces."""
+    """`check` for the embeddings."""
     own = fused.embeddings
     device = own.word.device
     layout = _layout(longest, device)
@@ -247,7 +247,7 @@ def check_embeddings(fused: EmbeddingWeights, dtype: torch.dtype, longest: int, 
 
 
 def _layout(longest: int, device: torch.device) -> Layout:
-    """A few sequences, with some filler."""
+    """A layout of four sequences and three filler rows."""
     lengths = [longest, 1, max(1, longest // 2), max(1, longest - 3)]
     return Layout.build([sum(lengths[:n]) for n in range(len(lengths) + 1)], sum(lengths) + 3, device)
 

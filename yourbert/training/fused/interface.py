@@ -1,7 +1,7 @@
-"""What a training step asks of kernels, whoever computes them: PyTorch's operations, Triton or C.
+"""The interface of the kernels, which PyTorch operations, Triton and C implement.
 
 Shapes: T rows of a packed batch, S sequences or their first rows, E hidden width, F feed-forward width, H heads, P
-parts of a sum, N weights that lie one after the other.
+partial sums, N weights of a buffer.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 
 from yourbert.training.fused.weights import ParameterBuffer
 
-# The longest sequence is rounded up to this where it decides which place an element has among the draws of dropout: so
-# a GPU and a CPU drop the same, and one compiled program serves many batches.
+# The length by which the dropout draws of attention are indexed is the longest sequence rounded up to this step. So a
+# GPU and a CPU drop the same elements, and one compiled program serves many batches.
 SPAN_STEP = 16
-# Of the embeddings: the tables of word pieces, positions and segments, and which row of each a token takes.
+# For the embeddings: the tables of word pieces, positions and segments, and each token's row in each.
 Tables = tuple[Tensor, Tensor, Tensor]
 Places = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class DropoutSeed:
-    """Which elements are dropped: `dropped` of 65536, by the seed at `site`; the others are multiplied by `factor`."""
+    """Determines the dropped elements: `dropped` of 65536, by the seed at `site`; others are multiplied by `factor`."""
 
     seeds: Tensor
     site: int
@@ -34,7 +34,7 @@ class DropoutSeed:
 
 
 class PartialSums:
-    """Four tables [P, columns] in one buffer of memory, the columns of the layer's vectors in their order."""
+    """Four tables [P, columns] of partial sums in one buffer; the columns are those of the layer's `Vectors`."""
 
     def __init__(self, counts: tuple[int, int, int, int], width: int, wide: int, device: torch.device) -> None:
         self.counts, self.width, self.wide = counts, width, wide
@@ -52,7 +52,7 @@ class PartialSums:
 
 
 class Kernels(Protocol):
-    """What `yourbert/training/fused/plain.py` says, by whoever computes it."""
+    """The functions of `yourbert/training/fused/plain.py`, which documents them."""
 
     def parts(
         self, last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor

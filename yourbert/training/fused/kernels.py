@@ -1,6 +1,6 @@
-"""The kernels of a fused layer by Triton; `yourbert/training/fused/plain.py` says what each computes.
+"""The kernels of a fused layer in Triton; `yourbert/training/fused/plain.py` documents what each computes.
 
-Sizes of blocks and numbers of warps were chosen for the H200 (LOG.md).
+Block sizes and numbers of warps were chosen on an H200 (LOG.md).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from yourbert.training.fused.rows import (
 )
 from yourbert.training.fused.weights import ParameterBuffer
 
-# Programs whose sums over rows are added up afterwards: at most a few for each multiprocessor of a large GPU, and of
-# few rows as many as take a few of them each, since the sums are read again.
+# The number of programs that leave partial sums over rows: at most a few per multiprocessor of a large GPU. With few
+# rows, each program takes some of them, because the partial sums must be read again.
 NORM_PARTS, ROWS_OF_NORM = 528, 2
 GELU_PARTS, ROWS_OF_GELU = 264, 4
 LOG2_E = math.log2(math.e)
@@ -74,7 +74,7 @@ def attention_backward(
 
 
 def _block(longest: int) -> int:
-    """Rows of a sequence that a program takes."""
+    """The number of rows of a sequence per program."""
     return min(64, max(16, int(triton.next_power_of_2(longest))))
 
 

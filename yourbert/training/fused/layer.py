@@ -1,13 +1,13 @@
-"""A layer of the encoder as one function with its backward written out, over kernels of either kind.
+"""A layer of the encoder as one autograd function with a hand-written backward, for any implementation of the kernels.
 
     x ─► qkv ─► attend ─► out ─► add, norm ─► wide ─► gelu ─► narrow ─► add, norm ─► z
 
-The products read bf16 copies of the weights, and write the gradients of those into buffers of the layer
-(`yourbert/training/fused/weights.py`); autograd sees x and z alone. The gradients of vectors (biases, norms) are sums
-over rows: each kernel leaves partial sums, which are added up at the end, all at once.
+The matrix products read bf16 copies of the weights and write the weight gradients into buffers of the layer
+(`yourbert/training/fused/weights.py`); autograd sees only x and z. The gradients of vectors (biases, norms) are sums
+over rows: each kernel writes partial sums, and one kernel adds all of them up at the end.
 
-Shapes: T rows of a packed batch, S those that go on after the attention where not all do; E hidden width, F
-feed-forward width; P parts of a sum.
+Shapes: T rows of a packed batch, S rows after the attention if only first tokens are needed; E hidden width, F
+feed-forward width; P partial sums.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Matrices:
 
 @dataclass(frozen=True)
 class Vectors:
-    """The biases of the products, and both norms, in the order of the kernels' sums."""
+    """The biases of the products and the weights of both norms, in the order of `PartialSums`."""
 
     last_weight: nn.Parameter
     last_shift: nn.Parameter
@@ -49,7 +49,7 @@ class Vectors:
 
 
 class LayerFunction(torch.autograd.Function):
-    """z = layer(x); with `rows_S`, the first row of each sequence, only those go on after the attention."""
+    """z = layer(x). rows_S: if given, the rows that are computed after the attention, each sequence's first token."""
 
     @staticmethod
     def forward(
@@ -61,14 +61,14 @@ class LayerFunction(torch.autograd.Function):
         draws: tuple[DropoutSeed, DropoutSeed, DropoutSeed],
     ) -> Tensor:
         kernels, w, v = own.kernels, own.matrices, own.vectors
-        # A product leaves out its bias: the kernel after it reads the row anyway and adds it there.
+        # The product has no bias: the next kernel reads every element anyway, and adds the bias there.
         qkv_T3E = x_TE @ w.qkv.mT  # [T, E] -> [T, 3 E]
         asked = layout.longest if rows_S is None else 1
         out_TE, logsum_HT = kernels.attend(qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, asked, own.heads, draws[0])
-        out_TE[layout.tokens :].zero_()  # filler belongs to no sequence, so no program wrote it
+        out_TE[layout.tokens :].zero_()  # filler rows belong to no sequence, so no kernel has written them
         goes_on_TE, read_TE = x_TE, out_TE
         if rows_S is not None:
-            # The last layer under "cls" pooling: only first tokens are read from here on, [T, E] -> [S, E].
+            # The last layer with "cls" pooling: only first tokens are needed from here on, [T, E] -> [S, E].
             goes_on_TE, read_TE = x_TE.index_select(0, rows_S), out_TE.index_select(0, rows_S)
         between_TE, sum_TE, stats_T2 = kernels.add_norm(
             goes_on_TE, read_TE @ w.out.mT, v.out, v.norm_weight, v.norm_shift, own.eps, draws[1]
@@ -95,19 +95,19 @@ class LayerFunction(torch.autograd.Function):
         width, wide = x_TE.shape[1], active_TF.shape[1]
         parts = kernels.parts(len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
         last, middle, first, before = parts.tables()
-        # From the last operation to the first: `learn` is a weight gradient dy' x, a product with `w` an input's.
+        # From the last operation to the first. `learn` computes a weight gradient dy' x; products with `w` give dx.
         dbetween_TE, dnarrow_TE = kernels.add_norm_backward(
             gradients[0].contiguous(), last_sum_TE, last_stats_T2, v.last_weight, draws[2], last
         )
         own.learn("output", dnarrow_TE, active_TF)
         dwide_TF = kernels.gelu_backward(dnarrow_TE @ w.output, kept_TF, v.intermediate, middle)
         own.learn("intermediate", dwide_TF, between_TE)
-        dbetween_TE.addmm_(dwide_TF, w.intermediate)  # the residual's gradient plus that through the feed-forward
+        dbetween_TE.addmm_(dwide_TF, w.intermediate)  # the residual path plus the feed-forward path
         dx_TE, dproduct_TE = kernels.add_norm_backward(dbetween_TE, sum_TE, stats_T2, v.norm_weight, draws[1], first)
         own.learn("out", dproduct_TE, read_TE)
         dout_TE = dproduct_TE @ w.out
         if rows_S is not None:
-            # [S, E] back to [T, E]; what was not read has no gradient.
+            # [S, E] back to [T, E]; rows that were not computed have no gradient.
             dout_TE = torch.zeros_like(out_TE).index_copy_(0, rows_S, dout_TE)
             dx_TE = torch.zeros_like(x_TE).index_copy_(0, rows_S, dx_TE)
         dqkv_T3E = kernels.attention_backward(
@@ -115,13 +115,13 @@ class LayerFunction(torch.autograd.Function):
         )
         dqkv_T3E[layout.tokens :].zero_()
         own.learn("qkv", dqkv_T3E, x_TE)
-        dx_TE.addmm_(dqkv_T3E, w.qkv)  # the residual's gradient plus that through the attention
+        dx_TE.addmm_(dqkv_T3E, w.qkv)  # the residual path plus the attention path
         own.learn_vectors(kernels.sums(parts))
         return dx_TE, None, None, None, None
 
 
 class FusedLayer:
-    """A layer's weights in two buffers, its matrices and its vectors; called as the layer is, it computes it."""
+    """Replaces the forward of `Layer` during training; has its weights in two buffers, matrices and vectors."""
 
     def __init__(self, layer: Layer, kernels: Kernels, dtype: torch.dtype, seeds: Seeds) -> None:
         self.seeds = seeds
@@ -135,14 +135,14 @@ class FusedLayer:
         self.large = ParameterBuffer([part.get_parameter("weight") for part in linear], dtype)
         self.small = ParameterBuffer(list(vars(self.vectors).values()))
         self.matrices = Matrices(*self.large.views(self.large.copy_N))
-        # The products write their gradients here, in every step.
+        # In every step the products write the weight gradients here.
         self._gradient_N = torch.empty_like(self.large.copy_N)
         self._gradients = dict(zip(MATRICES, self.large.views(self._gradient_N), strict=True))
         self._learned: set[str] = set()
 
     def learn(self, name: str, dy_TO: Tensor, x_TI: Tensor) -> None:
-        """The gradient of y = x w'; a step's further tasks add to it."""
-        # Written straight into the buffer that AdamW reads: no tensor to allocate, none to add up afterwards.
+        """Computes the weight gradient of y = x w'; adds to it if the step has several tasks."""
+        # Written directly into the buffer that AdamW reads: nothing is allocated, and nothing is copied afterwards.
         gradient = self._gradients[name]
         if name in self._learned:
             gradient.addmm_(dy_TO.mT, x_TI)
@@ -155,7 +155,7 @@ class FusedLayer:
         self.small.gradient_N = sums if self.small.gradient_N is None else self.small.gradient_N + sums
 
     def clear(self) -> None:
-        """A new step begins."""
+        """Clears the gradients before a new step."""
         self._learned.clear()
         self.large.gradient_N = self.small.gradient_N = None
 
@@ -165,9 +165,9 @@ class FusedLayer:
         return self.apply(x_TE, layout, seeds, dropped, rows_S)
 
     def apply(self, x_TE: Tensor, layout: Layout, seeds: Tensor, dropped: int, rows_S: Tensor | None) -> Tensor:
-        """With `dropped` of 65536 elements dropped, by three seeds."""
+        """The layer's output, with dropout of `dropped` / 65536 by three seeds."""
         draws = tuple(DropoutSeed(seeds, site, dropped, 65536 / (65536 - dropped)) for site in range(3))
-        # Below a frozen layer nothing asks for a gradient; the weights of this one still learn.
+        # Above a frozen layer x needs no gradient, but autograd must still call this backward for the weights.
         x_TE = x_TE if x_TE.requires_grad else x_TE.detach().requires_grad_()
         z_TE: Tensor = LayerFunction.apply(x_TE, self, layout, rows_S, draws)  # type: ignore[no-untyped-call]
         return z_TE

@@ -1,7 +1,7 @@
-"""The kernels of a fused layer in C, for a CPU; `yourbert/training/fused/plain.py` says what each computes.
+"""The kernels of a fused layer in C, for a CPU; `yourbert/training/fused/plain.py` documents what each computes.
 
-Called without PyTorch in between: tensors go as addresses, and must be contiguous. Sums over rows have as many parts on
-any number of threads, so their number changes no result.
+They are called through ctypes with the addresses of contiguous tensors. A sum over rows has the same number of parts on
+any number of threads, so that number does not affect the result.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from yourbert.training.fused.compiled import library
 from yourbert.training.fused.interface import SPAN_STEP, DropoutSeed, PartialSums, Places, Tables
 from yourbert.training.fused.weights import ParameterBuffer
 
-# PartialSums of a sum over rows, and numbers of a part of a sum of squares.
+# The number of partial sums over rows; the numbers per part of a sum of squares.
 PARTS, SQUARES = 16, 1 << 16
-# After the tensors, whole numbers and others in the order in which each function takes them.
+# For each function the number of its tensors, and the types of the numbers after them, integer or float.
 SIGNATURES: dict[str, tuple[int, str]] = {
     "add_norm": (8, "iifiif"),
     "add_norm_backward": (7, "iiiiif"),
@@ -39,7 +39,7 @@ TYPES = {"i": c_int64, "f": c_float}
 
 
 class NativeKernels:
-    """For rows in bf16 or fp32. Raises OSError or RuntimeError where there is no compiler for them."""
+    """The kernels for rows in bf16 or fp32. Raises OSError or RuntimeError if they cannot be compiled."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._of = {torch.float32: _typed(False)}
@@ -107,7 +107,7 @@ class NativeKernels:
 
     def gelu(self, x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
         out_TF = torch.empty_like(x_TF)
-        # The slope takes the place of what nobody else reads.
+        # The derivative overwrites the input, which nothing else reads.
         self._call(x_TF.dtype, "gelu", (x_TF, bias_F, out_TF, x_TF), *x_TF.shape)
         return out_TF, x_TF
 
@@ -146,7 +146,7 @@ class NativeKernels:
         self._call(torch.float32, "position_sums", tensors, positions, len(bounds_S1) - 1, width)
 
     def word_gradient(self, dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor:
-        """A sparse one, since a step reads a small part of the table."""
+        """A sparse gradient, because a step reads only a small part of the table."""
         dtotal_TE[words_T == pad] = 0
         return torch.sparse_coo_tensor(words_T[None], dtotal_TE, (rows, dtotal_TE.shape[1]), check_invariants=False)
 
@@ -175,7 +175,7 @@ class NativeKernels:
         self._call(buffer.gradient_N.dtype, "adamw", tensors, buffer.master_N.numel(), *numbers)
 
     def _adamw_of_rows(self, buffer: ParameterBuffer, gradient_UE: Tensor, numbers: tuple[float, ...]) -> None:
-        """Of a table whose gradient is sparse, always; rows that never had one have no moments to be read."""
+        """AdamW for a table with sparse gradients; the moments of rows that never had a gradient are not read."""
         rows, width = gradient_UE.shape
         used_R = gradient_UE.indices()[0]
         place_U = torch.full((rows,), -1, dtype=torch.int32)
@@ -197,5 +197,5 @@ def _typed(bf16: bool) -> dict[str, Any]:
 
 
 def _drawn(draw: DropoutSeed) -> tuple[int, int, float]:
-    """The seed, the number of 65536 dropped, and what the others are multiplied by."""
+    """The seed, the number of dropped elements of 65536, and the factor of the others."""
     return (int(draw.seeds[draw.site]) if draw.dropped else 0), draw.dropped, draw.factor

@@ -1,4 +1,4 @@
-"""What the kernels of a fused layer compute, in PyTorch's own operations: the reference for them, on any device.
+"""The kernels of a fused layer by PyTorch operations: the reference for the other implementations, on any device.
 
 Shapes: T rows of a packed batch, E hidden width, F feed-forward width, H heads, D head width, S sequences.
 """
@@ -14,16 +14,16 @@ from yourbert.training.fused.weights import ParameterBuffer
 
 
 def parts(last_rows: int, sequences: int, longest: int, width: int, wide: int, like: Tensor) -> PartialSums:
-    """Room for what is summed to the gradients of vectors."""
+    """Allocates the partial sums for the gradients of a layer's vectors."""
     return PartialSums((1, 1, 1, 1), width, wide, like.device)
 
 
 def attend(
     qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, heads: int, draw: DropoutSeed
 ) -> tuple[Tensor, Tensor]:
-    """Attention inside each sequence, dropout of its probabilities included: out_TE and what the backward wants.
+    """Attention within each sequence, with dropout of the probabilities: out_TE, and a tensor for the backward.
 
-    asked: how many queries of each sequence are read, from its first on; what is said of others, nobody reads.
+    asked: the number of queries per sequence whose output is read, from the first; other outputs may be undefined.
     """
     qkv_T3HD = (qkv_T3E.float() + bias_3E).view(len(qkv_T3E), 3, heads, -1)
     out_TE = torch.empty_like(qkv_T3E[:, : qkv_T3E.shape[1] // 3])
@@ -39,7 +39,7 @@ def attention_backward(
     dout_TE: Tensor, qkv_T3E: Tensor, bias_3E: Tensor, bounds_S1: Tensor, longest: int, asked: int, out_TE: Tensor,
     logsum_HT: Tensor, draw: DropoutSeed, parts_P3E: Tensor,
 ) -> Tensor:  # fmt: skip
-    """dqkv_T3E, and parts of the sum over its rows."""
+    """dqkv_T3E; writes partial sums over its rows."""
     with torch.enable_grad():
         again_T3E = qkv_T3E.detach().float().requires_grad_()
         read_TE = attend(again_T3E, bias_3E.detach(), bounds_S1, longest, asked, len(logsum_HT), draw)[0]
@@ -61,7 +61,7 @@ def add_norm(
 def add_norm_backward(
     dout_TE: Tensor, sum_TE: Tensor, stats_T2: Tensor, weight_E: Tensor, draw: DropoutSeed, parts_P3E: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """dx_TE, dy_TE, and parts of the gradients of weight, shift and bias, one after the other."""
+    """dx_TE and dy_TE; writes partial sums of the gradients of weight, shift and bias, side by side."""
     with torch.enable_grad():
         read = (sum_TE.detach().float().requires_grad_(), weight_E.detach().requires_grad_())
         out_TE = F.layer_norm(read[0], weight_E.shape, read[1], None, float(stats_T2))
@@ -77,7 +77,7 @@ def gelu(x_TF: Tensor, bias_F: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gelu_backward(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Tensor) -> Tensor:
-    """dx_TF, and parts of the gradient of bias."""
+    """dx_TF; writes partial sums of the gradient of bias."""
     dx_TF: Tensor = torch.ops.aten.gelu_backward(dout_TF.float(), kept_TF.float() + bias_F)
     parts_PF.copy_(dx_TF.sum(0, keepdim=True))
     return dx_TF.to(kept_TF.dtype)
@@ -86,7 +86,7 @@ def gelu_backward(dout_TF: Tensor, kept_TF: Tensor, bias_F: Tensor, parts_PF: Te
 def embed(
     tables: Tables, weight_E: Tensor, shift_E: Tensor, places: Places, draw: DropoutSeed, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """dropout(norm(the sum of a token's rows)), and a tensor for its backward."""
+    """dropout(norm(sum of a token's rows in the tables)), and a tensor for the backward."""
     normal_TE = F.layer_norm(_total(tables, places), weight_E.shape, weight_E, shift_E, eps)
     return (normal_TE * _kept(normal_TE, draw)).to(dtype), torch.tensor(eps)
 
@@ -94,7 +94,7 @@ def embed(
 def embed_backward(
     dout_TE: Tensor, tables: Tables, weight_E: Tensor, places: Places, draw: DropoutSeed, stats_T2: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """dtotal_TE; and the gradients of weight, shift and both segments, [4, E]."""
+    """dtotal_TE, and the gradients of weight, shift and both segments, [4, E]."""
     dout_TE = dout_TE.float()
     dout_TE = dout_TE * _kept(dout_TE, draw)
     with torch.enable_grad():
@@ -106,13 +106,13 @@ def embed_backward(
 
 
 def position_sums(dtotal_TE: Tensor, bounds_S1: Tensor, out_E: Tensor) -> None:
-    """For each position, a row of `out_E`, the sum over the sequences that reach it."""
+    """Adds to `out_E`, a row per position, the gradients summed over the sequences long enough to have it."""
     for start, end in zip(*_pairs(bounds_S1), strict=True):
         out_E[: end - start] += dtotal_TE[start:end]
 
 
 def word_gradient(dtotal_TE: Tensor, words_T: Tensor, rows: int, pad: int) -> Tensor:
-    """The gradient of the table of `rows` words, of which `pad` never learns; dense or sparse, by whoever moves it."""
+    """The gradient of the word table, which has `rows` rows; 0 for `pad`. Dense or sparse, as `adamw` expects it."""
     dword_UE: Tensor = torch.ops.aten.embedding_dense_backward(dtotal_TE, words_T, rows, pad, False)
     return dword_UE
 
@@ -123,14 +123,14 @@ def _total(tables: Tables, places: Places) -> Tensor:
 
 
 def sums(found: PartialSums) -> Tensor:
-    """The gradients of all vectors, one after the other."""
+    """The gradients of all vectors, concatenated."""
     return torch.cat([table.sum(0) for table in found.tables()])
 
 
 def norm(gradients: list[Tensor]) -> Tensor:
-    """Of all of them, in fp32 whatever they are in."""
+    """The norm over all gradients, computed in fp32."""
     norms: list[Tensor] = []
-    # Kind by kind: a mixed list would be taken one by one.
+    # One call per dtype, since a list of mixed dtypes is processed tensor by tensor.
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         norms += torch._foreach_norm([g for g in gradients if g.dtype == dtype], 2, dtype=torch.float32)
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
@@ -141,10 +141,10 @@ def adamw(
     buffer: ParameterBuffer, lr: Tensor, scale: Tensor, stopped: Tensor, corrections: Tensor,
     betas: tuple[float, float], eps: float, decay: float,
 ) -> None:  # fmt: skip
-    """One step with the gradient divided by `scale`, unless `stopped`; a copy becomes the masters, rounded."""
+    """One AdamW step with the gradient divided by `scale`, then the rounded copy; does nothing if `stopped` is set."""
     if stopped:
         return
-    assert buffer.gradient_N is not None, "only what has a gradient is moved"
+    assert buffer.gradient_N is not None, "only weights with a gradient are updated"
     gradient_N = buffer.gradient_N.float() / scale
     buffer.master_N.mul_(1 - lr * decay)
     buffer.mean_N.lerp_(gradient_N, 1 - betas[0])
@@ -160,7 +160,7 @@ def _pairs(bounds_S1: Tensor) -> tuple[list[int], list[int]]:
 
 
 def _kept(x: Tensor, draw: DropoutSeed, *more: int) -> Tensor | float:
-    """0 where dropped and the factor elsewhere; the same again for the same draw."""
+    """The dropout mask times the factor, [shape of x]; the same for the same draw."""
     if not draw.dropped:
         return 1.0
     seed = hash((int(draw.seeds[draw.site]), *more)) % 2**63

@@ -1,7 +1,7 @@
-"""Triton programs over the rows of a packed batch: add and normalise, GELU, and the sums that gradients of vectors are.
+"""Triton programs over the rows of a packed batch: add and norm, GELU, and sums over rows for gradients of vectors.
 
-Dropout is computed inside the programs: whether an element is kept follows from a seed and its place alone, so the
-backward pass finds the same again, no mask is stored, and it does not matter which program asks.
+Dropout is computed inside the programs: whether an element is kept depends only on a seed and its index. So the
+backward pass recomputes the same mask, and no mask is stored.
 
 Shapes: T rows, E width; tiles of ROWS x COLUMNS, the columns of a row rounded up to a power of two.
 """
@@ -14,10 +14,10 @@ import triton.language as tl
 
 @triton.jit
 def kept(seed, places, threshold):
-    """Whether each place is kept: `threshold` of 65536 are not.
+    """Whether each index is kept by dropout: `threshold` of 65536 are dropped.
 
-    The bits are those of a hash with three multiplications (Wellons 2018, triple32): half of the seed is added before,
-    half of it mixed in between. With two multiplications the draws of neighbours are related (LOG.md).
+    The bits are a hash with three multiplications (Wellons 2018, triple32); half of the seed is added before them, half
+    is mixed in between. With two multiplications, draws of neighbouring indices are correlated (LOG.md).
     """
     bits = places.to(tl.uint32) + (seed & 0xFFFFFFFF).to(tl.uint32)
     bits = (bits ^ (bits >> 17)) * 0xED5AD4BB
@@ -32,7 +32,7 @@ def add_norm_program(
     x_TE, y_TE, bias_E, weight_E, shift_E, seeds, out_TE, sum_TE, stats_T2, T, site, threshold, factor, eps,
     E: tl.constexpr, DROP: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """out = norm(x + dropout(y + bias)), a row a program; sum and stats (mean, 1 / deviation) are for the backward."""
+    """out = norm(x + dropout(y + bias)), one row per program. sum, stats (mean, 1 / deviation): for the backward."""
     row = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
     real, at = column < E, row * E + column
@@ -55,7 +55,7 @@ def add_norm_program(
 
 @triton.jit
 def norm_backward(dout, total, stats_T2, weight, row, there, real, E: tl.constexpr):
-    """[rows, columns]: what the rows' sums were normalised to, and the gradient of those sums."""
+    """[rows, columns]: the normalized sums, and the gradient of the sums before the norm."""
     mean = tl.load(stats_T2 + 2 * row, mask=there, other=0.0)
     scale = tl.load(stats_T2 + 2 * row + 1, mask=there, other=0.0)
     normal = tl.where(real, (total - mean[:, None]) * scale[:, None], 0.0)
@@ -70,7 +70,7 @@ def add_norm_backward_program(
     dout_TE, sum_TE, stats_T2, weight_E, seeds, dx_TE, dy_TE, parts_P3E, T, site, threshold, factor,
     E: tl.constexpr, DROP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of x and y; and of weight, shift and bias, summed over the rows that this program takes."""
+    """The gradients of x and y; those of weight, shift and bias, summed over the rows of this program."""
     program = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
     inside = column < E
@@ -111,7 +111,7 @@ def gelu_program(x_TE, bias_E, out_TE, count, E: tl.constexpr, BLOCK: tl.constex
 def gelu_backward_program(
     dout_TE, x_TE, bias_E, dx_TE, parts_PE, T, E: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):  # fmt: skip
-    """The gradient of x; and of bias, summed over the rows that this program takes of its columns."""
+    """The gradient of x; that of bias, summed over the rows of this program."""
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < E
     bias = tl.load(bias_E + column, mask=inside, other=0.0)
@@ -135,7 +135,7 @@ def sums_program(
     parts, out, parts_0, parts_1, parts_2, parts_3,
     E: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Sums over the parts of four tables that lie one after the other, of width 3 E, F, 3 E, 3 E."""
+    """Sums over the parts of four consecutive tables of the widths 3 E, F, 3 E and 3 E."""
     column = tl.program_id(0) * COLUMNS
     beyond_0 = (column >= 3 * E).to(tl.int32)
     beyond_1 = (column >= 3 * E + F).to(tl.int32)

@@ -1,11 +1,11 @@
-"""A few fixed shapes for many batches, so that a captured GPU graph per shape serves a whole training.
+"""Pads many batches to a few fixed shapes (buckets), so that one CUDA graph per shape serves a whole training.
 
-Which rows share a batch stays as it is; a batch is filled up with tokens that no loss reads. The filler is cut into
-sequences of at least one token and at most the bucket's longest, so that a kernel for sequences of several lengths
-meets nothing unusual. Steps are sorted by their tokens and cut where the fewest filler tokens result (dynamic
-programming over a grid of sizes).
+The rows of a batch stay the same; filler tokens are appended that no loss reads. The filler is divided into sequences
+of one token or more, at most as long as the bucket's longest sequence, so that variable-length kernels need no special
+case. The steps are sorted by their number of tokens and divided into buckets with the fewest filler tokens, by dynamic
+programming over a grid of sizes.
 
-Shapes: N optimizer steps, P batches of a step (one, or one for each task), G sizes on the grid.
+Shapes: N optimizer steps, P batches of a step (one per task), G sizes of the grid.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from yourbert.model.attention import round_up
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-TOKEN_STEP = 16  # tokens of a bucket: whole rows of tiles of a matrix product
-LENGTH_STEP = 16  # its longest sequence
-# Each bucket costs a capture (a tenth of a second): no more of them than keep the filler below this share.
+TOKEN_STEP = 16  # the tokens of a bucket are a multiple of this, for full tiles in matrix products
+LENGTH_STEP = 16  # and so is the longest sequence
+# Capturing a bucket takes a tenth of a second, so there are only as many as keep the filler below this share.
 MOST_BUCKETS = 8
 FILLER_SHARE = 0.02
-GRID = 256  # sizes that the cuts are chosen from
+GRID = 256  # the number of sizes among which the boundaries are chosen
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The shape of a filled batch: its tokens, its sequences with those of the filler, the longest it may hold."""
+    """The shape of a padded batch: its tokens, its sequences, filler included, and the length of the longest."""
 
     tokens: int
     sequences: int
@@ -39,7 +39,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The real sizes of the batches of N steps; slots_P: the sequences of a batch with all its rows."""
+    """The sizes of the batches of N steps without filler. slots_P: the sequences of a complete batch."""
 
     tokens_NP: Ints
     sequences_NP: Ints
@@ -49,14 +49,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """buckets: for each cut of the steps, a bucket for each of the P batches. of_N: which of them a step takes."""
+    """buckets: for each group of steps, a bucket for each of the P batches. of_N: the group of each step."""
 
     buckets: tuple[tuple[Bucket, ...], ...]
     of_N: Ints
 
 
 def plan(sizes: Sizes, most: int = MOST_BUCKETS, filler: float = FILLER_SHARE) -> Plan:
-    """At most `most` buckets, and no more than keep the filler below a share `filler` of the real tokens."""
+    """The fewest buckets that keep the filler below a share `filler` of the real tokens, at most `most`."""
     size_N = sizes.tokens_NP.sum(1)
     step = max(TOKEN_STEP, -(-int(np.ptp(size_N)) // GRID))
     levels, level_N = np.unique(size_N // step, return_inverse=True)
@@ -70,12 +70,12 @@ def plan(sizes: Sizes, most: int = MOST_BUCKETS, filler: float = FILLER_SHARE) -
 
 
 def _cuts(filled_GP: Ints, count_G: Ints, most: int, enough: float) -> list[int]:
-    """The last size of each bucket: of few cuts the best ones, and of numbers of cuts the first that is enough."""
+    """The largest size of each bucket: the best boundaries, for the fewest buckets that cost at most `enough`."""
     cost_GG = _costs(filled_GP, count_G)
     sizes = len(count_G)
     best_G, cut_at = cost_GG[0], [np.zeros(sizes, np.int64)]
     while best_G[-1] > enough and len(cut_at) < min(most, sizes):
-        # One bucket more: those before end at size i, the new one takes i + 1 .. j.
+        # One more bucket: the earlier ones end at size i, the new one has the sizes i + 1 .. j.
         total_GG = best_G[:-1, None] + cost_GG[1:]
         cut_at.append(total_GG.argmin(0))
         best_G = total_GG.min(0)
@@ -87,7 +87,7 @@ def _cuts(filled_GP: Ints, count_G: Ints, most: int, enough: float) -> list[int]
 
 
 def _costs(filled_GP: Ints, count_G: Ints) -> Floats:
-    """[i, j]: tokens computed when the sizes i .. j share a bucket; infinite for j < i."""
+    """[i, j]: the tokens computed if the sizes i .. j share a bucket; infinite for j < i."""
     cost_GG = np.full((len(count_G), len(count_G)), np.inf)
     for first in range(len(count_G)):
         tokens_G = np.maximum.accumulate(filled_GP[first:]).sum(1)
@@ -101,9 +101,9 @@ def _buckets_of(sizes: Sizes, chosen_N: npt.NDArray[np.bool_]) -> tuple[Bucket, 
 
 
 def fit(tokens_N: Ints, sequences_N: Ints, longest_N: Ints, slots: int) -> Bucket:
-    """The smallest bucket that holds each of these batches, with a filler sequence at least.
+    """The smallest bucket that fits each of these batches and at least one filler sequence.
 
-    slots: sequences it has at least, so that the rows missing in a last batch have theirs.
+    slots: the least number of sequences, so that the rows missing from a short batch have one each.
     """
     longest = round_up(int(longest_N.max()), LENGTH_STEP)
     tokens = round_up(int(tokens_N.max()) + 1, TOKEN_STEP)

@@ -1,20 +1,21 @@
-"""The training step as a whole, for a GPU: captured once for each shape, then replayed.
+"""The training step as a CUDA graph: captured once for each batch shape, then replayed.
 
-These steps are small, and a GPU waits for the next operation longer than it computes. So a step - gather the rows,
-forward, backward, norm, clip, AdamW, add up the losses - is recorded as one CUDA graph and replayed with a single call.
-A graph replays the same kernels on the same addresses. So everything that differs from step to step is a table on the
-device, indexed by a step counter that also lives there: the row numbers of the epoch's batches, and the learning rates.
-Batches are filled up to a few shapes (`yourbert/training/graph/buckets.py`) and gathered from a split that lives on the
-device (`yourbert/training/graph/resident.py`).
+The steps are small: launching the operations one by one takes longer than computing them. So a step (gather the rows,
+forward, backward, clip, AdamW, accumulate the losses) is captured as one graph and replayed by a single call. A graph
+replays the same kernels on the same addresses. So what differs from step to step is in tables on the device, indexed by
+a step counter on the device: the row numbers of the epoch's batches, and the learning rates. Batches are padded to a
+few shapes (`yourbert/training/graph/buckets.py`) and gathered from a split in device memory
+(`yourbert/training/graph/resident.py`).
 
-The host waits for nothing within an epoch. A gradient that is not finite raises a flag on the device; under the flag no
-weight moves any more. The host reads the flag whenever it reads losses, and then stops the run as `EagerStepper` does.
+The host does not wait for the device within an epoch. A gradient that is not finite sets a flag on the device, and
+while it is set no weight is updated. The host reads the flag when it reads the losses, and then stops the run as
+`EagerStepper` does.
 
-Dropout: the generator is seeded before every step by the run's seed, the step's tasks and its number. A replayed graph
-reads the seed anew, so the draws of step n follow from the seed and n, and resuming needs no generator state.
+Dropout: the generator is seeded before every step with the run's seed, the step's tasks and its number. A replay reads
+the current seed, so the draws of a step depend only on the seed and its number, and a resume needs no generator state.
 
-Where graphs do not work the same operations are called one by one, with the same results. This is also how they are
-tested on a CPU.
+Where graphs do not work, the same operations are launched one by one, with the same results. The tests on a CPU use
+this.
 
 Shapes: N steps of an epoch, P batches of a step, B rows of a batch, K tasks.
 """
@@ -46,13 +47,13 @@ from yourbert.training.optimizer import FusedWeights, bind_lr, clear_gradients, 
 
 LOGGER = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
-# The share of a GPU's free memory that the rows may take; the rest is for weights, moments and a step's tape.
+# The share of the free GPU memory that the rows may take; the rest is for weights, moments and activations.
 ROWS_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What one captured graph serves: the tasks of a step and the bucket of each one's batch."""
+    """The shape that a captured graph is for: the tasks of a step, and the bucket of each task's batch."""
 
     tasks: tuple[str, ...]
     buckets: tuple[Bucket, ...]
@@ -60,7 +61,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """What the host knows of a step: its shape, its rows and its real tokens."""
+    """A step as planned on the host: its shape, its rows, and its number of tokens without filler."""
 
     shape: Shape
     rows_P: tuple[Ints, ...]
@@ -68,9 +69,9 @@ class StepFacts:
 
 
 class Filled(Learner, Protocol):
-    """A learner whose steps follow from row numbers, and whose losses can be made of batches that are filled up.
+    """A learner whose steps are determined by row numbers, and which can compute losses of padded batches.
 
-    names: its tasks, each with a sampler of rows; num_views: how often each row is in its batch. supports_graph:
+    names: its tasks, each with a sampler of rows. num_views: how often each row occurs in its batch. supports_graph:
     whether a step is one forward and one backward pass of the whole model, so that it can be fused and captured.
     """
 
@@ -90,24 +91,23 @@ class Filled(Learner, Protocol):
     def supports_graph(self) -> bool: ...
 
     def schedule(self, epoch: int) -> list[list[tuple[str, int]]]:
-        """For each step of an epoch, the tasks it takes and the number of each one's batch."""
+        """For each step of an epoch, its tasks and the number of each task's batch."""
         ...
 
     def padded_loss(self, name: str, batch: ResidentBatch, rows: Tensor, rng: torch.Generator) -> Tensor:
-        """The loss of a task's batch, `rows` of which are real, by operations that a graph can hold."""
+        """The loss of a task's padded batch with `rows` real rows, by operations that can be captured."""
         ...
 
 
 def make_stepper(learner: Filled, run: Run) -> Stepper:
-    """Takes over the model and the optimizer of `run`, and returns what computes its steps.
+    """Returns the stepper for the model and the optimizer of `run`, and prepares both for it.
 
-    Layers that learn are fused where that works (`yourbert/training/fused/fusion.py`): their parameters become views of
-    buffers that kernels move, and so does their state in the optimizer. On a single GPU that holds the rows, each shape
-    of a step is captured as a CUDA graph when the first epoch with it starts. From then on only what is returned may
+    Trainable layers are fused where that works (`yourbert/training/fused/fusion.py`): their parameters and their
+    optimizer state become views of buffers that kernels update. On a single GPU that has room for the rows, each shape
+    of a step is captured as a CUDA graph when the first epoch with it starts. Afterwards only the returned stepper may
     take steps or read gradients. Weights may be read at any time, and written before an epoch starts.
 
-    Where neither works, or a loss needs the plain operations, nothing is taken over and the steps are the same but for
-    rounding.
+    Where neither works, or a loss needs the plain operations, nothing is changed; the steps differ only in rounding.
     """
     machine = learner.machine
     if not learner.supports_graph or machine.ranks.world > 1:
@@ -141,8 +141,8 @@ class GraphStep:
         self.shapes = _Shapes(learner)
         steps = max(learner.steps(epoch) for epoch in range(run.settings.epochs))
         batches = max(len(shape.tasks) for shape in self.shapes.all())
-        # What `_compute` reads and writes. A captured graph remembers addresses, not names: these tensors are written
-        # in place and never replaced.
+        # The inputs and outputs of `_compute`. A captured graph uses fixed addresses, so these tensors are written in
+        # place and never replaced.
         self.rows_PNB = torch.empty(batches, steps, run.settings.batch_size, dtype=torch.int64, device=device)
         self.rates_N = torch.empty(steps, device=device)
         self.rate = torch.zeros((), device=device)
@@ -158,12 +158,12 @@ class GraphStep:
 
     def start_epoch(self, epoch: int, step: int, sums: Sums) -> None:
         if self.fusion:
-            self.fusion.sync_from_master()  # the evaluation between two epochs may have put other weights in place
+            self.fusion.sync_from_master()  # other code may have written the weights between two epochs
         self._epoch, first = self.shapes.epoch(epoch), self.shapes.first_step(epoch)
         self._number, self._first, self._done = epoch, first, step - first
         self._rows = {task: rows for task, (_, rows) in sums.items()}
         settings, steps = self.run.settings, len(self._epoch)
-        # -1: no row, where the last batch of a pass is short, or the step has fewer tasks than others.
+        # -1 stands for no row: in the short last batch of a pass, and in steps with fewer tasks than others.
         rows_PNB = np.full(self.rows_PNB.shape, -1, np.int64)
         for number, facts in enumerate(self._epoch):
             for part, rows_B in enumerate(facts.rows_P):
@@ -182,20 +182,20 @@ class GraphStep:
     def step(self) -> tuple[int, int]:
         facts = self._epoch[self._done]
         shape = facts.shape
-        # A replay reads the generator's seed anew, so a captured step draws what it would have drawn uncaptured.
+        # A replay reads the current seed, so a captured step makes the same draws as one that is not captured.
         self.rng.manual_seed(seed_of(self.learner.seed, "dropout", *shape.tasks, self._first + self._done))
         try:
             self._graphs[shape].replay() if shape in self._graphs else self._compute(shape)
         except torch.OutOfMemoryError:
             no_memory(self.run, self._number, self._first + self._done)
-        # Counted on the host, from what it planned: asking the device would wait for the step to end.
+        # Counted from the plan on the host, because reading from the device would wait for the step.
         self._done += 1
         for task, rows_B in zip(shape.tasks, facts.rows_P, strict=True):
             self._rows[task] = self._rows.get(task, 0) + len(rows_B)
         return sum(map(len, facts.rows_P)), facts.tokens
 
     def sums(self) -> Sums:
-        # One copy brings all numbers back: this is where the host waits for the device.
+        # One copy fetches all numbers; here the host waits for the device.
         *sums_K, stopped, moved = torch.cat([self.sums_K, torch.stack([self.stopped.double(), self.moved])]).tolist()
         if stopped:
             not_finite(self.run, self._number, self._first + int(moved))
@@ -203,32 +203,33 @@ class GraphStep:
         return {task: (totals[task], rows) for task, rows in self._rows.items()}
 
     def _compute(self, shape: Shape) -> None:
-        """One step, without a number that the host would have to wait for or that only this step has."""
+        """One step, without host synchronization and without values that are specific to this step."""
         self.rate.copy_(self.rates_N.index_select(0, self.at)[0])
         for part, (task, bucket) in enumerate(zip(shape.tasks, shape.buckets, strict=True)):
             rows_B = self.rows_PNB[part].index_select(0, self.at)[0]
             loss, rows = self._loss(task, rows_B, bucket)
-            # Task after task: the gradients add up, and each tape is freed before the next forward pass.
+            # Task by task: gradients accumulate, and activations are freed before the next forward pass.
             loss.backward()  # type: ignore[no-untyped-call]
             self.sums_K[self.learner.names.index(task)].add_(loss.detach().double() * rows)
         optimizer_step(
             self.run.optimizer, self.run.learning.values(), self.run.settings.max_grad_norm, self.stopped, self.fusion
         )
-        # The counter of steps goes on when stopped; this one then says which step it was.
+        # The step counter keeps counting after a stop; `moved` then gives the step that stopped.
         self.moved += ~self.stopped
         self.at += 1
 
     def _loss(self, task: str, rows_B: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
-        """The learner's loss of a filled batch, and the number of rows that are real."""
+        """The learner's loss of a padded batch, and its number of real rows."""
         # R-Drop reads each row twice, side by side: [B] -> [B * num_views].
         read_B = rows_B[:, None].expand(-1, self.learner.num_views).flatten()
         batch, rows = self.resident[task].gather(read_B, bucket), (rows_B >= 0).sum()
         return self.learner.padded_loss(task, batch, rows, self.rng), rows
 
     def _capture(self, shape: Shape, number: int) -> None:
-        """Records a step of this shape, after a try on number `number`, which has it, that leaves no trace.
+        """Captures a step of this shape, after a warm-up run of step `number`, which has the shape.
 
-        The try loads kernels and fills caches, which a capture may not; under the flag it moves no weight.
+        The warm-up loads kernels and fills caches, which is not allowed during a capture. It updates no weight, because
+        the flag is set, and the counters are restored.
         """
         state = (self.at, self.stopped, self.sums_K, self.moved)
         before = [tensor.clone() for tensor in state]
@@ -241,7 +242,7 @@ class GraphStep:
             for tensor, value in zip(state, before, strict=True):
                 tensor.copy_(value)
         torch.cuda.current_stream(self.device).wait_stream(stream)
-        # All graphs share one memory pool: they never run at the same time.
+        # All graphs share one memory pool, because they never run at the same time.
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
         try:
             self._graphs[shape] = capture(lambda: self._compute(shape), self.device, pool)
@@ -253,7 +254,7 @@ class GraphStep:
 
 
 class _Shapes:
-    """The shapes of all steps of all epochs, chosen before the first one: later epochs need no further graph."""
+    """The shapes of all steps of all epochs, chosen before the first, so that later epochs need no new graph."""
 
     def __init__(self, learner: Filled) -> None:
         self.learner = learner
@@ -277,7 +278,7 @@ class _Shapes:
         return int(self._starts[epoch])
 
     def epoch(self, epoch: int) -> list[StepFacts]:
-        """The steps of an epoch, with the rows that its `BatchSampler`s give."""
+        """The steps of an epoch, with the rows of their batches."""
         found = []
         for number, step in enumerate(self.learner.schedule(epoch), start=self._starts[epoch]):
             rows_P = tuple(self.learner.samplers[task].rows(batch) for task, batch in step)
@@ -288,7 +289,7 @@ class _Shapes:
         return found
 
     def _sizes(self, steps: list[list[tuple[str, int]]]) -> Sizes:
-        """The sizes of the batches of steps with the same tasks."""
+        """The batch sizes of steps that have the same tasks."""
         measured = [[self._measure(task, batch) for task, batch in step] for step in steps]
         tokens_NP, sequences_NP, longest_NP = np.array(measured, np.int64).transpose(2, 0, 1)
         rows = self.learner.settings.batch_size * self.learner.num_views
@@ -306,6 +307,6 @@ def _tasks(step: list[tuple[str, int]]) -> tuple[str, ...]:
 
 
 def _longest(offsets: Ints, sequences_per_row: int) -> Ints:
-    """The longest sequence of each row."""
+    """The length of the longest sequence of each row."""
     lengths: Ints = np.diff(np.asarray(offsets)).reshape(-1, sequences_per_row).max(1)
     return lengths

@@ -1,11 +1,11 @@
-"""A split that lives on the device, and batches of fixed shape that are gathered there from row numbers.
+"""A split in device memory, and batches of fixed shape that are gathered from it by row numbers.
 
-No size of a batch is known on the host: how long its sequences are and where the filler begins is computed on the
-device from the row numbers, by the same operations whatever the rows. So a captured graph can gather, too. On a CPU
-the same code gives the same batches, which is how it is tested without a GPU.
+The lengths of the sequences and the start of the filler are computed on the device, by the same operations for all
+rows, so the gathering can be part of a captured graph. On a CPU the same code gives the same batches; it is tested
+there.
 
-Shapes: B rows of a batch, those missing included; R = B * sequences_per_row of their sequences; S sequences and T
-tokens of the bucket; H heads, D head width; and for the grouped kernel one block of S sequences and width L.
+Shapes: B rows of a batch, missing ones included; R = B * sequences_per_row of their sequences; S sequences and T tokens
+of the bucket; H heads, D head width; for the grouped kernel one block of S sequences and width L.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from yourbert.training.graph.buckets import Bucket
 
 @dataclass(frozen=True, eq=False)
 class ResidentBatch:
-    """packed: the rows' sequences first, in order, then the filler. real_B: false for rows that are missing.
+    """packed: the sequences of the rows in order, then the filler. real_B: false for missing rows.
 
-    labels_B: None where the split has no labels.
+    labels_B: None if the split has no labels.
     """
 
     packed: Packed
@@ -38,7 +38,7 @@ class ResidentBatch:
 
 
 class ResidentSplit:
-    """The arrays of a split on `device`; `pad` is the word piece of the filler."""
+    """The arrays of a split on `device`. pad: the token id of the filler."""
 
     def __init__(self, split: PackedSplit, pad: int, device: torch.device) -> None:
         self.sequences_per_row, self.pad = split.sequences_per_row, pad
@@ -49,13 +49,13 @@ class ResidentSplit:
 
     @staticmethod
     def bytes_of(split: PackedSplit) -> int:
-        """What a split takes on the device."""
+        """The device memory that a split takes."""
         return 4 * len(split.tokens) + 16 * split.n_sequences + 8 * len(split) * (split.labels is not None)
 
     def gather(self, rows_B: Tensor, bucket: Bucket) -> ResidentBatch:
-        """The rows as one batch in the shape of `bucket`; a row number of -1 stands for no row, after all others."""
-        # As `gather` in `yourbert/tokens/batching.py`, but with all sizes fixed: [S] and [T] are the bucket's, and rows
-        # that are missing are sequences of length 0 until the filler takes their place.
+        """The rows as a batch in the shape of `bucket`; the row number -1 means no row, and comes after all others."""
+        # As `gather` in `yourbert/tokens/batching.py`, but with fixed sizes: S and T are those of the bucket. Missing
+        # rows are sequences of length 0, which become filler sequences.
         device, real_B = rows_B.device, rows_B >= 0
         within = torch.arange(self.sequences_per_row, device=device)
         sequences_R = (rows_B.clamp(min=0)[:, None] * self.sequences_per_row + within).flatten()
@@ -65,7 +65,7 @@ class ResidentSplit:
         bounds_S1, total = _bounds(lengths_R, real_R, bucket)
 
         token_T = torch.arange(bucket.tokens, device=device)
-        # Which sequence a token is in: the first one that ends after it.
+        # The sequence of a token is the first that ends after it.
         sequence_T = torch.searchsorted(bounds_S1[1:], token_T, right=True)
         position_T = token_T - bounds_S1[sequence_T]
         filler_T = token_T >= total
@@ -82,10 +82,10 @@ class ResidentSplit:
 
 
 def _bounds(lengths_R: Tensor, real_R: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
-    """Where each of the S sequences begins and the last one ends; the number of real tokens.
+    """The start of each of the S sequences and the end of the last one; the number of real tokens.
 
-    The tokens that are left are shared evenly by the sequences that are left; the planner saw to it that each gets
-    one at least and none more than the longest.
+    The filler tokens are divided evenly among the filler sequences. `fit` has chosen the bucket such that each gets at
+    least one token, and at most as many as the longest sequence.
     """
     count, total = real_R.sum(), lengths_R.sum()
     sequence_S1 = torch.arange(bucket.sequences + 1, device=lengths_R.device)
@@ -103,9 +103,9 @@ def _place(array: npt.NDArray[Any], dtype: npt.DTypeLike, device: torch.device) 
 
 
 class FixedLayout(Layout):
-    """Where the sequences of a bucket lie, known on the device alone; every token belongs to a sequence.
+    """The layout of a bucket, known only on the device; every token belongs to a sequence.
 
-    For the grouped kernel all sequences are padded to the bucket's longest, in one block.
+    For the grouped kernel all sequences are padded to the longest of the bucket, in one block.
     """
 
     def __init__(self, bounds_S1: Tensor, sequence_T: Tensor, position_T: Tensor, bucket: Bucket) -> None:
@@ -138,7 +138,7 @@ class FixedLayout(Layout):
         return self.bucket.tokens
 
     def _make_maps(self, parts: int, heads: int) -> RowMaps:
-        """As `Layout` makes them, by operations of the device; the padding comes as a mask, since its size varies."""
+        """The maps of `Layout`, computed on the device; the padding is a mask, because its size varies."""
         part, head = (torch.arange(n, device=self.starts_S.device) for n in (parts, heads))
         # Block rows [parts, S, H, L]; packed rows [T, parts, H].
         column_L = torch.arange(self.longest, device=self.starts_S.device)

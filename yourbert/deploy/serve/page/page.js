@@ -26,13 +26,13 @@ function describe() {
   find("about").textContent = `${task.kind}; ${labels}; at most ${task.max_length} tokens`;
   find("pair").hidden = !task.pair;
   find("second").required = task.pair;
-  find("answer").hidden = true;
+  find("result").hidden = true;
 }
 
-function showPrediction(answer) {
-  find("prediction").textContent = answer.prediction;
-  find("cut").hidden = !answer.cut;
-  const shares = Object.entries(answer.probabilities || {});
+function showPrediction(prediction) {
+  find("prediction").textContent = prediction.prediction;
+  find("truncated").hidden = !prediction.truncated;
+  const shares = Object.entries(prediction.probabilities || {});
   find("shares").hidden = !shares.length;
   find("shares").tBodies[0].replaceChildren(...shares.map(([label, share]) => {
     const row = element("tr");
@@ -60,7 +60,7 @@ function showWords(explanation) {
   }
   find("words").replaceChildren(...texts.filter(Boolean));
   find("why").textContent = `Green supports the prediction, red opposes it. Score ${explanation.score.toFixed(2)}; without the ` +
-    `${explanation.left_out} top words ${explanation.without_first.toFixed(2)}, without equally many random words ${explanation.without_random.toFixed(2)}.`;
+    `${explanation.num_removed} top words ${explanation.score_without_top.toFixed(2)}, without equally many random words ${explanation.score_without_random.toFixed(2)}.`;
 }
 
 async function submit(event) {
@@ -72,12 +72,12 @@ async function submit(event) {
   button.disabled = true;
   find("status").textContent = "predicting";
   try {
-    const { answers } = await request("predict", { task, texts: [text] });
+    const { predictions } = await request("predict", { task, texts: [text] });
     if (mine !== latest) return;
-    showPrediction(answers[0]);
+    showPrediction(predictions[0]);
     find("words").replaceChildren();
     find("why").textContent = "";
-    find("answer").hidden = false;
+    find("result").hidden = false;
     find("status").textContent = "explaining";
     const { explanation } = await request("explain", { task, text });
     if (mine !== latest) return;
