@@ -12,7 +12,7 @@ def main() -> None:
 
     params = read_params()
     if params.device == "cuda":
-        # Loads torch; only where somebody counts on a GPU.
+        # Imports torch, so it is checked only if a GPU is requested.
         from yourbert.runtime.machine import find_device
 
         find_device(params.device, params.num_processes)

@@ -48,7 +48,7 @@ MUTANTS = {
     ),
     "damaged state used": Mutant(
         "training/checkpoint.py",
-        'if told.get("sha256") != _digest(tensors, told.get("history", "")):',
+        'if metadata.get("sha256") != _digest(tensors, metadata.get("history", "")):',
         "if not tensors:",
         "tests/faults/test_models.py",
     ),

@@ -25,7 +25,7 @@ except ImportError:
 
 # Windows locks bytes, and no other process can read a locked byte; this one lies behind the text of the file.
 LOCKED_BYTE = 1 << 30
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def acquire(path: Path) -> Lock | None:
                 os.close(descriptor)
                 return None
         except OSError as error:
-            LOGGER.info("no locks on this file system (%s): %s", error.strerror, path.parent)
+            logger.info("no locks on this file system (%s): %s", error.strerror, path.parent)
             return Lock(path, descriptor)
         if _names(path, descriptor):
             os.ftruncate(descriptor, 0)

@@ -1,6 +1,6 @@
-"""How a program of ours starts, a stage or the command `yourbert`: what must be set before torch is imported.
+"""The start of a program, a stage or the command `yourbert`: settings that must precede the import of torch.
 
-Only a program of ours calls this: importing the library changes no environment and no log.
+Only programs call this; importing the library changes neither the environment nor logging.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import sys
 
 
 def start() -> None:
-    """Prepares this process: threads that sleep, and a log of plain lines on stderr."""
+    """Prepares this process: OpenMP threads that sleep while they wait, and log lines on stderr."""
     let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    # It tells of every request.
+    # It logs every request.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def let_threads_sleep() -> None:
-    """Has a waiting thread of OpenMP go to sleep soon; without effect once torch is imported, which reads it.
+    """Makes waiting OpenMP threads sleep after a short spin; has no effect after the import of torch.
 
-    By default such a thread spins for milliseconds, and beside any other busy program training becomes 5 to 9 times
-    slower. About 0.1 ms of spinning keeps all the speed of an idle machine (LOG.md, "Spinning threads").
+    By default they spin for milliseconds, which makes training 5 to 9 times slower beside another busy program. A spin
+    of about 0.1 ms keeps the full speed on an idle machine (LOG.md, "Spinning threads").
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -222,14 +222,14 @@ def check_manifest(folder: Path) -> None:
     recorded = read_json(folder / MANIFEST)
     facts = [(e.get("bytes"), e.get("sha256")) if isinstance(e, dict) else (0, 0) for e in recorded.values()]
     if not all(isinstance(size, int) and isinstance(digest, str) for size, digest in facts):
-        what = "this is no list of files any more"
+        what = "this is not a valid manifest"
         fail("C01", what, where=str(folder / MANIFEST), fix="remove the folder and run `dvc repro`")
     for name, entry in recorded.items():
         path = folder / name
         if not path.is_file():
             fail("C01", "the file is missing", where=str(path), fix="run `dvc checkout`, or `dvc repro`")
         if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
-            what = f"the file is not the one that was saved (sha256 should be {entry['sha256'][:12]}…)"
+            what = f"the file differs from the one that was saved (its sha256 should be {entry['sha256'][:12]}…)"
             fail("C01", what, where=str(path), fix="remove it and run `dvc checkout`, or `dvc repro`")
 
 

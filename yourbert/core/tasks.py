@@ -73,7 +73,7 @@ class Task:
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            fail("C01", f"no task can be made of its facts: {key}: {first['msg']}", where=where, fix=REPRO)
+            fail("C01", f"the description of the task is invalid: {key}: {first['msg']}", where=where, fix=REPRO)
         if task.kind == "classification" and len(task.labels) < 2:
             fail("C01", f"the classification '{task.name}' has fewer than two labels", where=where, fix=REPRO)
         return task

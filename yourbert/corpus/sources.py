@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from yourbert.core.errors import Problem, fail
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 
 FIELD_LIMIT = 1_000_000  # characters of one field; a longer one is probably rows merged by a stray quote
 LINE_LIMIT = 16 * FIELD_LIMIT  # bytes of one line
@@ -118,7 +118,7 @@ class Lines:
         offset = 0
         for number, line in enumerate(iter(partial(self._file.readline, LINE_LIMIT), b""), start=1):
             if number == 1 and line.startswith(BOM):
-                LOGGER.info("%s: starts with a byte order mark, which is ignored", self.path)
+                logger.info("%s: starts with a byte order mark, which is ignored", self.path)
                 offset, line = len(BOM), line.removeprefix(BOM)
             try:
                 text = line.decode()

@@ -34,7 +34,7 @@ from yourbert.runtime.machine import Machine, prepare
 from yourbert.runtime.progress import RowProgress
 from yourbert.tokens.tokenizer import Tokenizer
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 WINDOW_ROWS, WINDOW_CHARACTERS = 20_000, 20_000_000
 MIN_TIMED_ROWS = 1000  # with fewer, start-up dominates the rows/s
 FORMATS = (".csv", ".tsv", ".jsonl")
@@ -82,7 +82,7 @@ def batch_predict(
     progress.close()
     cut = f", {truncated} texts truncated to {task.max_length} tokens" if truncated else ""
     speed = f", {progress.speed():.0f} rows/s" if progress.rows >= MIN_TIMED_ROWS else ""
-    LOGGER.info("%s: %d rows%s%s", task.name, progress.rows, cut, speed)
+    logger.info("%s: %d rows%s%s", task.name, progress.rows, cut, speed)
 
 
 def _check_output(out: Path, source: str) -> None:

@@ -1,8 +1,8 @@
 """Files that changed after they were saved: objects of DVC's cache, and model folders.
 
-DVC names an object by the md5 of its content, makes it read-only and never looks again: one that was cut is linked into
-the workspace and used. So every object is read here. A workspace file that is the same file goes with it, or the whole
-folder where it stands in a manifest; `dvc repro` then makes it anew.
+DVC names an object by the md5 of its content, makes it read-only, and does not verify it again: it links a truncated
+object into the workspace. So every object is read here. The repair removes a damaged object, and with it the workspace
+file that is linked to it, or the whole folder whose manifest lists that file; `dvc repro` then makes it again.
 """
 
 from __future__ import annotations

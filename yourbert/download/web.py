@@ -15,7 +15,7 @@ from yourbert.core.errors import cleaned, fail
 from yourbert.core.filenames import shown
 from yourbert.core.storage import replacing, scratch
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 20.0
 RETRIES = 3  # after 1, 2 and 3 seconds
 RETRIED_STATUSES = (408, 425, 429)
@@ -44,7 +44,7 @@ def fetch(url: str, target: Path, git_blob: str = "") -> None:
             get(url, file, None)
         except OSError as error:
             _refuse_if_final(error, url)
-            LOGGER.info("%s: %s", shown(url), reason(error))
+            logger.info("%s: %s", shown(url), reason(error))
             raise
         if git_blob and (actual := git_blob_of(Path(file))) != git_blob:
             what = f"wrong content: git blob {actual}, expected {git_blob}"

@@ -186,7 +186,7 @@ def _from_sums(sums_PSK: Floats, y_R: Floats) -> Floats:
 def _swapped_any(
     metric: Metric, first_SR: Array, second_SR: Array, labels_R: Array, classes: int, swaps: Iterator[Array]
 ) -> Iterator[Floats]:
-    """Any metric: swap the answers, score both models anew."""
+    """Any metric: swaps the predictions and scores both models again."""
     for swap_PR in swaps:
         labels_PR = np.broadcast_to(labels_R, swap_PR.shape)
         gains_SP = [

@@ -34,7 +34,7 @@ from yourbert.runtime.machine import Machine, generator, prepare
 from yourbert.tokens.batching import BatchSampler
 from yourbert.tokens.packing import PackedSplit, open_tokens_for
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 # The initial logits of a trained mask are +4 and -4: sigmoid(4) is 0.98.
 INITIAL_LOGIT = 4.0
 LEARNING_RATE = 0.3
@@ -168,7 +168,7 @@ def localize_skills(
             lines.append((run, "all", 1.0, graft.score(task, dev, all_N)))
             lines.append((run, "none", 0.0, graft.score(task, dev, ~all_N)))
             for share in shares:
-                LOGGER.info("%s: %g of %d weights", run, share, graft.num_weights)
+                logger.info("%s: %g of %d weights", run, share, graft.num_weights)
                 mask_N = graft.trained_mask(task, train, share, steps, LEARNING_RATE, SEED)
                 lines.append((run, "moved", share, graft.score(task, dev, graft.most_moved(share))))
                 lines.append((run, "learnt", share, graft.score(task, dev, mask_N)))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from yourbert.model.attention import Kernel, Layout, attend
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 # The exceptions of an old driver, of a GPU without the kernel, and of a build without the operation.
 FAULTS = (RuntimeError, NotImplementedError, AttributeError, AssertionError)
 
@@ -46,7 +46,7 @@ def prepare_gpu(device: torch.device, dtype: torch.dtype, deterministic: bool) -
     else:
         flash_fault = fault(lambda: try_flash(device, dtype))
     found = decide(flash_fault, fault(lambda: try_graph(device)))
-    LOGGER.info("%s", described(torch.cuda.get_device_name(device), dtype, found))
+    logger.info("%s", described(torch.cuda.get_device_name(device), dtype, found))
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 SECONDS_BETWEEN_LINES = 20.0
 SECONDS_BETWEEN_REDRAWS = 0.5
 
@@ -29,7 +29,7 @@ class RowProgress:
         elif self.rows != self.total and time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             of = "" if self.total is None else f"/{self.total}"
-            LOGGER.info("%s: row %d%s, %.0f rows/s", self.name, self.rows, of, self.speed())
+            logger.info("%s: row %d%s, %.0f rows/s", self.name, self.rows, of, self.speed())
 
     def speed(self) -> float:
         return self.rows / max(1e-9, time.monotonic() - self._start)
@@ -75,13 +75,13 @@ class Progress:
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         elif self.shown:
-            LOGGER.info("%s, %.0f rows/s", line, self._speed())
+            logger.info("%s, %.0f rows/s", line, self._speed())
 
     def kept(self, best: int, epochs: int) -> None:
         """Logs the epoch whose weights are kept, unless it is the last one."""
         if self.shown and best < epochs:
             after = "; the dev score did not improve after the first" if best == 1 else ""
-            LOGGER.info("%s: the weights of epoch %d of %d are kept%s", self.name, best, epochs, after)
+            logger.info("%s: the weights of epoch %d of %d are kept%s", self.name, best, epochs, after)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -93,7 +93,7 @@ class Progress:
     def _tell(self, loss: float) -> None:
         self._told = time.monotonic()
         left = (self._told - self._start) / (self.step - self._first) * (self.steps - self.step)
-        LOGGER.info(
+        logger.info(
             "%s: step %d/%d, loss %.3f%s, %.0f rows/s, %d s left",
             *(self.name, self.step, self.steps, loss, self.dev, self._speed(), left),
         )

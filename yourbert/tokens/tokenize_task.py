@@ -20,7 +20,7 @@ from yourbert.tokens.packing import SplitWriter
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.tokens.workers import encode_in_order, number_of_workers
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 
 
 def tokenize_task(
@@ -51,7 +51,7 @@ def tokenize_task(
     _log_columns(statistics)
     warnings += split_warnings(task, statistics) + _check_leakage(name, data, statistics)
     for warning in warnings:
-        LOGGER.info("%s: %s", name, warning)
+        logger.info("%s: %s", name, warning)
     write_json(
         out / "task.json",
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
@@ -116,4 +116,4 @@ def _log_columns(statistics: Mapping[Split, SplitStatistics]) -> None:
     """Logs a message (D25) if the files differ in the number or order of their columns."""
     if len({split.columns for split in statistics.values()}) > 1:
         files = ", ".join(split.path.name for split in statistics.values())
-        LOGGER.info("D25 %s: columns differ in number or order; they are read by name", files)
+        logger.info("D25 %s: columns differ in number or order; they are read by name", files)

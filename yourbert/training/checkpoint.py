@@ -26,7 +26,7 @@ from yourbert.core.paths import project_root
 from yourbert.core.storage import folder_hash, read_tensors, read_tensors_metadata, write_tensors
 
 LIBRARY = Path(__file__).parents[1]
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 STATE = "state.safetensors"
 SECONDS_BETWEEN_SAVES = 60.0
 History = dict[str, Any]
@@ -105,8 +105,8 @@ class Resume:
                 # Per parameter, because a head is updated only in steps with its task.
                 tensors[f"step/{name}"] = moments["step"]
                 tensors |= {f"mean/{name}": moments["exp_avg"], f"square/{name}": moments["exp_avg_sq"]}
-        told = json.dumps(history)
-        write_tensors(self.folder / STATE, tensors, {"history": told, "sha256": _digest(tensors, told)})
+        text = json.dumps(history)
+        write_tensors(self.folder / STATE, tensors, {"history": text, "sha256": _digest(tensors, text)})
         self._saved = time.monotonic()
 
     def saved_bytes(self) -> int:
@@ -123,16 +123,16 @@ class Resume:
         if not (self.folder / STATE).exists():
             return None
         try:
-            tensors, told = read_tensors(self.folder / STATE), read_tensors_metadata(self.folder / STATE)
+            tensors, metadata = read_tensors(self.folder / STATE), read_tensors_metadata(self.folder / STATE)
         except UserError:
-            tensors, told = {}, {}
-        if told.get("sha256") != _digest(tensors, told.get("history", "")):
+            tensors, metadata = {}, {}
+        if metadata.get("sha256") != _digest(tensors, metadata.get("history", "")):
             if self.leads:
-                LOGGER.warning(
+                logger.warning(
                     "C01 %s: damaged since it was saved; the run starts from the beginning", self.folder / STATE
                 )
             return None
-        history: History = json.loads(told["history"])
+        history: History = json.loads(metadata["history"])
         with torch.no_grad():
             for name, p in learning.items():
                 p.copy_(tensors[f"now/{name}"])

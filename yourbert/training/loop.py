@@ -34,7 +34,7 @@ from yourbert.training.history import Sums, TrainingHistory
 from yourbert.training.optimizer import AdamW, FusedWeights, adamw, clear_gradients, optimizer_step, rate
 from yourbert.training.signals import Stop
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 MEMORY_ERRORS = (RuntimeError, MemoryError)
 
 
@@ -128,7 +128,7 @@ def begin(name: str, learner: Learner, settings: Training, resume: Resume, ranks
     if saved := resume.load(learning, optimizer):
         best, outcome = saved[0], TrainingHistory.from_json(saved[1])
         if ranks.leads:
-            LOGGER.info("%s: resumes from step %d of %d", name, outcome.steps_done, ends[-1])
+            logger.info("%s: resumes from step %d of %d", name, outcome.steps_done, ends[-1])
     return Run(name, learner, settings, resume, learning, optimizer, gradients, ends, outcome, best)
 
 
@@ -207,7 +207,7 @@ class EagerStepper:
                 if run.ranks.world > 1 or outcome.micro_batches >= run.settings.batch_size:
                     no_memory(run, self._epoch, self._step)
             outcome.micro_batches *= 2
-            LOGGER.warning(
+            logger.warning(
                 "%s: out of memory at step %d: from here on each batch is split into %d micro-batches",
                 *(run.name, self._step + 1, outcome.micro_batches),
             )
@@ -218,7 +218,7 @@ class EagerStepper:
         self._rows[task] = self._rows.get(task, 0) + rows
         usual = self.run.outcome.spikes.record(task, self._step + 1, total / rows)
         if usual is not None:
-            LOGGER.warning(
+            logger.warning(
                 "T03 %s: at step %d the loss of %s is %.3g, usually %.3g (lr %.3g; %s)",
                 *(self.run.name, self._step + 1, task, total / rows, usual, self._rate()),
                 self.run.learner.rows_of(self._epoch, self._step),

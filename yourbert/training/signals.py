@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -55,4 +55,4 @@ class Stop:
         again, self.asked = self.asked is not None, number
         if again or self._at_once:
             self.end()
-        LOGGER.info("stopping after this step; press again to stop at once")
+        logger.info("stopping after this step; press again to stop at once")

@@ -35,9 +35,9 @@ STILL = tiny.training(dropout=0.0, head_dropout=0.0, epochs=2)
 
 def by_reference(model: nn.Module, optimizer: AdamW, machine: Machine) -> fusion.Fusion:
     """As `fuse`, on a CPU."""
-    layers = [part for part in model.modules() if isinstance(part, Layer) and fusion._learns(part)]
+    layers = [part for part in model.modules() if isinstance(part, Layer) and fusion._is_trainable(part)]
     fused = weights_of(layers, plain, machine.dtype)
-    found = [part for part in model.modules() if isinstance(part, Embeddings) and fusion._learns(part)]
+    found = [part for part in model.modules() if isinstance(part, Embeddings) and fusion._is_trainable(part)]
     embeddings = [EmbeddingWeights(part, plain, fused[0].seeds) for part in found]
     return attach(layers, fused, embeddings, plain, optimizer)
 

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 Record = Callable[[str, int, float], None]  # path, status, seconds
 DRAIN_TIMEOUT_S = 2.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -104,7 +104,7 @@ class LimitsMiddleware:
             await refused.response(request_id)(scope, receive, last_send)
         except Exception as error:
             # Only the type of the error: its message may quote the request.
-            LOGGER.error("YB-S10 request %s failed: internal error (%s)", request_id, type(error).__name__)
+            logger.error("YB-S10 request %s failed: internal error (%s)", request_id, type(error).__name__)
             if not status:
                 internal = RequestError(500, "S10", "internal error; the server's log contains the request id")
                 await internal.response(request_id)(scope, receive, send_response)

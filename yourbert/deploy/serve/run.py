@@ -18,7 +18,7 @@ from yourbert.deploy.serve.limits import Limits
 from yourbert.deploy.serve.model import ServedModel
 from yourbert.runtime.machine import Machine
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 MAX_CONNECTIONS = 512
 
 
@@ -40,7 +40,7 @@ def serve(folder: Path, host: str, port: int, machine: Machine, limits: Limits) 
             logging.getLogger(name).setLevel(logging.CRITICAL)
         name, number = listener.getsockname()[:2]
         shown = f"[{name}]" if ":" in name else name
-        LOGGER.info("%s: %s on http://%s:%d", folder, ", ".join(served.tasks), shown, number)
+        logger.info("%s: %s on http://%s:%d", folder, ", ".join(served.tasks), shown, number)
         uvicorn.Server(config).run(sockets=[listener])
 
 

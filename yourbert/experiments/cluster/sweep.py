@@ -19,7 +19,7 @@ from yourbert.core.storage import write_text
 from yourbert.experiments.cluster.node import ExperimentJob, JobResult, RetryableError, run
 from yourbert.experiments.cluster.repository import bundle_repository, import_result
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 LOCAL = "local"
 LOGS = Path(".yourbert/cluster")
 CONNECT_TIMEOUT_S = 10.0
@@ -34,11 +34,11 @@ def collect(
         label = f"{number}/{len(jobs)} {result.name}"
         if result.bundle:
             import_result(result.bundle, start, result.name)
-            LOGGER.info("%s: done on %s in %.0f s", label, result.node, result.seconds)
+            logger.info("%s: done on %s in %.0f s", label, result.node, result.seconds)
         else:
             log = LOGS / f"{result.name}.log"
             write_text(log, result.log)
-            LOGGER.warning("%s: failed: %s (%s)", label, result.problem, log)
+            logger.warning("%s: failed: %s (%s)", label, result.problem, log)
         yield result
 
 
@@ -95,7 +95,7 @@ def _warn_if_too_small(ray: Any, cpus: int, gpus: int) -> None:
     """Warns if no machine can run an experiment now; it is no error, because a cluster may grow."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(m.get("CPU", 0) >= cpus and m.get("GPU", 0) >= gpus for m in machines):
-        LOGGER.warning("no machine has %d CPUs and %d GPUs for one experiment; waiting for one to join", cpus, gpus)
+        logger.warning("no machine has %d CPUs and %d GPUs for one experiment; waiting for one to join", cpus, gpus)
 
 
 def _result(ray: Any, ready: object, job: ExperimentJob) -> JobResult:

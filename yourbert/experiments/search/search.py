@@ -28,7 +28,7 @@ from yourbert.experiments.search.grid import Experiment
 from yourbert.experiments.search.halving import SearchSpace
 from yourbert.experiments.search.queue import run_in_queue
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 HEADER = ("rung", "budget", "name", "settings", "score", "seconds", "kwh")
 Candidate = tuple[str, ...]
 
@@ -106,14 +106,14 @@ def check_reach(keys: Sequence[str], run: str, params: Params) -> None:
 def _run(experiments: Sequence[Experiment], start: str, space: SearchSpace, backend: Backend) -> None:
     if not experiments:
         return
-    LOGGER.info("%d experiments to run, from commit %s", len(experiments), start[:7])
+    logger.info("%d experiments to run, from commit %s", len(experiments), start[:7])
     if backend.ray:
         jobs = [ExperimentJob(e.name, start, e.overrides, space.targets, backend.models_remote) for e in experiments]
         limits = {"cpus": space.cpus, "gpus": backend.gpus, "max_attempts": backend.max_attempts}
         list(collect(jobs, start, address=backend.ray, **limits))
         return
     for number, (name, succeeded) in enumerate(run_in_queue(experiments, space.targets, backend.jobs), start=1):
-        LOGGER.info("%d/%d %s: %s", number, len(experiments), name, "done" if succeeded else "failed")
+        logger.info("%d/%d %s: %s", number, len(experiments), name, "done" if succeeded else "failed")
 
 
 def _scores(

@@ -1,1 +1,1 @@
-"""The report as one self-contained page of HTML: nothing is fetched, and nothing that data says becomes markup."""
+"""The report as one self-contained page of HTML: nothing is loaded from the network, and data is escaped."""

@@ -102,6 +102,6 @@ def _run(command: list[str]) -> str:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=SECONDS
     )
     if done.returncode:
-        told = [line for line in done.stdout.splitlines() if "error" in line] or [f"exit code {done.returncode}"]
-        raise RuntimeError(f"{Path(command[0]).name}: {told[0]}")
+        errors = [line for line in done.stdout.splitlines() if "error" in line] or [f"exit code {done.returncode}"]
+        raise RuntimeError(f"{Path(command[0]).name}: {errors[0]}")
     return done.stdout

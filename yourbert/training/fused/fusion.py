@@ -23,7 +23,7 @@ from yourbert.training.fused.layer import FusedLayer
 from yourbert.training.fused.weights import ParameterBuffer, Seeds
 from yourbert.training.optimizer import AdamW
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 # Widths are a multiple of this, and heads at least half of it, a power of two.
 WIDTH_STEP = 32
 # The largest relative difference (in norm) between a fused layer and the plain one in fp32: bf16 rounds each number to
@@ -123,38 +123,38 @@ def fuse(model: nn.Module, optimizer: AdamW, machine: Machine, longest: int) -> 
     buffers, and the parameters get no `grad`. So every step must be `optimizer_step` with this fusion.
     longest: the number of tokens of the longest training sequence, for the test of the kernels.
     """
-    learning = [part for part in model.modules() if isinstance(part, Layer) and _learns(part)]
-    if not learning or not _fits(learning[0]) or not _computes(machine):
+    trainable = [part for part in model.modules() if isinstance(part, Layer) and _is_trainable(part)]
+    if not trainable or not _fits(trainable[0]) or not _computes(machine):
         return None
     try:
         kernels = _kernels_for(machine)
-        layers = weights_of(learning, kernels, machine.dtype)
-        check(learning[0], layers[0], longest)
-        found = [part for part in model.modules() if isinstance(part, Embeddings) and _learns(part)]
+        layers = weights_of(trainable, kernels, machine.dtype)
+        check(trainable[0], layers[0], longest)
+        found = [part for part in model.modules() if isinstance(part, Embeddings) and _is_trainable(part)]
         embeddings = [EmbeddingWeights(part, kernels, layers[0].seeds) for part in found if len(part.segment) == 2]
         for own in embeddings:
             check_embeddings(own, machine.dtype, longest)
     except Exception as error:  # a compiler may fail in any way
-        LOGGER.info("no fused layers (%s): operations one by one", reason(error))
+        logger.info("no fused layers (%s): operations one by one", reason(error))
         # A failed check may have left gradients.
         optimizer.zero_grad(set_to_none=True)
         return None
-    return attach(learning, layers, embeddings, kernels, optimizer)
+    return attach(trainable, layers, embeddings, kernels, optimizer)
 
 
-def weights_of(learning: list[Layer], kernels: Kernels, dtype: torch.dtype) -> list[FusedLayer]:
+def weights_of(trainable: list[Layer], kernels: Kernels, dtype: torch.dtype) -> list[FusedLayer]:
     seeds = Seeds()
-    return [FusedLayer(layer, kernels, dtype, seeds) for layer in learning]
+    return [FusedLayer(layer, kernels, dtype, seeds) for layer in trainable]
 
 
 def attach(
-    learning: list[Layer],
+    trainable: list[Layer],
     layers: list[FusedLayer],
     embeddings: list[EmbeddingWeights],
     kernels: Kernels,
     optimizer: AdamW,
 ) -> Fusion:
-    for layer, fused in zip(learning, layers, strict=True):
+    for layer, fused in zip(trainable, layers, strict=True):
         layer.fused = fused
     for fused_embeddings in embeddings:
         fused_embeddings.embeddings.fused = fused_embeddings
@@ -177,7 +177,7 @@ def _kernels_for(machine: Machine) -> Kernels:
     return kernels
 
 
-def _learns(part: nn.Module) -> bool:
+def _is_trainable(part: nn.Module) -> bool:
     return all(p.requires_grad for p in part.parameters())
 
 

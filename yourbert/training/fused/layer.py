@@ -95,16 +95,16 @@ class LayerFunction(torch.autograd.Function):
         width, wide = x_TE.shape[1], active_TF.shape[1]
         parts = kernels.parts(len(sum_TE), layout.sequences, layout.longest, width, wide, x_TE)
         last, middle, first, before = parts.tables()
-        # From the last operation to the first. `learn` computes a weight gradient dy' x; products with `w` give dx.
+        # From the last operation to the first. `accumulate_gradient` computes dy' x; products with `w` give dx.
         dbetween_TE, dnarrow_TE = kernels.add_norm_backward(
             gradients[0].contiguous(), last_sum_TE, last_stats_T2, v.last_weight, draws[2], last
         )
-        own.learn("output", dnarrow_TE, active_TF)
+        own.accumulate_gradient("output", dnarrow_TE, active_TF)
         dwide_TF = kernels.gelu_backward(dnarrow_TE @ w.output, kept_TF, v.intermediate, middle)
-        own.learn("intermediate", dwide_TF, between_TE)
+        own.accumulate_gradient("intermediate", dwide_TF, between_TE)
         dbetween_TE.addmm_(dwide_TF, w.intermediate)  # the residual path plus the feed-forward path
         dx_TE, dproduct_TE = kernels.add_norm_backward(dbetween_TE, sum_TE, stats_T2, v.norm_weight, draws[1], first)
-        own.learn("out", dproduct_TE, read_TE)
+        own.accumulate_gradient("out", dproduct_TE, read_TE)
         dout_TE = dproduct_TE @ w.out
         if rows_S is not None:
             # [S, E] back to [T, E]; rows that were not computed have no gradient.
@@ -114,9 +114,9 @@ class LayerFunction(torch.autograd.Function):
             dout_TE, qkv_T3E, v.qkv, layout.bounds_S1, layout.longest, asked, out_TE, logsum_HT, draws[0], before
         )
         dqkv_T3E[layout.tokens :].zero_()
-        own.learn("qkv", dqkv_T3E, x_TE)
+        own.accumulate_gradient("qkv", dqkv_T3E, x_TE)
         dx_TE.addmm_(dqkv_T3E, w.qkv)  # the residual path plus the attention path
-        own.learn_vectors(kernels.sums(parts))
+        own.accumulate_vector_gradients(kernels.sums(parts))
         return dx_TE, None, None, None, None
 
 
@@ -138,25 +138,25 @@ class FusedLayer:
         # In every step the products write the weight gradients here.
         self._gradient_N = torch.empty_like(self.large.copy_N)
         self._gradients = dict(zip(MATRICES, self.large.views(self._gradient_N), strict=True))
-        self._learned: set[str] = set()
+        self._accumulated: set[str] = set()
 
-    def learn(self, name: str, dy_TO: Tensor, x_TI: Tensor) -> None:
+    def accumulate_gradient(self, name: str, dy_TO: Tensor, x_TI: Tensor) -> None:
         """Computes the weight gradient of y = x w'; adds to it if the step has several tasks."""
         # Written directly into the buffer that AdamW reads: nothing is allocated, and nothing is copied afterwards.
         gradient = self._gradients[name]
-        if name in self._learned:
+        if name in self._accumulated:
             gradient.addmm_(dy_TO.mT, x_TI)
         else:
             torch.mm(dy_TO.mT, x_TI, out=gradient)
-        self._learned.add(name)
+        self._accumulated.add(name)
         self.large.gradient_N = self._gradient_N
 
-    def learn_vectors(self, sums: Tensor) -> None:
+    def accumulate_vector_gradients(self, sums: Tensor) -> None:
         self.small.gradient_N = sums if self.small.gradient_N is None else self.small.gradient_N + sums
 
     def clear(self) -> None:
         """Clears the gradients before a new step."""
-        self._learned.clear()
+        self._accumulated.clear()
         self.large.gradient_N = self.small.gradient_N = None
 
     def __call__(self, x_TE: Tensor, layout: Layout, rng: torch.Generator | None, rows_S: Tensor | None) -> Tensor:

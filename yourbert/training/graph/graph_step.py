@@ -45,7 +45,7 @@ from yourbert.training.history import Sums
 from yourbert.training.loop import EagerStepper, Learner, Run, Stepper, no_memory, not_finite
 from yourbert.training.optimizer import FusedWeights, bind_lr, clear_gradients, optimizer_step, rate
 
-LOGGER = logging.getLogger("yourbert")
+logger = logging.getLogger("yourbert")
 Ints = npt.NDArray[np.int64]
 # The share of the free GPU memory that the rows may take; the rest is for weights, moments and activations.
 ROWS_SHARE = 0.25
@@ -125,7 +125,7 @@ def _rows_fit(learner: Filled, device: torch.device) -> bool:
     needed = sum(ResidentSplit.bytes_of(sampler.split) for sampler in learner.samplers.values())
     free, _ = torch.cuda.mem_get_info(device)
     if needed > ROWS_SHARE * free:
-        LOGGER.info("the rows take %d MB of the GPU's free %d MB: batches come from the host", needed >> 20, free >> 20)
+        logger.info("the rows take %d MB of the GPU's free %d MB: batches come from the host", needed >> 20, free >> 20)
     return needed <= ROWS_SHARE * free
 
 
@@ -247,7 +247,7 @@ class GraphStep:
         try:
             self._graphs[shape] = capture(lambda: self._compute(shape), self.device, pool)
         except FAULTS as error:
-            LOGGER.info("a step could not be captured as a graph (%s): operations one by one", reason(error))
+            logger.info("a step could not be captured as a graph (%s): operations one by one", reason(error))
             self.graphs = False
             self._graphs.clear()
             clear_gradients(self.run.optimizer, self.fusion)
