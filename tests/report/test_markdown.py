@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.report.conftest import QUALITY, Tree, cells, params, section
+from tests.report.conftest import QUALITY, Tree, answers, cells, params, section
 from yourbert.core.cost import Cost
 from yourbert.core.storage import write_json
+from yourbert.core.tasks import Task
+from yourbert.evaluation.metrics import Array
 
 
 def test_test_scores_only_where_somebody_has_labels(full: Tree, tmp_path: Path) -> None:
@@ -40,6 +43,19 @@ def test_pretraining_is_told(tmp_path: Path, found: dict[str, int] | None, said:
         write_json(tmp_path / "metrics" / "pretrain.json", found)
     text = tree.report()[0]
     assert said in text and ("domain pretraining" in text.lower()) == bool(found)
+
+
+def test_a_model_that_predicts_one_label_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = answers
+
+    def constant(task: Task, labels_R: Array, quality: float, seed: list[int]) -> Array:
+        outputs = drawn(task, labels_R, quality, seed)
+        return np.eye(outputs.shape[1])[np.full(len(outputs), 3)] if seed[0] == 1 else outputs
+
+    assert "for every dev row" not in Tree(tmp_path, params(["sst"], {}), QUALITY).report()[0]
+    monkeypatch.setattr("tests.report.conftest.answers", constant)
+    text = Tree(tmp_path, params(["sst"], {}), QUALITY).report()[0]
+    assert "The model sst predicts 3 for every dev row of sst with 1 of 2 seeds" in text
 
 
 def test_the_same_inputs_give_the_same_bytes(full: Tree) -> None:

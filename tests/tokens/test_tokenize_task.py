@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,12 +46,41 @@ def test_the_statistics(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFix
     assert split["tokens"] == len(open_tokens(tmp_path / "out").splits["train"].tokens)
     assert statistics["overlap"] == {"dev_in_train": 1, "test_in_train": 1, "test_in_dev": 0}
     codes = [warning[:3] for warning in statistics["warnings"]]
-    assert codes == ["D24", "tra", "D22", "D27", "D21", "D21"], statistics["warnings"]
+    assert codes == ["D24", "tra", "D22", "D31", "D27", "D21", "D21"], statistics["warnings"]
     assert caplog.messages == [f"pairs: {warning}" for warning in statistics["warnings"]], "the user reads each of them"
     assert "1 of 7 rows dropped (line 6: D16 column '" in statistics["warnings"][1]
     assert "no row with label 2" in statistics["warnings"][0] and "(lines 4)" in statistics["warnings"][2]
-    assert "(lines 2=3)" in statistics["warnings"][4] and "(lines 2=2)" in statistics["warnings"][5]
+    assert "(lines 2=3)" in statistics["warnings"][5] and "(lines 2=2)" in statistics["warnings"][6]
     assert json.loads(json.dumps(statistics, allow_nan=False)) == statistics
+
+
+@pytest.mark.parametrize(
+    ("texts", "keys", "warning"),
+    [
+        (
+            ("good film " * 20, "bad"),
+            {},
+            "D31 train.tsv: 4 of 4 inputs are longer than max_length 16 and are truncated",
+        ),
+        (("電影很好看", "film"), {}, r"D32 train.tsv: 83% of the tokens are \[UNK\]: .* use a model of this language"),
+        (("\u0300", "\u0301"), {}, "D33 train.tsv: 4 inputs have no token beside the special ones"),
+        (("good", "bad"), {"labels": ["0", "1"]}, "D34 dev.tsv: 90% of the rows have the label 0, so accuracy says"),
+    ],
+)
+def test_what_the_model_cannot_see_is_a_warning(
+    tmp_path: Path, base: Path, texts: tuple[str, str], keys: dict[str, Any], warning: str
+) -> None:
+    rows = [(f"r{number}", *texts, str(int(number == 0))) for number in range(4)]
+    dev = [(f"d{number}", f"good {number}", "film", str(int(number == 0))) for number in range(10)]
+    folder = corpus(tmp_path / "corpus", train=rows, dev=dev)
+    found = tokenize_task("pairs", pairs(**keys), folder, base, tmp_path / "out")["warnings"]
+    assert any(re.match(warning, one) for one in found), found
+
+
+def test_good_rows_have_no_such_warning(tmp_path: Path, base: Path) -> None:
+    statistics = tokenize_task("pairs", pairs(), corpus(tmp_path / "corpus"), base, tmp_path / "out")
+    assert not any(one[:3] in ("D31", "D32", "D33", "D34") for one in statistics["warnings"])
+    assert not {"unknown_tokens", "inputs_without_tokens"} & statistics["splits"]["train"].keys()
 
 
 def test_a_missing_test_file_is_a_warning_any_other_an_error(tmp_path: Path, base: Path) -> None:

@@ -1,4 +1,4 @@
-"""Statistics of a task's rows: lengths, classes, truncation, contradicting labels, and leakage between splits.
+"""Statistics of a task's rows: lengths, classes, truncation, unknown tokens, contradicting labels, and leakage.
 
 Texts are compared by hash (`leakage.py`); a pair equals the same pair in reverse order.
 Shapes: R rows of a split, S sequences and N texts of a chunk of them, U unique texts.
@@ -7,10 +7,10 @@ Shapes: R rows of a split, S sequences and N texts of a chunk of them, U unique 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,20 @@ from yourbert.corpus.leakage import Hashes, row_keys
 from yourbert.corpus.rows import Row, RowCounts
 
 MAX_SHOWN = 5  # lines that a warning names
+WARNED_SHARE = 0.1  # of truncated inputs, and of tokens that the model does not know
+MAJORITY = 0.8  # share of the largest class from which accuracy says little
 MAX_LENGTH = 1 << 16  # longer lengths are counted as this one
+
+
+class TokenCounts(NamedTuple):
+    """The tokens of some sequences after truncation, without special tokens.
+
+    words: their number. unknown: how many of them are [UNK]. without: the number of sequences that have none.
+    """
+
+    words: int
+    unknown: int
+    without: int
 
 
 class SplitStatistics:
@@ -31,9 +44,9 @@ class SplitStatistics:
         self.counts = RowCounts()
         self._texts, self._lines, self._labels = array("Q"), array("q"), array("d")
         self._lengths = np.zeros(MAX_LENGTH + 1, dtype=np.int64)
-        self.tokens = 0
+        self.tokens = self.words = self.unknown = self.without = 0
 
-    def add(self, rows: Sequence[Row], lengths_S: npt.NDArray[np.int64], texts_N: Hashes) -> None:
+    def add(self, rows: Sequence[Row], lengths_S: npt.NDArray[np.int64], texts_N: Hashes, counts: TokenCounts) -> None:
         """Adds rows. lengths_S: lengths of their sequences before truncation. texts_N: hashes of their texts."""
         self._texts.frombytes(texts_N.tobytes())
         self._lines.extend(row.line for row in rows)
@@ -41,6 +54,9 @@ class SplitStatistics:
             self._labels.extend(row.label for row in rows if row.label is not None)
         self._lengths += np.bincount(np.minimum(lengths_S, MAX_LENGTH), minlength=MAX_LENGTH + 1)
         self.tokens += int(np.minimum(lengths_S, self.task.max_length).sum())
+        self.words += counts.words
+        self.unknown += counts.unknown
+        self.without += counts.without
 
     def finalize(self, counts: RowCounts) -> None:
         """Computes what needs all rows. counts: those of the file."""
@@ -57,15 +73,26 @@ class SplitStatistics:
         statistics = self.counts.to_json() | {
             "file": self.path.name,
             "tokens": self.tokens,
-            "truncated": int(lengths[self.task.max_length + 1 :].sum()),
+            "truncated": self.truncated,
             "length": {f"p{p}": _percentile(lengths, p) for p in (50, 90, 99)}
             | {"max": int(np.flatnonzero(lengths)[-1])},
             "distinct_rows": len(np.unique(self.keys_R)),
         }
+        # What most corpora do not have is only written where it occurs.
+        statistics |= {"unknown_tokens": self.unknown} if self.unknown else {}
+        statistics |= {"inputs_without_tokens": self.without} if self.without else {}
         if self.has_labels:
             statistics["labels"] = self._labels_json()
             statistics["same_text_two_labels"] = len(self.contradictions)
         return statistics
+
+    @property
+    def truncated(self) -> int:
+        return int(self._lengths[self.task.max_length + 1 :].sum())
+
+    @property
+    def inputs(self) -> int:
+        return int(self._lengths.sum())
 
     def _labels_json(self) -> dict[str, float]:
         if self.task.kind == "classification":
@@ -99,7 +126,7 @@ def _percentile(counts: npt.NDArray[np.int64], percent: int) -> int:
 
 
 def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[str]:
-    """Warnings about missing classes, dropped rows, contradicting labels and hidden characters."""
+    """Warnings about classes, dropped rows, contradicting labels, and about what the model cannot see."""
     train = splits["train"]
     warnings = []
     if task.kind == "classification":
@@ -114,7 +141,33 @@ def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[
             warnings.append(f"D22 {name}: {len(lines)} texts have two labels (lines {_first(lines)})")
         if n := counts.hidden_characters:
             warnings.append(f"D27 {name}: {n} control, zero-width or bidirectional characters")
-    return warnings
+        warnings += _unseen(task, name, split)
+    return warnings + _imbalance(task, splits["dev"])
+
+
+def _unseen(task: Task, name: str, split: SplitStatistics) -> Iterator[str]:
+    """Warnings about a large part of the text that does not reach the model."""
+    if split.truncated >= WARNED_SHARE * split.inputs:
+        longest = f"{split.truncated} of {split.inputs} inputs are longer than max_length {task.max_length}"
+        yield f"D31 {name}: {longest} and are truncated (`truncation_side: {task.truncation_side}`)"
+    if split.unknown and split.unknown >= WARNED_SHARE * split.words:
+        share = f"{split.unknown / split.words:.0%} of the tokens are [UNK]"
+        yield f"D32 {name}: {share}: the vocabulary of the model lacks these characters; use a model of this language"
+    if split.without:
+        yield f"D33 {name}: {split.without} inputs have no token beside the special ones"
+
+
+def _imbalance(task: Task, dev: SplitStatistics) -> list[str]:
+    """A warning where always predicting the most frequent label is nearly as accurate as any model."""
+    if task.kind != "classification" or task.metric != "accuracy" or not dev.has_labels:
+        return []
+    counts = dev.class_counts()
+    share = max(counts) / max(1, sum(counts))
+    if share < MAJORITY:
+        return []
+    label = task.labels[counts.index(max(counts))]
+    what = f"{share:.0%} of the rows have the label {label}, so accuracy says little"
+    return [f"D34 {dev.path.name}: {what}; set `metric: macro_f1` or `mcc`"]
 
 
 def leakage_warnings(splits: Mapping[Split, SplitStatistics]) -> list[str]:

@@ -89,7 +89,21 @@ def cautions(gathered: Gathered, params: Params) -> str:
             "Every model was trained with one seed. Intervals and p-values reflect the size of the dev set, not the "
             "variance across training seeds. Add more `seeds` to measure that as well."
         )
+    found += _constant_predictions(gathered)
     return "\n".join(f"- {one}" for one in found)
+
+
+def _constant_predictions(gathered: Gathered) -> Iterator[str]:
+    """A sentence on each model that predicts the same label for every dev row of a task."""
+    for (task, split, run), one in gathered.predictions.items():
+        labels = gathered.tasks[task].labels
+        constant = [row_R[0] for row_R in one.predicted_SR if (row_R == row_R[0]).all()] if labels else []
+        if split == "dev" and constant:
+            seeds = f" with {len(constant)} of {len(one.predicted_SR)} seeds" if len(one.predicted_SR) > 1 else ""
+            yield (
+                f"The model {plain(run)} predicts {plain(labels[int(constant[0])])} for every dev row of {plain(task)}"
+                f"{seeds}: it has not learned to tell the labels apart."
+            )
 
 
 def legend(gathered: Gathered, params: Params, place: str) -> str:

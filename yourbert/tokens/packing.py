@@ -27,6 +27,7 @@ import numpy.typing as npt
 from yourbert.core.errors import fail
 from yourbert.core.storage import read_array, read_json, replacing, sha256_of
 from yourbert.core.tasks import SPLITS, Kind, Split, Task
+from yourbert.corpus.statistics import TokenCounts
 from yourbert.tokens.tokenizer import Tokenizer
 
 LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
@@ -143,6 +144,14 @@ def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
         np.fromiter((second for _, second in sequences), dtype=np.int64),
         np.asarray(full_lengths, dtype=np.int64),
     )
+
+
+def count_tokens(encoded: Encoded, tokenizer: Tokenizer) -> TokenCounts:
+    """Counts what is left of the texts after truncation, without special tokens."""
+    special_S = np.where(encoded.second_S < encoded.lengths_S, 3, 2)
+    words_S = encoded.lengths_S - special_S
+    unknown = int(np.count_nonzero(encoded.tokens_T == tokenizer.unk_id))
+    return TokenCounts(int(words_S.sum()), unknown, int(np.count_nonzero(words_S == 0)))
 
 
 def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:

@@ -16,7 +16,7 @@ from yourbert.core.storage import read_json, write_array, write_json
 from yourbert.core.tasks import SPLITS, Split, Task
 from yourbert.corpus.rows import SplitRows
 from yourbert.corpus.statistics import SplitStatistics, leakage_warnings, split_warnings, task_statistics
-from yourbert.tokens.packing import SplitWriter
+from yourbert.tokens.packing import SplitWriter, count_tokens
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.tokens.workers import encode_in_order, number_of_workers
 
@@ -106,7 +106,7 @@ def _tokenize_split(
     ):
         for chunk, (sequences, texts_N) in encoded:
             writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
-            statistics.add(chunk, sequences.full_lengths_S, texts_N)
+            statistics.add(chunk, sequences.full_lengths_S, texts_N, count_tokens(sequences, tokenizer))
     statistics.finalize(rows.counts)
     write_array(folder / "texts.npy", statistics.texts_U)
     return statistics
