@@ -39,6 +39,10 @@ def check_yourbert(words: list[str], whole: bool) -> None:
         command_line().parse_args(words)
 
 
+# What a command line must have beside the renamed option.
+REQUIRED = {"search": ["--set", "lr=1"], "predict": ["m", "x"], "explain": ["m", "x"], "serve": ["m"]}
+
+
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_renamed_command_or_option_is_refused_with_its_new_spelling(old: str) -> None:
     command, *options = old.split()
@@ -49,7 +53,7 @@ def test_a_renamed_command_or_option_is_refused_with_its_new_spelling(old: str) 
     command, *options = RENAMED[old].split("(")[0].replace(" N", " 3").split()
     assert command in COMMAND_NAMES
     if options:
-        command_line().parse_args([command, *options, *(["--set", "lr=1"] if command == "search" else [])])
+        command_line().parse_args([command, *options, *REQUIRED.get(command, [])])
 
 
 def test_the_new_spellings_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
