@@ -87,6 +87,75 @@ def test_any_text_comes_back_from_a_csv_file(tmp_path: Path, rows: list[tuple[st
     assert [cells for _, cells in table.rows(["one", "two", "three"])] == [list(row) for row in rows]
 
 
+SWALLOWED = {
+    "by the tabs": ("t.tsv", 'text\tsource\na\tmail\n"b\tphone\nc\tmail\nd"\tphone\ne\tmail\n'),
+    "of two lines": ("t.tsv", 'text\tsource\n"a\tmail\nb"\tphone\n'),
+    "in the last column": ("t.tsv", 'source\ttext\nmail\ta\nphone\t"b\nmail\tc"\nmail\td\n'),
+    "by known values": ("t.csv", 'text,source\na,mail\n"b,phone\nc,mail\n"d, he said",phone\ne,mail\n'),
+    "with semicolons": ("t.csv", 'text;source\na;phone\n"b;phone\nc;phone\nd";mail\ne;mail\n'),
+    "below sep=": ("t.csv", 'sep=|\ntext|source\na|mail\n"b|mail\nc"|mail\ne|mail\n'),
+}
+
+
+@pytest.mark.parametrize("kind", SWALLOWED)
+def test_rows_swallowed_by_a_stray_quote_are_found_without_labels_or_ids(tmp_path: Path, kind: str) -> None:
+    name, text = SWALLOWED[kind]
+    found = list(open_table(written(tmp_path, text, name)).rows(["text"]))
+    number = next(n for n, line in enumerate(text.splitlines(), start=1) if '"' in line)
+    assert bad(found)[0] == (number, "D03"), found
+    assert len(found) == len(text.splitlines()) - 1 - text.startswith("sep="), "no line is lost"
+
+
+LETTERS = {
+    "a letter": ("t.csv", 'text,label\n"Dear Sir, thanks\nfor all, and\nBest regards",good\nshort,bad\n'),
+    "two letters": ("t.csv", 'a,b,label\n"one, two\nthree","four\nfive, six",1\nx,y,0\n'),
+    "the last column": ("t.tsv", 'label\ttext\ngood\t"two\nlines"\nbad\tone\n'),
+    "one column": ("t.csv", 'text\n"two\nlines"\none\n'),
+}
+
+
+@pytest.mark.parametrize("kind", LETTERS)
+def test_texts_with_line_breaks_are_read(tmp_path: Path, kind: str) -> None:
+    name, text = LETTERS[kind]
+    path = written(tmp_path, text, name)
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t" if name.endswith(".tsv") else ",")
+    assert good(list(open_table(path).rows(header))) == rows
+
+
+CELL = st.text("ab \"'", min_size=1, max_size=6).filter(str.strip)
+
+
+@SAME_FOLDER
+@given(st.lists(st.tuples(CELL, st.sampled_from(["mail", "phone"])), min_size=1, max_size=12))
+def test_of_rows_without_quoting_none_is_lost(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    """Every line is a row or the problem with one, wherever quotes stand."""
+    text = "text\tsource\n" + "".join(f"{cell}\t{source}\n" for cell, source in rows)
+    path = written(tmp_path, text)
+    found = list(open_table(path).rows(["text"]))
+    assert [line for line, _ in found] == list(range(2, len(rows) + 2))
+    plain = list(open_table(path, quoting="none").rows(["text", "source"]))
+    assert plain == [(line, list(row)) for line, row in enumerate(rows, start=2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "columns", "row"),
+    [
+        ("sep=;\r\na;b\r\n1,5;x\r\n", "t.csv", ["a", "b"], (3, ["1,5", "x"])),
+        ("sep=\t\na\tb\n1\t2\n", "t.csv", ["a", "b"], (3, ["1", "2"])),
+        ("a|b\n1|2\n", "t.csv", ["a", "b"], (2, ["1", "2"])),
+        ("a,b\n1,2\n", "t.tsv", ["a", "b"], (2, ["1", "2"])),
+        ('"a\nx;y","b"\n1,2\n', "t.csv", ["a\nx;y", "b"], (3, ["1", "2"])),
+        ('"a, b";c\n1;2\n', "t.csv", ["a, b", "c"], (2, ["1", "2"])),
+    ],
+)
+def test_the_first_record_decides_the_dialect(
+    tmp_path: Path, text: str, name: str, columns: list[str], row: tuple[int, list[str]]
+) -> None:
+    table = open_table(written(tmp_path, text, name))
+    assert table.columns == columns and list(table.rows(columns)) == [row]
+
+
 DEFECTS = {
     "D01": lambda i: f"{i}\tshort",
     "D03": lambda i: f'{i}\t"open\t0',

@@ -87,7 +87,7 @@ def test_a_text_over_the_limit(tmp_path: Path) -> None:
     assert [p.code for p in check_file(file(tmp_path, f"0\tx\t{long}\t1"), "t", task(), "train")] == ["D19"]
 
 
-@pytest.mark.parametrize("text", ["5.2", "-0.1", "inf", "nan", "1_0", "\u0663", "0x1", "1e999", "1,5", " 1"])
+@pytest.mark.parametrize("text", ["5.2", "-0.1", "inf", "1_0", "\u0663", "0x1", "1e999", "1,5", " 1"])
 def test_a_similarity_is_a_plain_decimal_in_range(tmp_path: Path, text: str) -> None:
     path = file(tmp_path, f"a\tb\t{text}", header="a\tb\tscore\n")
     (problem,) = check_file(path, "t", similarity(), "train")
@@ -238,3 +238,45 @@ def test_the_other_real_files_are_read_completely(real: Path) -> None:
         for split, file_name, expected in zip(SPLITS, files, rows, strict=True):
             opened = SplitRows(real / file_name, name, data, split)
             assert len(list(opened)) == expected == opened.counts.rows_read
+
+
+@pytest.mark.parametrize(("labels", "spelled", "index"), [
+    (["0", "1"], "1.0", 1), (["0.0", "1.0"], "1", 1), (["0", "1"], "1e0", 1), (["-1", "1"], "+1.00", 1),
+    (["true", "false"], "False", 1), (["True", "False"], "FALSE", 1), (["very good", "bad"], "very  good ", 0),
+    (["caf\u00e9", "bar"], "cafe\u0301", 0), (["cafe\u0301", "bar"], "caf\u00e9", 0), (["007", "010"], "007", 0),
+    (["nan", "no"], "nan", 0), (["none", "for"], "none", 0),
+])  # fmt: skip
+def test_a_label_in_another_spelling(tmp_path: Path, labels: list[str], spelled: str, index: int) -> None:
+    rows = SplitRows(file(tmp_path, f"0\tx\tfilm\t{spelled}"), "t", task(labels=labels), "train")
+    assert [row.label for row in rows] == [index]
+    assert rows.counts.labels_respelled == int(spelled not in labels)
+
+
+@pytest.mark.parametrize(("labels", "other"), [
+    (["007", "010"], "7"), (["good", "bad"], "Good"), (["0", "1"], "1.5"), (["true", "false"], "1"),
+])  # fmt: skip
+def test_another_label_is_no_spelling(tmp_path: Path, labels: list[str], other: str) -> None:
+    with pytest.raises(UserError, match=r"D1[4-7].*is not one of"):
+        list(SplitRows(file(tmp_path, f"0\tx\tfilm\t{other}"), "t", task(labels=labels), "train"))
+
+
+@pytest.mark.parametrize("missing", ["", " ", "nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "NaT", "null", "NULL", "None"])
+def test_a_missing_label_in_any_spelling(tmp_path: Path, missing: str) -> None:
+    for data, row in ((task(), f"0\tx\tfilm\t{missing}"), (similarity(), f"film\tfilm\t{missing}")):
+        path = file(tmp_path, row, header=HEADER if data.id else "a\tb\tscore\n")
+        with pytest.raises(UserError, match=r"D15.*the label is missing"):
+            list(SplitRows(path, "t", data, "train"))
+
+
+def test_texts_to_look_at_are_noted(tmp_path: Path) -> None:
+    texts = ['"two\nlines"', "nan", "None", "\\N", "fine", '"ends\n"']
+    rows = SplitRows(file(tmp_path, *(f"{n}\tx{n}\t{text}\t1" for n, text in enumerate(texts))), "t", task(), "train")
+    assert len(list(rows)) == 6
+    assert (str(rows.counts.line_breaks), str(rows.counts.missing_texts)) == ("2", "4, 5")
+
+
+def test_why_no_row_is_left_is_said(tmp_path: Path) -> None:
+    data = task(on_invalid_row="drop")
+    path = file(tmp_path, "0\tx\tfilm\tgood", "1\ty\t\t1", "2\tz\tfilm\tbad")
+    with pytest.raises(UserError, match=r"D11.*all are rejected: 2 x D14, 1 x D20; line 2: D14 .*'good' is not one of"):
+        list(SplitRows(path, "t", data, "train"))

@@ -163,3 +163,18 @@ def test_any_text_comes_through_as_it_was_written(tmp_path_factory: pytest.TempP
         path = tmp_path_factory.mktemp("t") / "t.jsonl"
         path.write_text("".join(json.dumps({"sentence": text}) + "\n" for text in drawn))
         assert [q.texts for q in asked(path)] == [[text] for text in drawn]
+
+
+def test_swallowed_rows_are_an_error_with_and_without_ids(tmp_path: Path) -> None:
+    path = written(tmp_path, "t.tsv", 'sentence\tid\na\t1\n"b\t2\nc\t3\nd"\t4\ne\t5\n')
+    for task, columns in ((MOOD, ()), (OLD, ("sentence",))):
+        (line,) = error_lines(path, task, columns)
+        assert line.startswith("YB-D03") and ":3:1: a quote opens here" in line
+        rows = open_input(str(path), task, columns, None, io.BytesIO(), "none")
+        assert [row.texts for row in rows] == [["a"], ['"b'], ["c"], ['d"'], ["e"]]
+
+
+def test_texts_with_line_breaks_are_noted(tmp_path: Path) -> None:
+    rows = open_input(str(written(tmp_path, "t.csv", TABLES["t.csv"])), MOOD, (), None, io.BytesIO())
+    assert len(list(rows)) == len(list(rows)) == 2
+    assert (rows.line_breaks.count, str(rows.line_breaks)) == (1, "3")

@@ -11,12 +11,10 @@ OF_NO_MODULE = ("pipeline", "faults", "repository", "stages", "benchmarks")
 TESTED_IN = {
     # read on every way to rows, models and runs
     "core/tasks": "corpus/test_rows",
-    "core/text": "corpus/test_rows",
     "core/program": "repository/test_startup",
     "config/schema": "config/test_params",
     "runtime/progress": "download/test_web",
     # parts of one outcome: an account, a corpus, a page, a report, a checkpoint, a search
-    "corpus/check": "faults/test_data",
     "corpus/statistics": "tokens/test_tokenize_task",
     **dict.fromkeys(
         [f"corpus/bundled/{name}" for name in ("events", "lexicon", "names", "questions", "reviews", "sentiment",

@@ -87,8 +87,8 @@ MUTANTS = {
     ),
     "label rounded": Mutant(
         "corpus/rows.py",
-        "        if number is not None and number in self.numbers:\n",
-        "        if number is not None and (number := Decimal(int(number))) in self.numbers:\n",
+        "        index = self.keys.get(label_key(text))\n",
+        '        index = self.keys.get(label_key(text.split(".")[0]))\n',
         "tests/corpus/test_rows.py",
     ),
     "row lost in silence": Mutant(

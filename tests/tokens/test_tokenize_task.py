@@ -64,6 +64,9 @@ def test_the_statistics(tmp_path: Path, base: Path, caplog: pytest.LogCaptureFix
         ),
         (("電影很好看", "film"), {}, r"D32 train.tsv: 83% of the tokens are \[UNK\]: .* use a model of this language"),
         (("\u0300", "\u0301"), {}, "D33 train.tsv: 4 inputs have no token beside the special ones"),
+        (("good", "bad"), {"labels": ["0", "1", "Good", "good"]}, "D38 labels that differ only in case: Good, good"),
+        (("good", '"two\nlines"'), {}, r"D36 train.tsv: 4 texts contain line breaks \(lines 2, 4, 6, 8\)"),
+        (("nan", "bad"), {}, r"D37 train.tsv: 4 texts only spell a missing value, .* \(lines 2, 3, 4, 5\)"),
         (("good", "bad"), {"labels": ["0", "1"]}, "D34 dev.tsv: 90% of the rows have the label 0, so accuracy says"),
     ],
 )

@@ -29,6 +29,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, metavar="N", help="maximum number of tokens of an input")
     parser.add_argument("--metric", choices=("accuracy", "macro_f1", "mcc", "pearson", "spearman"))
     parser.add_argument("--on-invalid-row", choices=("error", "drop"))
+    parser.add_argument(
+        "--quoting", choices=("standard", "none"), default="standard", help="none: quotes are characters"
+    )
     parser.set_defaults(command=run)
 
 
@@ -44,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     choices = Choices(
         text=options.text, label=options.label, row_id=options.id, kind=options.kind, labels=options.labels,
         limits=options.range and tuple(options.range), encoding=options.encoding, max_length=options.max_length,
-        metric=options.metric, on_invalid_row=options.on_invalid_row,
+        metric=options.metric, on_invalid_row=options.on_invalid_row, quoting=options.quoting,
     )  # fmt: skip
     block, reasons = propose_task(options.name, files, choices, count_tokens=_counter())
     sys.stdout.write("".join(f"{reason}\n" for reason in reasons) + "\nadded to params.yaml, below tasks:\n\n")

@@ -19,6 +19,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="the task to use, if the model has several")
     parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="the text columns of a table")
     parser.add_argument("--id", metavar="NAME", help="the id column of a table; without one, rows are numbered from 0")
+    parser.add_argument(
+        "--quoting", choices=("standard", "none"), help="none: quotes are characters; default: the task's"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .tsv or .jsonl; default: csv to stdout")
     add_runtime(parser)
     parser.set_defaults(command=run)
@@ -35,4 +38,5 @@ def run(options: argparse.Namespace) -> None:
         id_column=options.id,
         out=options.out,
         runtime=runtime_of(options),
+        quoting=options.quoting,
     )

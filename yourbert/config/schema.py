@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 
-from yourbert.core.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Task, TruncationSide
+from yourbert.core.tasks import METRICS, Kind, Metric, PairEncoding, Pooling, Quoting, Task, TruncationSide
+from yourbert.core.text import label_key
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -113,6 +114,10 @@ class TaskData(Block):
     id: str | None = Field(
         default=None, description="The column that identifies a row; without one, rows are numbered."
     )
+    quoting: Quoting = Field(
+        default="standard",
+        description="Whether quotes enclose fields of a csv or tsv file, or are plain characters (`none`).",
+    )
     labels: list[LabelText] | None = Field(
         default=None, description="The labels of a classification, in the order of their class indices."
     )
@@ -146,8 +151,12 @@ class TaskData(Block):
         messages = []
         if self.kind == "classification" and len(self.labels or []) < 2:
             messages.append("a classification needs `labels`, at least two of them")
-        if self.labels and len(set(self.labels)) < len(self.labels):
-            messages.append("duplicate label in `labels`")
+        keys: dict[str, str] = {}
+        for text in self.labels or ():
+            if not text.strip():
+                messages.append("a label in `labels` is blank")
+            elif (other := keys.setdefault(label_key(text), text)) is not text:
+                messages.append(f"`labels` has {text!r} and {other!r}, which are the same label")
         if self.kind == "similarity" and (self.range is None or self.range[0] >= self.range[1]):
             messages.append("a similarity needs `range`, its lowest and highest value")
         if self.kind == "similarity" and len(self.text) != 2:
@@ -178,6 +187,7 @@ class TaskData(Block):
             truncation_side=self.truncation_side,
             columns=tuple(self.text),
             id_column=self.id,
+            quoting=self.quoting,
         )
 
 

@@ -15,6 +15,7 @@ Kind = Literal["classification", "similarity"]
 PairEncoding = Literal["cross", "bi"]
 Pooling = Literal["cls", "mean"]
 TruncationSide = Literal["right", "left", "middle"]  # the part of a long text that is cut off
+Quoting = Literal["standard", "none"]  # whether quotes enclose fields, or are plain characters
 Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman"]
 Split = Literal["train", "dev", "test"]
 
@@ -34,8 +35,8 @@ class Task:
     low, high: the ends of the similarity scale; 0 and 1 for classification.
     pair: whether a row has two texts. encoding: "cross" encodes both as one input, "bi" as two.
     metric: the score that chooses the best checkpoint and comes first in the report.
-    columns, id_column: the column names of the texts and the id, with which predict reads further tables of this kind;
-    nothing else depends on them, and older folders have none.
+    columns, id_column, quoting: the column names of the texts and the id, and the quoting, with which predict reads
+    further tables of this kind; nothing else depends on them, and older folders have none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Task:
     truncation_side: TruncationSide
     columns: tuple[str, ...] = field(default=(), compare=False)
     id_column: str | None = field(default=None, compare=False)
+    quoting: Quoting = field(default="standard", compare=False)
 
     @property
     def sequences_per_row(self) -> int:

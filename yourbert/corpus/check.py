@@ -6,12 +6,13 @@ model. The resulting plan names the files that the corpus must have; later stage
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from yourbert.config.schema import BUNDLED, CS224N, Params
-from yourbert.core.errors import Problem, UserError, nearest
+from yourbert.core.errors import Problem, UserError, fail, nearest
 from yourbert.core.filenames import is_url, local_names
 from yourbert.core.paths import located
 from yourbert.core.storage import sha256_of
@@ -46,21 +47,26 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
         located(params.pretrain.extra_text)
     if folder is None:
         return plan
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        what = f"the folder of the corpus cannot be read ({error.strerror})"
+        fail("D29", what, where=str(folder), fix="change its permissions, or name another folder in `corpus`")
     problems: list[Problem] = []
     present: dict[str, str] = {}
     for task, split, name in _files(params):
         path = folder / name
         if is_url(name) or (split == "test" and not path.exists()):
             continue
-        if not path.is_file():
-            hint = nearest(name, (p.name for p in folder.iterdir()))
+        if not os.path.lexists(path):
+            what = f"no file '{name}' in {folder}{nearest(name, names)}"
             where = f"params.yaml: tasks.{task}.data.{split}"
-            problems.append(
-                Problem("D29", f"no file '{name}' in {folder}{hint}", where, "correct the name or add the file")
-            )
+            problems.append(Problem("D29", what, where, "correct the name or add the file"))
             continue
-        present[name] = sha256_of(path)
-        problems += check_file(path, task, params.tasks[task].data, split)
+        of_file = check_file(path, task, params.tasks[task].data, split)
+        problems += of_file
+        if not of_file:
+            present[name] = sha256_of(path)
     if problems:
         raise UserError(problems)
     return {**plan, "sha256": present}

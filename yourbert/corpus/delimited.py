@@ -1,8 +1,8 @@
 """Records of a CSV or TSV file: the standard library's `csv`, with malformed records reported instead of merged.
 
-One stray quote makes `csv` read the rest of a file as a single field. Here its strict mode, a limit on the size of a
-field and a check of quoted line breaks detect that. The line with the stray quote is reported, and reading continues
-with the next line. All other records are those of `csv.reader`.
+One stray quote makes `csv` read the rest of a file as a single field, or several rows as one. Here its strict mode, a
+limit on the size of a field and a check of quoted line breaks detect that. The line with the stray quote is reported,
+and reading continues with the next line. All other records are those of `csv.reader`.
 """
 
 from __future__ import annotations
@@ -11,33 +11,75 @@ import csv
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from yourbert.core.errors import Problem, fail, quoted
+from yourbert.core.tasks import Quoting
 from yourbert.corpus.sources import FIELD_LIMIT, Lines, open_data_file
 
 Cells = list[str]
 LooksLikeRows = Callable[[list[Cells]], bool]
+DELIMITERS = "\t,;|"
+SEPARATOR = re.compile(r"sep=([\t,;|:^~])\r?\n?")  # what Excel writes before the header
+HEADER_LINES = 100  # that are searched for the end of a header with quoted line breaks
+KNOWN_RECORDS, KNOWN_VALUES = 10_000, 64  # whose values are compared with lines that may be swallowed rows
 
 
-def find_delimiter(path: Path) -> str:
-    """Tab for .tsv; else the most frequent of tab, comma and semicolon in the header line, outside quotes."""
-    if path.name.removesuffix(".gz").endswith(".tsv"):
-        return "\t"
+@dataclass(frozen=True)
+class Dialect:
+    """How a file separates fields. header: the number of the header's first line."""
+
+    delimiter: str
+    header: int = 1
+    quoting: Quoting = "standard"
+
+    @property
+    def csv(self) -> dict[str, Any]:
+        """The arguments of `csv.reader`."""
+        constant = csv.QUOTE_NONE if self.quoting == "none" else csv.QUOTE_MINIMAL
+        return {"delimiter": self.delimiter, "quoting": constant, "strict": True}
+
+
+def find_dialect(path: Path, quoting: Quoting = "standard") -> Dialect:
+    """The dialect by the first record, which may span lines, or by a line `sep=;` before it.
+
+    The delimiter is the most frequent of tab, comma, semicolon and bar in the header, outside quotes; a .tsv file has
+    tabs if its header has one.
+    """
+    header = ""
     with open_data_file(path) as file:
-        header = re.sub(r'"[^"]*"', "", next(iter(Lines(path, file)), ""))
-    return max("\t,;", key=header.count) if any(c in header for c in "\t,;") else ","
+        lines = iter(Lines(path, file))
+        first = next(lines, "")
+        if found := SEPARATOR.fullmatch(first):
+            return Dialect(found[1], 2, quoting)
+        for line in chain([first], islice(lines, HEADER_LINES)):
+            header += line
+            if quoting == "none" or header.count('"') % 2 == 0:
+                break
+    if quoting == "standard":
+        header = re.sub(r'"[^"]*"', "", header)
+    if path.name.removesuffix(".gz").endswith(".tsv") and ("\t" in header or not set(header) & set(DELIMITERS)):
+        return Dialect("\t", 1, quoting)
+    # Of equally frequent ones the first; a header of one column says nothing.
+    delimiter = max(DELIMITERS, key=header.count) if set(header) & set(DELIMITERS) else ","
+    return Dialect(delimiter, 1, quoting)
 
 
 class Delimited:
     """The records of one file. `columns` is the header, set when iteration starts; `blank_lines` counts blank lines.
 
-    looks_like_rows: gets the cells of lines that were split at every delimiter, and returns whether all of them could
-    be rows of this table. If the first and the last line of a record could, a stray quote has merged rows.
+    looks_like_rows: gets the cells of two lines that were split at every delimiter, and returns whether both could be
+    rows of this table. If the first line of a record and a later one could, a stray quote has merged rows. Without it,
+    lines are compared with the values of the file.
     """
 
-    def __init__(self, path: Path, delimiter: str, looks_like_rows: LooksLikeRows | None = None) -> None:
-        self.path, self.delimiter, self.looks_like_rows = path, delimiter, looks_like_rows
+    def __init__(self, path: Path, dialect: Dialect, looks_like_rows: LooksLikeRows | None = None) -> None:
+        self.path, self.dialect, self.looks_like_rows = path, dialect, looks_like_rows
+        self.delimiter = dialect.delimiter
         self.columns: Cells = []
         self.blank_lines = 0
         self._pending: list[str] = []  # the lines of the record being read
@@ -49,7 +91,11 @@ class Delimited:
         csv.field_size_limit(FIELD_LIMIT)
         with open_data_file(self.path) as file:
             lines = Lines(self.path, file)
-            records = self._records(lines, iter(lines))
+            source = iter(lines)
+            self._first = self.dialect.header
+            for _ in range(1, self._first):
+                next(source, "")
+            records = self._records(lines, source)
             self._read_header(records)
             width = len(self.columns)
             for line, cells in records:
@@ -66,7 +112,7 @@ class Delimited:
             fail(cells.code, f"in the header: {cells.what}", where=cells.where, fix=cells.fix)
         if not any(cell.strip() for cell in cells):
             what = "no header: the file is empty, or its first line is blank"
-            fail("D10", what, where=f"{self.path}:1", fix="add the header line")
+            fail("D10", what, where=f"{self.path}:{self.dialect.header}", fix="add the header line")
         self.columns = cells
 
     def _lines(self, source: Iterator[str]) -> Iterator[str]:
@@ -80,7 +126,7 @@ class Delimited:
         ended = False
         # After an error a `csv.reader` cannot continue, so reading resumes with a new one.
         while not ended:
-            reader = csv.reader(self._lines(source), delimiter=self.delimiter, strict=True)
+            reader = csv.reader(self._lines(source), **self.dialect.csv)
             try:
                 for cells in reader:
                     if len(pending) > 1 and self._merges_rows():
@@ -104,11 +150,38 @@ class Delimited:
         return problems[0] if problems else None
 
     def _merges_rows(self) -> bool:
-        """Whether the first and the last line of this record are rows by themselves, merged by a stray quote."""
-        if self.looks_like_rows is None or not self.columns:
+        """Whether the first line of this record and a later one are rows by themselves, merged by a stray quote."""
+        width = len(self.columns)
+        lines = [line.rstrip("\r\n").split(self.delimiter) for line in self._pending]
+        if width < 2 or len(lines[0]) != width:
             return False
-        ends = [self._pending[i].rstrip("\r\n").split(self.delimiter) for i in (0, -1)]
-        return all(len(row) == len(self.columns) for row in ends) and self.looks_like_rows(ends)
+        others = [cells for cells in lines[1:] if len(cells) == width]
+        looks_like_rows = self.looks_like_rows or self._have_known_values
+        return any(looks_like_rows([lines[0], cells]) for cells in others)
+
+    def _have_known_values(self, rows: list[Cells]) -> bool:
+        """Whether these could be rows, where neither labels nor ids can tell.
+
+        A quoted text rarely has tabs. In other files a part of a text is rarely a value that a column has elsewhere.
+        """
+        if self.delimiter == "\t":
+            return True
+        return all(any(cell in known for cell, known in zip(row, self._known, strict=True)) for row in rows)
+
+    @cached_property
+    def _known(self) -> list[set[str]]:
+        """The first values of each column, by a separate pass that reads the records as they are."""
+        known: list[set[str]] = [set() for _ in self.columns]
+        with open_data_file(self.path) as file:
+            source = islice(iter(Lines(self.path, file)), self.dialect.header, None)
+            try:
+                for cells in islice(csv.reader(source, **self.dialect.csv | {"strict": False}), KNOWN_RECORDS):
+                    for cell, values in zip(cells, known, strict=False):
+                        if cell.strip() and len(values) < KNOWN_VALUES:
+                            values.add(cell)
+            except csv.Error:
+                pass  # the values up to a malformed record are enough
+        return known
 
     def _recover(self, error: csv.Error | None) -> tuple[int, Problem]:
         """The problem with the broken record, and its line; the lines after that one will be read again."""
@@ -117,7 +190,7 @@ class Delimited:
         what, fix = {
             "D03": (
                 "a quote opens here and is not closed before a delimiter",
-                "close it, or double the quotes inside a quoted field",
+                "close it, double the quotes inside the field, or set `quoting: none` if quotes are plain characters",
             ),
             "D06": ("a carriage return (CR) without a line feed (LF)", "end lines with LF or CRLF"),
             "D19": (f"a field of more than {FIELD_LIMIT} characters", "shorten it"),
@@ -139,13 +212,13 @@ class Delimited:
 
     def _stray_quote(self, text: str, merged: bool) -> int:
         """The offset of the first quoted field that is not closed or, in `merged` rows, that spans lines."""
-        closed = re.compile(rf'"(?:[^"]|"")*+"(?=[{self.delimiter}\r\n]|\Z)')
+        closed = re.compile(rf'"(?:[^"]|"")*+"(?=[{re.escape(self.delimiter)}\r\n]|\Z)')
         at = 0
         while at < len(text):
             field = closed.match(text, at)
             if text[at] == '"' and (field is None or (merged and "\n" in field[0])):
                 return at
-            end = re.compile(rf"[{self.delimiter}\n]").search(text, field.end() if field else at)
+            end = re.compile(rf"[{re.escape(self.delimiter)}\n]").search(text, field.end() if field else at)
             if end is None:
                 break
             at = end.end()

@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from yourbert.core.errors import Problem, UserError, fail, nearest, quoted
-from yourbert.corpus.delimited import Cells, Delimited, LooksLikeRows, find_delimiter
+from yourbert.core.errors import Problem, UserError, fail, nearest, quoted, shortened
+from yourbert.core.tasks import Quoting
+from yourbert.corpus.delimited import Cells, Delimited, LooksLikeRows, find_dialect
 from yourbert.corpus.sources import Lines, check_regular_file, check_unchanged, open_data_file
 
 Record = tuple[int, Cells | Problem]
+SHOWN_COLUMNS = 20  # in a message
 BATCH = 4096  # rows of a parquet file in memory at once
 
 
@@ -34,10 +40,15 @@ class Table:
 
     def column_indices(self, names: Sequence[str]) -> list[int]:
         """The index of each named column. Raises one UserError (D12) for all that are missing."""
-        columns = f"(columns: {', '.join(quoted(c) for c in self.columns[:40])})"
+        columns = shortened([quoted(column) for column in self.columns], SHOWN_COLUMNS)
         fix = "correct the header, or the column's name in params.yaml"
         problems = [
-            Problem("D12", f"no column {quoted(name)} {columns}{nearest(name, self.columns)}", f"{self.path}:1", fix)
+            Problem(
+                "D12",
+                f"no column {quoted(name)}{nearest(name, self.columns)} (columns: {columns})",
+                f"{self.path}:1",
+                fix,
+            )
             for name in names
             if name not in self.columns
         ]
@@ -50,12 +61,12 @@ class Table:
         raise NotImplementedError
 
 
-def open_table(path: Path) -> Table:
-    """Reads the header of a file. Raises UserError (D08, D10, D13, D28, D29, D30)."""
+def open_table(path: Path, quoting: Quoting = "standard") -> Table:
+    """Reads the header of a file. quoting: of csv and tsv. Raises UserError (D08, D10, D13, D28, D29, D30)."""
     check_regular_file(path)
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
-        return DelimitedTable(path)
+        return DelimitedTable(path, quoting)
     if suffix == ".jsonl":
         return JsonTable(path)
     if path.suffix == ".parquet":
@@ -67,15 +78,15 @@ def open_table(path: Path) -> Table:
 class DelimitedTable(Table):
     """A csv or tsv file."""
 
-    def __init__(self, path: Path) -> None:
-        self.delimiter = find_delimiter(path)
-        reader = Delimited(path, self.delimiter)
+    def __init__(self, path: Path, quoting: Quoting) -> None:
+        self.dialect = find_dialect(path, quoting)
+        reader = Delimited(path, self.dialect)
         next(iter(reader), None)
         super().__init__(path, reader.columns)
 
     def rows(self, names: Sequence[str], looks_like_rows: LooksLikeRows | None = None) -> Iterator[Record]:
         indices = self.column_indices(names)
-        reader = Delimited(self.path, self.delimiter, looks_like_rows)
+        reader = Delimited(self.path, self.dialect, looks_like_rows)
         for line, cells in reader:
             yield line, cells if isinstance(cells, Problem) else [cells[index] for index in indices]
         self.blank_lines = reader.blank_lines
@@ -101,12 +112,14 @@ class JsonTable(Table):
         missing = [name for name in names if name not in item]
         if missing:
             return Problem("D01", f"the object has no key {quoted(missing[0])}", f"{self.path}:{line}", "add it")
-        return [_cell_text(item[name]) for name in names]
+        return _cells(names, [item[name] for name in names], f"{self.path}:{line}")
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """For each line that is not blank, its number, and the object or the problem with it."""
-    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+    decoder = json.JSONDecoder(
+        parse_float=str, parse_int=str, parse_constant=lambda word: None if word == "NaN" else word
+    )
     with open_data_file(path) as file:
         lines = Lines(path, file)
         for number, line in enumerate(lines, start=1):
@@ -133,13 +146,41 @@ def _object(line: str, where: str, decoder: json.JSONDecoder) -> dict[str, Any] 
     return item
 
 
-def _cell_text(value: object) -> str:
-    """A cell as text: empty for null and NaN, true and false in JSON's spelling."""
+def _cell(value: object) -> str | Problem:
+    """A value of JSON or parquet as text, or the problem with it; null and NaN are empty.
+
+    Booleans are "true" and "false", dates and times as in ISO 8601, numbers as Python writes them, bytes decoded.
+    """
     if isinstance(value, str):
         return value
     if value is None or value != value:
         return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, int | float | Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return Problem("D08", "bytes that are not UTF-8", fix="store the texts as strings")
+    kind = {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"a {type(value).__name__}")
+    return Problem(
+        "D35", f"{kind} is not a text: {quoted(str(value))}", fix="write one text, number or boolean per cell"
+    )
+
+
+def _cells(names: Sequence[str], values: Sequence[object], where: str) -> Cells | Problem:
+    """The values of a row as text, or the first problem with one."""
+    cells: Cells = []
+    for name, value in zip(names, values, strict=True):
+        cell = _cell(value)
+        if isinstance(cell, Problem):
+            return replace(cell, where=where, what=f"column {quoted(name)}: {cell.what}")
+        cells.append(cell)
+    return cells
 
 
 class ParquetTable(Table):
@@ -152,20 +193,43 @@ class ParquetTable(Table):
         self.column_indices(names)
         before = self.path.stat()
         line = 0
-        for batch in self._file(self.path).iter_batches(batch_size=BATCH, columns=list(names)):
-            columns = [batch.column(name).to_pylist() for name in names]
+        for columns in self._batches(list(names)):
             for cells in zip(*columns, strict=True):
                 line += 1
-                yield line, [_cell_text(cell) for cell in cells]
+                yield line, _cells(names, cells, f"{self.path}:{line}")
         check_unchanged(self.path, before)
+
+    def _batches(self, names: list[str]) -> Iterator[list[list[object]]]:
+        with _readable_parquet(self.path):
+            for batch in self._file(self.path).iter_batches(batch_size=BATCH, columns=names):
+                yield [_values(batch.column(name)) for name in names]
 
     @staticmethod
     def _file(path: Path) -> Any:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with _readable_parquet(path):
             return pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            what = f"not a readable parquet file ({quoted(str(error))})"
-            fail("D30", what, where=str(path), fix="export it again")
+
+
+@contextmanager
+def _readable_parquet(path: Path) -> Iterator[None]:
+    """Turns the errors of a damaged parquet file into a UserError (D30)."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        what = f"not a readable parquet file ({quoted(str(error))})"
+        fail("D30", what, where=str(path), fix="export it again")
+
+
+def _values(column: Any) -> list[object]:
+    """The values of a column; a string that is not UTF-8 as its bytes."""
+    import pyarrow as pa
+
+    try:
+        values: list[object] = column.to_pylist()
+    except UnicodeDecodeError:
+        return [value if value is None else bytes(value) for value in column.cast(pa.large_binary()).to_pylist()]
+    return values

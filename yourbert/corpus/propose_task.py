@@ -16,9 +16,10 @@ from typing import Any
 from yourbert.config.params import PARAMS_FILE, add_entries, read_params
 from yourbert.config.schema import OnInvalidRow, TaskData
 from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, nearest, quoted, shortened
-from yourbert.core.tasks import PairEncoding, Split
+from yourbert.core.tasks import PairEncoding, Quoting, Split
+from yourbert.core.text import MISSING, label_key
 from yourbert.corpus.formats import open_table
-from yourbert.corpus.rows import DECIMAL, MISSING, check_file
+from yourbert.corpus.rows import DECIMAL, check_file
 
 SAMPLE = 5_000  # rows of a file, drawn over the whole of it, from which texts and lengths are judged
 MAX_VALUES = 10_000  # distinct values of a column that are counted; one with more is no label
@@ -45,6 +46,7 @@ PARTS = re.compile(r"\w+|[^\w\s]")
 PIECE = 4  # characters per word piece of a long or rare word
 # What a command line can do about a problem whose usual fix is to edit params.yaml.
 FIXES = {
+    "D03": "close it, double the quotes inside a quoted field, or add --quoting none if quotes are plain characters",
     "D12": "name the column with --text, --label or --id",
     "D14": "correct the row, name all labels with --labels, or add --on-invalid-row drop",
     "D16": "correct the row, name all labels with --labels, or add --on-invalid-row drop",
@@ -76,6 +78,7 @@ class Choices:
     max_length: int | None = None
     metric: str | None = None
     on_invalid_row: OnInvalidRow | None = None
+    quoting: Quoting = "standard"
 
 
 @dataclass
@@ -140,7 +143,7 @@ def propose_task(
     if name in read_params(path).tasks:
         fail("P05", f"the task '{name}' already exists", where=str(path), fix="choose another name, or edit its block")
     _check_places(files)
-    columns, rows = _columns(files)
+    columns, rows = _columns(files, choices.quoting)
     block, reasons = _block(columns, rows, files, choices, count_tokens or estimate_tokens)
     data = TaskData.model_validate(block)
     if problems := list(data.problems()):
@@ -173,14 +176,14 @@ def _check_places(files: Mapping[Split, Path]) -> None:
         fail("P05", what, where=str(files["train"]), fix="put them into one folder, under different names")
 
 
-def _columns(files: Mapping[Split, Path]) -> tuple[list[Column], int]:
+def _columns(files: Mapping[Split, Path], quoting: Quoting) -> tuple[list[Column], int]:
     """The columns of train with the values of all files, and the number of rows that could be read."""
-    names = [name for name in open_table(files["train"]).columns if name.strip()]
+    names = [name for name in open_table(files["train"], quoting).columns if name.strip()]
     columns, rows = [Column(name) for name in names], 0
     ids = {column.name for column in columns if column.parts & ID_NAMES}
     repeated: set[str] = set()
     for split, file in files.items():
-        table, rng = open_table(file), random.Random(0)
+        table, rng = open_table(file, quoting), random.Random(0)
         here = [column for column in columns if column.name in table.columns]
         seen: dict[str, set[int]] = {column.name: set() for column in here if column.name in ids}
         sample: list[Sequence[str]] = []
@@ -240,7 +243,8 @@ def _block(
         f"max_length: {length} ({truncated:.0%} of the sampled training rows are truncated)",
     ]  # fmt: skip
     names: dict[str, Any] = {split: file.name for split, file in files.items()}
-    optional = {"metric": given.metric, "on_invalid_row": given.on_invalid_row}
+    quoting = None if given.quoting == "standard" else given.quoting
+    optional = {"metric": given.metric, "on_invalid_row": given.on_invalid_row, "quoting": quoting}
     return {
         "kind": keys.pop("kind"), **names, "text": [column.name for column in texts], "label": label.name,
         **({"id": row_id.name} if row_id else {}), **keys, "max_length": length,
@@ -301,6 +305,15 @@ def _id(columns: Sequence[Column], given: str | None, no_id: bool, used: Sequenc
     return next((column for column in columns if column.unique and column not in used), None)
 
 
+def _distinct(values: Mapping[str, int]) -> list[str]:
+    """The values without missing ones, sorted; of several spellings of one label the most frequent."""
+    spellings: dict[str, str] = {}
+    for value in sorted(values, key=lambda value: (-values[value], value)):
+        if not _is_missing(value.strip()):
+            spellings.setdefault(label_key(value), value.strip())
+    return sorted(spellings.values())
+
+
 def _is_missing(value: str) -> bool:
     """Whether a value of the label column stands for no label; "none" in lower case is a frequent class."""
     return value.lower() in MISSING and value != "none"
@@ -308,7 +321,7 @@ def _is_missing(value: str) -> bool:
 
 def _kind(label: Column, pair: bool, rows: int, given: Choices, where: str) -> tuple[dict[str, Any], str]:
     """The keys that depend on the labels, and the reason."""
-    values = None if label.values is None else sorted({v.strip() for v in label.values if not _is_missing(v.strip())})
+    values = None if label.values is None else _distinct(label.values)
     count = f"more than {MAX_VALUES}" if values is None else str(len(values))
     numbers = [float(value) for value in values or label.sample if DECIMAL.fullmatch(value.strip())]
     whole = label.numbers and all(number == int(number) for number in numbers)

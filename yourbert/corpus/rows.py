@@ -21,15 +21,16 @@ import numpy as np
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, nearest, quoted
 from yourbert.core.tasks import Split
-from yourbert.core.text import HIDDEN, chunked, is_empty
-from yourbert.corpus.delimited import Cells
+from yourbert.core.text import HIDDEN, MISSING, chunked, is_empty, label_key
+from yourbert.corpus.delimited import Cells, LooksLikeRows
 from yourbert.corpus.formats import open_table
 from yourbert.corpus.sources import FIELD_LIMIT
 
+MAX_NOTED = 5  # lines that a note names
+LONGEST_MISSING = max(map(len, MISSING))
 MAX_LISTED = 100  # rejected rows that `RowCounts` lists
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 FIX_MISSING = "add it, delete the row, or set the task's on_invalid_row: drop"
-MISSING = frozenset(["", "nan", "na", "n/a", "null", "none"])
 
 
 class HasTexts(Protocol):
@@ -51,6 +52,22 @@ class Row(NamedTuple):
 
 
 @dataclass
+class Noted:
+    """Rows that are used, but that a user should look at: their number, and the lines of the first."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        self.count += 1
+        if len(self.lines) < MAX_NOTED:
+            self.lines.append(line)
+
+    def __str__(self) -> str:
+        return f"{', '.join(map(str, self.lines))}{', ..' if self.count > len(self.lines) else ''}"
+
+
+@dataclass
 class RowCounts:
     """The counts of a file's rows: read = used + rejected. listed: line, code and reason of the first rejected ones."""
 
@@ -60,6 +77,8 @@ class RowCounts:
     listed: list[tuple[int, str, str]] = field(default_factory=list)
     blank_lines: int = 0
     labels_respelled: int = 0
+    line_breaks: Noted = field(default_factory=Noted)
+    missing_texts: Noted = field(default_factory=Noted)
     hidden_characters: int = 0
     rows_with_hidden_characters: int = 0
 
@@ -89,8 +108,8 @@ class LabelParser:
     def __init__(self, data: TaskData) -> None:
         self.column, self.labels = data.label, list(data.labels or [])
         self.index = {text: i for i, text in enumerate(self.labels)}
-        numbers = {Decimal(text): i for text, i in self.index.items() if DECIMAL.fullmatch(text)}
-        self.numbers = numbers if len(numbers) == len(self.labels) else {}
+        self.keys = {label_key(text): i for text, i in self.index.items()}
+        self.are_numbers = all(map(DECIMAL.fullmatch, self.labels))
         self.low, self.high = data.range or (0.0, 1.0)
         self.parse = self._class if self.labels else self._similarity
 
@@ -100,14 +119,14 @@ class LabelParser:
 
     def _respelled(self, text: str) -> float | Problem:
         """A label in another spelling ("0" for "0.0"), or the problem with it."""
-        if text in self.index:
-            return self.index[text]
+        index = self.keys.get(label_key(text))
+        if index is not None:
+            return index
         if text.lower() in MISSING:
             return self._missing()
         number = Decimal(text) if DECIMAL.fullmatch(text) else None
-        if number is not None and number in self.numbers:
-            return self.numbers[number]
-        code = "D14" if number is None or not self.numbers else "D16" if number == number.to_integral_value() else "D17"
+        known = number is not None and self.are_numbers
+        code = "D14" if number is None or not known else "D16" if number == number.to_integral_value() else "D17"
         hint = nearest(text, self.labels) if number is None else ""
         what = f"label {quoted(text)} is not one of {', '.join(self.labels)}{hint}"
         return Problem(code, what, fix="correct the row, or `labels` of the task in params.yaml")
@@ -115,7 +134,7 @@ class LabelParser:
     def _similarity(self, text: str) -> float | Problem:
         if DECIMAL.fullmatch(text) and self.low <= (value := float(text)) <= self.high:
             return value
-        if not text.strip():
+        if text.strip().lower() in MISSING:
             return self._missing()
         what = f"{quoted(text)} is not a decimal number from {self.low:g} to {self.high:g}"
         return Problem("D18", what, fix="correct the row, or `range` of the task in params.yaml")
@@ -135,7 +154,7 @@ class SplitRows:
     def __init__(self, path: Path, name: str, data: TaskData, split: Split) -> None:
         self.path, self.name, self.data, self.split = path, name, data, split
         try:
-            self.table = open_table(path)
+            self.table = open_table(path, data.quoting)
             self.has_labels = split != "test" or data.label in self.table.columns
             ids = [] if data.id is None else [data.id]
             self.columns = [*([data.label] if self.has_labels else []), *data.text, *ids]
@@ -153,7 +172,7 @@ class SplitRows:
         problems: list[Problem] = []
         total, strict = 0, self.data.on_invalid_row == "error"
         labels: set[float | None] = set()  # at most two different ones
-        for line, cells in self.table.rows(self.columns, self._look_like_rows):
+        for line, cells in self.table.rows(self.columns, self._looks_like_rows):
             number = counts.rows_read
             counts.rows_read += 1
             row = self._check(line, number, cells)
@@ -173,7 +192,12 @@ class SplitRows:
             raise UserError(problems, total)
         if not counts.rows_used:
             what = f"task '{self.name}': 0 usable rows ({counts.rows_read} rows below the header)"
-            fail("D11", what, where=str(self.path), fix="add rows")
+            if not counts.rows_read:
+                fail("D11", what, where=str(self.path), fix="add rows")
+            reasons = ", ".join(f"{number} x {code}" for code, number in counts.rejected.most_common())
+            line, code, reason = counts.listed[0]
+            first = f"all are rejected: {reasons}; line {line}: {code} {reason}"
+            fail("D11", f"{what}; {first}", where=str(self.path), fix="correct the rows, or the task's block")
         if self.split == "dev" and len(labels) == 1:
             self._fail_constant(labels.pop())
 
@@ -192,8 +216,8 @@ class SplitRows:
         problems = [(0, label)] if isinstance(label, Problem) else []
         for i, text in enumerate(texts):
             # These tests are fast, and false for most texts; only the others get the full check.
-            if not text.isprintable() or not text or text.isspace() or len(text) > FIELD_LIMIT:
-                problems += [(self._texts.start + i, problem) for problem in self._check_text(text)]
+            if not text.isprintable() or not LONGEST_MISSING < len(text) <= FIELD_LIMIT or text.isspace():
+                problems += [(self._texts.start + i, problem) for problem in self._check_text(line, text)]
         if line in self._duplicates or not row_id or "\n" in row_id or "\r" in row_id:
             problems.append((len(cells) - 1, self._id_problem(line, row_id)))
         if problems:
@@ -210,7 +234,7 @@ class SplitRows:
         where, name = f"{self.path}:{line}:{self.indices[column] + 1}", self.columns[column]
         return replace(problem, where=where, what=f"task '{self.name}', column '{name}': {problem.what}")
 
-    def _check_text(self, text: str) -> list[Problem]:
+    def _check_text(self, line: int, text: str) -> list[Problem]:
         """The problems of a text that may be empty, too long, or contain hidden characters; counts these."""
         hidden = HIDDEN.findall(text)
         if len(text) > FIELD_LIMIT:
@@ -219,6 +243,10 @@ class SplitRows:
             return [Problem("D20", "the text is empty", fix=FIX_MISSING)]
         self.counts.hidden_characters += len(hidden)
         self.counts.rows_with_hidden_characters += bool(hidden)
+        if "\n" in text.strip():
+            self.counts.line_breaks.add(line)
+        if text.strip().lower() in MISSING:
+            self.counts.missing_texts.add(line)
         return []
 
     def _id_problem(self, line: int, row_id: str) -> Problem:
@@ -226,6 +254,11 @@ class SplitRows:
         if line in self._duplicates:
             what = f"duplicate id {quoted(row_id)}, first used on line {self._duplicates[line]}"
         return Problem("D09", what, fix="give each row a unique id")
+
+    @property
+    def _looks_like_rows(self) -> LooksLikeRows | None:
+        """The check for rows that a stray quote has merged; None where neither labels nor ids can tell."""
+        return self._look_like_rows if self.has_labels or self.data.id is not None else None
 
     def _look_like_rows(self, rows: list[Cells]) -> bool:
         """Whether all of these could be rows of this table: valid labels, no empty text, ids of one shape."""
@@ -244,7 +277,7 @@ class SplitRows:
         if self.data.id is None:
             return {}
         hashes, lines = array("q"), array("q")
-        for line, cells in self.table.rows([self.data.id], self._look_like_rows):
+        for line, cells in self.table.rows([self.data.id], self._looks_like_rows):
             if not isinstance(cells, Problem) and cells[0]:
                 hashes.append(hash(cells[0]))
                 lines.append(line)

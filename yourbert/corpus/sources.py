@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from yourbert.core.errors import Problem, fail
+from yourbert.core.errors import Problem, fail, quoted
 
 logger = logging.getLogger("yourbert")
 
 FIELD_LIMIT = 1_000_000  # characters of one field; a longer one is probably rows merged by a stray quote
 LINE_LIMIT = 16 * FIELD_LIMIT  # bytes of one line
+# A text file that unpacks to more than this, and to more than so many times its size, was made to exhaust a machine.
+UNPACKED_LIMIT, UNPACKED_RATIO = 256 << 20, 50
 HEAD = 4096  # bytes from which the format of a file is recognized
 BOM = b"\xef\xbb\xbf"
 
@@ -46,9 +49,12 @@ def check_regular_file(path: Path) -> os.stat_result:
     try:
         status = path.stat()
     except OSError as error:
-        fail("D29", f"cannot read it ({error.strerror})", where=str(path), fix=f"correct the path{_nearby_files(path)}")
+        what = f"cannot read it ({error.strerror})"
+        if path.is_symlink():
+            what = f"it is a link to {quoted(os.readlink(path))}, which cannot be read ({error.strerror})"
+        fail("D29", what, where=str(path), fix=f"correct the path{_nearby_files(path)}")
     if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         fail("D29", f"it is {kind}, not a file", where=str(path), fix="name a regular file")
     if not os.access(path, os.R_OK):
         fail("D29", "no permission to read it", where=str(path), fix="change the file's permissions")
@@ -104,32 +110,43 @@ def _check_magic(path: Path, head: bytes, compressed: bool) -> None:
         fail("D08", what, where=f"{path}:1", fix="save the file as UTF-8")
 
 
+@cache
+def _note_byte_order_mark(path: Path) -> None:
+    """Logs it once for each file, although a file is read several times."""
+    logger.info("%s: starts with a byte order mark, which is ignored", path)
+
+
 class Lines:
     """The lines of an open text file, with their "\\n" but without a byte order mark.
 
     faults: the problems in lines that were yielded, by line number from 1. The caller removes them.
+    Raises UserError (D30) for a compressed file that unpacks to far more than its size.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self._file = path, file
         self.faults: dict[int, Problem] = {}
+        self._limit = math.inf
+        if path.suffix == ".gz" and path.is_file():
+            self._limit = max(UNPACKED_LIMIT, UNPACKED_RATIO * path.stat().st_size)
 
     def __iter__(self) -> Iterator[str]:
         offset = 0
         for number, line in enumerate(iter(partial(self._file.readline, LINE_LIMIT), b""), start=1):
             if number == 1 and line.startswith(BOM):
-                logger.info("%s: starts with a byte order mark, which is ignored", self.path)
+                _note_byte_order_mark(self.path)
                 offset, line = len(BOM), line.removeprefix(BOM)
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
                 text = self._undecoded(number, offset, line, error)
             offset += len(line)
+            self._check_size(offset)
             if "\0" in text:
                 where = f"{self.path}:{number}:{text.index(chr(0)) + 1}"
                 self.faults.setdefault(number, Problem("D07", "a NUL byte", where, "remove it"))
             if len(line) == LINE_LIMIT and text[-1] != "\n":
-                offset += self._skip_rest(number)
+                offset += self._skip_rest(number, offset)
                 text = "\n"
             yield text
 
@@ -137,16 +154,24 @@ class Lines:
         """Records the fault; returns the line with replacement characters, so that it can be split into fields."""
         invalid = " ".join(f"0x{byte:02x}" for byte in line[error.start : error.end])
         column = len(line[: error.start].decode()) + 1
-        what = f"{invalid} at byte offset {offset + error.start} is not UTF-8"
+        guess = line[error.start : error.end].decode("cp1252", errors="replace")
+        hint = f"; in Windows-1252 it is {quoted(guess)}" if guess.isprintable() and "\ufffd" not in guess else ""
+        what = f"{invalid} at byte offset {offset + error.start} is not UTF-8{hint}"
         self.faults[number] = Problem("D08", what, f"{self.path}:{number}:{column}", "save the file as UTF-8")
         return line.decode(errors="replace")
 
-    def _skip_rest(self, number: int) -> int:
+    def _check_size(self, offset: int) -> None:
+        if offset > self._limit:
+            what = f"the compressed file unpacks to more than {UNPACKED_RATIO} times its size"
+            fail("D30", what, where=str(self.path), fix="unpack it and look at what it contains")
+
+    def _skip_rest(self, number: int, offset: int) -> int:
         what, fix = f"a line of more than {LINE_LIMIT} bytes", "shorten it, or end the line where its row ends"
         self.faults[number] = Problem("D19", what, f"{self.path}:{number}", fix)
         skipped = 0
         while part := self._file.readline(LINE_LIMIT):
             skipped += len(part)
+            self._check_size(offset + skipped)
             if part.endswith(b"\n"):
                 break
         return skipped

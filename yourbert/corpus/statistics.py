@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +25,6 @@ MAJORITY = 0.8  # share of the largest class from which accuracy says little
 MAX_LENGTH = 1 << 16  # longer lengths are counted as this one
 
 
-class TokenCounts(NamedTuple):
-    """The tokens of some sequences after truncation, without special tokens.
-
-    words: their number. unknown: how many of them are [UNK]. without: the number of sequences that have none.
-    """
-
-    words: int
-    unknown: int
-    without: int
-
-
 class SplitStatistics:
     """The statistics of one split: `add` chunks of rows, then `finalize`."""
 
@@ -46,17 +35,28 @@ class SplitStatistics:
         self._lengths = np.zeros(MAX_LENGTH + 1, dtype=np.int64)
         self.tokens = self.words = self.unknown = self.without = 0
 
-    def add(self, rows: Sequence[Row], lengths_S: npt.NDArray[np.int64], texts_N: Hashes, counts: TokenCounts) -> None:
-        """Adds rows. lengths_S: lengths of their sequences before truncation. texts_N: hashes of their texts."""
+    def add(
+        self,
+        rows: Sequence[Row],
+        lengths_S: npt.NDArray[np.int64],
+        texts_N: Hashes,
+        words: int = 0,
+        unknown: int = 0,
+        without: int = 0,
+    ) -> None:
+        """Adds rows. lengths_S: lengths of their sequences before truncation. texts_N: hashes of their texts.
+
+        words, unknown, without: as in `TokenCounts` of yourbert/tokens/packing.py.
+        """
         self._texts.frombytes(texts_N.tobytes())
         self._lines.extend(row.line for row in rows)
         if self.has_labels:
             self._labels.extend(row.label for row in rows if row.label is not None)
         self._lengths += np.bincount(np.minimum(lengths_S, MAX_LENGTH), minlength=MAX_LENGTH + 1)
         self.tokens += int(np.minimum(lengths_S, self.task.max_length).sum())
-        self.words += counts.words
-        self.unknown += counts.unknown
-        self.without += counts.without
+        self.words += words
+        self.unknown += unknown
+        self.without += without
 
     def finalize(self, counts: RowCounts) -> None:
         """Computes what needs all rows. counts: those of the file."""
@@ -132,6 +132,7 @@ def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[
     if task.kind == "classification":
         absent = [label for label, n in zip(task.labels, train.class_counts(), strict=True) if n == 0]
         warnings += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
+        warnings += [f"D38 labels that differ only in case: {', '.join(alike)}" for alike in _alike(task.labels)]
     for split in splits.values():
         name, counts = split.path.name, split.counts
         if n := counts.rejected.total():
@@ -139,10 +140,23 @@ def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[
             warnings.append(f"{name}: {n} of {counts.rows_read} rows dropped ({first})")
         if split.has_labels and (lines := split.contradictions):
             warnings.append(f"D22 {name}: {len(lines)} texts have two labels (lines {_first(lines)})")
+        if n := counts.line_breaks.count:
+            warnings.append(f"D36 {name}: {n} texts contain line breaks (lines {counts.line_breaks})")
+        if n := counts.missing_texts.count:
+            what = f"{n} texts only spell a missing value, such as nan, and are used as texts"
+            warnings.append(f"D37 {name}: {what} (lines {counts.missing_texts})")
         if n := counts.hidden_characters:
             warnings.append(f"D27 {name}: {n} control, zero-width or bidirectional characters")
         warnings += _unseen(task, name, split)
     return warnings + _imbalance(task, splits["dev"])
+
+
+def _alike(labels: Sequence[str]) -> list[list[str]]:
+    """Groups of labels that differ only in case."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(label.casefold(), []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _unseen(task: Task, name: str, split: SplitStatistics) -> Iterator[str]:

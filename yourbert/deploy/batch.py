@@ -23,7 +23,7 @@ import torch
 from yourbert.config.schema import Runtime
 from yourbert.core.errors import UserError, fail, nearest, quoted
 from yourbert.core.storage import replacing
-from yourbert.core.tasks import Task
+from yourbert.core.tasks import Quoting, Task
 from yourbert.corpus.rows import row_chunks
 from yourbert.deploy.inputs import STDIN, open_input
 from yourbert.evaluation.explain import Explainer
@@ -51,10 +51,12 @@ def batch_predict(
     id_column: str | None,
     out: Path | None,
     runtime: Runtime,
+    quoting: Quoting | None = None,
 ) -> None:
     """Predicts every row of `source` with the model in `folder`; writes to the file `out`, or to standard output.
 
-    A file is checked completely before anything is computed, and `out` appears only once it is complete.
+    quoting: of a csv or tsv file, by default that of the task. A file is checked completely before anything is
+    computed, and `out` appears only once it is complete.
     Raises UserError: C.. for the model folder, I.. and D.. for the input, P05 for `out`.
     """
     if out is not None:
@@ -65,7 +67,7 @@ def batch_predict(
     tokenizer = Tokenizer.load(folder)
     # None in a process that was started without a standard input.
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-    rows = open_input(source, task, columns, id_column, stdin)
+    rows = open_input(source, task, columns, id_column, stdin, quoting)
     total = None if rows.name == "stdin" else sum(1 for _ in rows)
     progress, truncated = RowProgress(task.name, total), 0
     windows = row_chunks(rows, WINDOW_ROWS, WINDOW_CHARACTERS)
@@ -83,6 +85,9 @@ def batch_predict(
     cut = f", {truncated} texts truncated to {task.max_length} tokens" if truncated else ""
     speed = f", {progress.speed():.0f} rows/s" if progress.rows >= MIN_TIMED_ROWS else ""
     logger.info("%s: %d rows%s%s", task.name, progress.rows, cut, speed)
+    if rows.line_breaks.count:
+        noted = (rows.name, rows.line_breaks.count, rows.line_breaks)
+        logger.info("D36 %s: %d texts contain line breaks (lines %s)", *noted)
 
 
 def _check_output(out: Path, source: str) -> None:

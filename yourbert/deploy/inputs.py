@@ -12,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, quoted
-from yourbert.core.tasks import Task
+from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, quoted, shortened
+from yourbert.core.tasks import Quoting, Task
 from yourbert.core.text import is_empty
 from yourbert.corpus.delimited import Cells
-from yourbert.corpus.formats import open_table
-from yourbert.corpus.rows import id_shape
+from yourbert.corpus.formats import SHOWN_COLUMNS, open_table
+from yourbert.corpus.rows import Noted, id_shape
 from yourbert.corpus.sources import Lines, open_data_file
 
 STDIN = "-"
+FIX_QUOTE = "close it, double the quotes inside the field, or use --quoting none if quotes are plain characters"
 Record = tuple[int, str | None, Cells | Problem]  # line, id or None, texts or a problem
 
 
@@ -35,11 +36,12 @@ class InputRow(NamedTuple):
 class InputRows:
     """Iterates over the checked rows of one input; after the first bad row it yields none, and raises at the end.
 
+    line_breaks: the rows of the last iteration whose texts contain line breaks.
     Raises UserError: I01 for an empty text, I04 for a wrong number of fields, D.. for a damaged file.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self.line_breaks = name, Noted()
 
     def records(self) -> Iterator[Record]:
         raise NotImplementedError
@@ -51,19 +53,23 @@ class InputRows:
     def __iter__(self) -> Iterator[InputRow]:
         problems: list[Problem] = []
         total = 0
+        self.line_breaks = Noted()
         for number, (line, row_id, texts) in enumerate(self.records()):
             of_row = self._problems(line, texts)
             total += len(of_row)
             problems += of_row[: max(0, SHOWN_PER_FILE - len(problems))]
             if not total:
                 assert not isinstance(texts, Problem), "a Problem is in `of_row`"
+                if any("\n" in text.strip() for text in texts):
+                    self.line_breaks.add(line)
                 yield InputRow(line, str(number) if row_id is None else row_id, texts)
         if problems:
             raise UserError(problems, total)
 
     def _problems(self, line: int, texts: Cells | Problem) -> list[Problem]:
         if isinstance(texts, Problem):
-            return [replace(texts, code="I04") if texts.code == "D01" else texts]
+            changes = {"D01": {"code": "I04"}, "D03": {"fix": FIX_QUOTE}}
+            return [replace(texts, **changes.get(texts.code, {}))]
         return [
             Problem(
                 "I01", "the text is empty", f"{self.name}:{line}:{self.column_of(i)}", "add a text, or delete the row"
@@ -100,19 +106,22 @@ class LineRows(InputRows):
 class TableRows(InputRows):
     """A table. columns: the text columns, by default those that the task was trained on.
 
-    id_column: the column of row ids, by default the task's, if the table has it. Raises UserError (D.., I04).
+    id_column: the column of row ids, by default the task's, if the table has it. quoting: by default the task's.
+    Raises UserError (D.., I04).
     """
 
-    def __init__(self, task: Task, path: Path, columns: Sequence[str], id_column: str | None) -> None:
+    def __init__(
+        self, task: Task, path: Path, columns: Sequence[str], id_column: str | None, quoting: Quoting | None
+    ) -> None:
         super().__init__(str(path))
-        self.table = open_table(path)
+        self.table = open_table(path, quoting or task.quoting)
         self.columns = [*(columns or task.columns)]
         reads = "two texts" if task.pair else "one text"
         if len(self.columns) != 1 + task.pair:
             what = "the model does not name its text columns"
             if self.columns:
                 what = f"{len(self.columns)} columns are named, but task '{task.name}' reads {reads}"
-            known = ", ".join(map(quoted, self.table.columns))
+            known = shortened([quoted(column) for column in self.table.columns], SHOWN_COLUMNS)
             fail("I04", f"{what} (columns: {known})", where=str(path), fix=f"name them with --columns ({reads})")
         self.id_column = id_column or (task.id_column if task.id_column in self.table.columns else None)
         self.wanted = [*self.columns, *filter(None, [self.id_column])]
@@ -139,12 +148,19 @@ class TableRows(InputRows):
         return texts and len({id_shape(cells[-1]) for cells in wanted}) == 1
 
 
-def open_input(source: str, task: Task, columns: Sequence[str], id_column: str | None, stdin: BinaryIO) -> InputRows:
+def open_input(
+    source: str,
+    task: Task,
+    columns: Sequence[str],
+    id_column: str | None,
+    stdin: BinaryIO,
+    quoting: Quoting | None = None,
+) -> InputRows:
     """Opens a file, or `stdin` for "-". Text (.txt, .txt.gz) and stdin are read by lines, other files as tables."""
     path = Path(source)
     lines = source == STDIN or path.name.removesuffix(".gz").endswith(".txt")
     if not lines:
-        return TableRows(task, path, columns, id_column)
+        return TableRows(task, path, columns, id_column, quoting)
     if columns or id_column:
         fail("I04", "plain text has no columns", where=source, fix="remove --columns and --id, or give a table")
     return LineRows(task, stdin if source == STDIN else path)

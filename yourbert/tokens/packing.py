@@ -27,7 +27,6 @@ import numpy.typing as npt
 from yourbert.core.errors import fail
 from yourbert.core.storage import read_array, read_json, replacing, sha256_of
 from yourbert.core.tasks import SPLITS, Kind, Split, Task
-from yourbert.corpus.statistics import TokenCounts
 from yourbert.tokens.tokenizer import Tokenizer
 
 LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
@@ -144,6 +143,17 @@ def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
         np.fromiter((second for _, second in sequences), dtype=np.int64),
         np.asarray(full_lengths, dtype=np.int64),
     )
+
+
+class TokenCounts(NamedTuple):
+    """The tokens of some sequences after truncation, without special tokens.
+
+    words: their number. unknown: how many of them are [UNK]. without: the number of sequences that have none.
+    """
+
+    words: int
+    unknown: int
+    without: int
 
 
 def count_tokens(encoded: Encoded, tokenizer: Tokenizer) -> TokenCounts:

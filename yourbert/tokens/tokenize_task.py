@@ -106,7 +106,7 @@ def _tokenize_split(
     ):
         for chunk, (sequences, texts_N) in encoded:
             writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
-            statistics.add(chunk, sequences.full_lengths_S, texts_N, count_tokens(sequences, tokenizer))
+            statistics.add(chunk, sequences.full_lengths_S, texts_N, *count_tokens(sequences, tokenizer))
     statistics.finalize(rows.counts)
     write_array(folder / "texts.npy", statistics.texts_U)
     return statistics
