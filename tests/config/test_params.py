@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.serialize import modify_yaml
+from dvc.exceptions import InvalidArgumentError
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import modify_yaml, parse_yaml
 
 from tests.support.shipped import WITH_MIXTURE
 from yourbert.config.params import RENAMED, RENAMED_VALUES, read_params
 from yourbert.config.schema import Training
+from yourbert.config.yaml_file import read_yaml
 from yourbert.core.errors import UserError
 
 SHIPPED = Path("params.yaml")
@@ -213,3 +217,112 @@ def test_a_sequential_model_may_start_from_another(tmp_path: Path) -> None:
         changed(tmp_path, "sequential:\n", SEQUENTIAL.replace("init_from: pairs", "init_from: last") + second)
     )
     assert "must name a model defined before 'next'" in str(error)
+
+
+def with_labels(tmp_path: Path, labels: str) -> Path:
+    found = re.search(r"\n      labels:\n(?:      - .*\n)+", WITH_MIXTURE)
+    assert found
+    return changed(tmp_path, found[0], f"\n      labels: {labels}\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "labels"),
+    [
+        ("[007, 010, 042]", ["007", "010", "042"]),
+        ("[1.50, 2e3, +4, 1e5]", ["1.50", "2e3", "+4", "1e5"]),
+        ("[true, false]", ["true", "false"]),
+        ("[no, off, 12:30, 2026-12-01]", ["no", "off", "12:30", "2026-12-01"]),
+        ("['', ok]", "a label in `labels` is blank"),
+        ("[0, 0.0, 1]", "'0.0' and '0', which are the same label"),
+        ("[caf\u00e9, cafe\u0301]", "which are the same label"),
+        ("[yes, ' yes']", "which are the same label"),
+        ("[1, null]", "'tasks.sst.data.labels.1' is null"),
+    ],
+)
+def test_labels_are_the_text_of_the_file(tmp_path: Path, written: str, labels: list[str] | str) -> None:
+    path = with_labels(tmp_path, written)
+    if isinstance(labels, list):
+        assert read_params(path).tasks["sst"].data.labels == labels
+    else:
+        assert labels in str(refusal(path))
+
+
+def test_columns_may_be_numbers(tmp_path: Path) -> None:
+    path = changed(tmp_path, "      label: sentiment\n", "      label: 001\n")
+    assert read_params(path).tasks["sst"].data.label == "001"
+
+
+@pytest.mark.parametrize("key", ["2024", "007", "1e5", "true", "null", "0x1f", "2026-12-01", "1_000"])
+def test_a_name_that_is_no_text_for_dvc_needs_quotes(tmp_path: Path, key: str) -> None:
+    path = changed(tmp_path, "\n  sst:\n", f"\n  {key}:\n")
+    assert f"P20 {path}" in str(refusal(path)) and f"Fix: write it in quotes: '{key}'" in str(refusal(path))
+    text = path.read_text().replace(f"\n  {key}:\n", f"\n  '{key}':\n").replace("- sst\n", f"- '{key}'\n")
+    path.write_text(text.replace("sst: ", f"'{key}': "))
+    assert key in read_params(path).tasks and key in parse_yaml(path.read_text(), path)["tasks"]
+
+
+@pytest.mark.parametrize("key", ["on", "no", "e5", "v1", "a-1"])
+def test_a_name_that_dvc_reads_as_text_needs_none(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"{key}: 1\n")
+    assert read_yaml(path)[0] == parse_yaml(path.read_text(), path) == {key: 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\nepochs: 3", "\nepochs: 1000000000000"),
+        ("\nnum_threads: 0", "\nnum_threads: 1000000000"),
+        ("  bootstrap_samples: 1000", "  bootstrap_samples: 1000000000000"),
+        ("  permutations: 2000", "  permutations: 1" + "0" * 5000),
+    ],
+)
+def test_a_number_beyond_all_sense_is_refused_with_the_largest_one(tmp_path: Path, old: str, new: str) -> None:
+    message = str(refusal(changed(tmp_path, old, new)))
+    assert "P04" in message and "less than or equal to" in message and len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10_000, "a: " + "{a: " * 10_000, "".join(" " * n + "a:\n" for n in range(1000))]
+)
+def test_deep_nesting_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert re.match(r"YB-P11 .*nested more than 20 deep", str(refusal(path)))
+
+
+@pytest.mark.parametrize("name", ["SST", "Sst"])
+def test_names_that_differ_only_in_case_are_refused(tmp_path: Path, name: str) -> None:
+    path = changed(tmp_path, "\n  cfimdb:\n", f"\n  {name}:\n")
+    assert f"'{name}' and 'sst' differ only in case" in str(refusal(path))
+
+
+def test_a_split_that_is_another_one_is_refused(tmp_path: Path) -> None:
+    path = changed(tmp_path, "dev: ids-sst-dev.csv", "dev: ids-sst-train.csv")
+    assert "`train`, `dev` and `test` must be different files" in str(refusal(path))
+
+
+def all_keys(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield prefix + key, value
+        if isinstance(value, dict):
+            yield from all_keys(value, f"{prefix}{key}.")
+
+
+def test_no_override_of_any_key_corrupts_the_shipped_file(tmp_path: Path) -> None:
+    """`dvc exp run -S` replaces, removes or adds a key; the file stays one that DVC and we can read."""
+    path = tmp_path / "params.yaml"
+    values = read_yaml(SHIPPED)[0]
+    for key, value in all_keys(values):
+        empty = {dict: "{}", list: "[]"}.get(type(value), "x")
+        for override in (f"{key}={empty}", f"~{key}", f"+{key}_more=1", f"{key}=null"):
+            path.write_bytes(SHIPPED.read_bytes())
+            try:
+                apply_overrides(path, [override])
+            except InvalidArgumentError:  # a null key cannot be removed; the file is as it was
+                assert override.startswith("~") and path.read_bytes() == SHIPPED.read_bytes()
+                continue
+            found = read_yaml(path)[0]
+            top = key.partition(".")[0]
+            assert parse_yaml(path.read_text(), path).keys() == found.keys(), override
+            assert all(found[k] == v for k, v in values.items() if k != top), override

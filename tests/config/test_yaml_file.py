@@ -16,7 +16,7 @@ from yourbert.config.yaml_file import parse_scalar, read_yaml
 )
 def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
     assert parse_scalar(text) == value
-    assert type(parse_scalar(text)) is type(value)
+    assert isinstance(parse_scalar(text), type(value))
 
 
 def test_read_yaml_returns_the_position_of_each_key(tmp_path: Path) -> None:

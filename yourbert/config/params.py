@@ -105,7 +105,10 @@ def _contradictions(params: Params) -> list[tuple[str, str]]:
     problems = [(f"tasks.{name}.data", what) for name, task in params.tasks.items() for what in task.data.problems()]
     if len(set(params.seeds)) < len(params.seeds):
         problems.append(("seeds", "duplicate seed"))
+    names: dict[str, str] = {}
     for name, key in model_blocks(params):
+        if (other := names.setdefault(name.lower(), name)) != name:
+            problems.append((key, f"'{name}' and '{other}' differ only in case, and name folders"))
         if name in RESERVED:
             problems.append((key, f"'{name}' is a reserved name in the metrics files"))
     for block, name, mixture in [
@@ -223,6 +226,8 @@ def _problem(error: Mapping[str, Any], path: Path, positions: Positions) -> Prob
 
 def _shown(value: object) -> str:
     """A value as a message shows it: escaped, and quoted if it is text."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     return quoted(value) if isinstance(value, str) else cleaned(repr(value))
 
 

@@ -17,16 +17,24 @@ from yourbert.core.text import label_key
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-LabelText = Annotated[
-    str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v, json_schema_input_type=str | int | float)
-]
+
+
+def own_text(value: object) -> object:
+    """A label, name or column as it is spelled in the file, although YAML reads a number or a boolean."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return getattr(value, "text", str(value)) if isinstance(value, int | float) else value
+
+
+Text = Annotated[str, BeforeValidator(own_text)]
+LabelText = Annotated[str, BeforeValidator(own_text, json_schema_input_type=str | int | float | bool)]
 OnInvalidRow = Literal["error", "drop"]
 OnLeakage = Literal["warn", "error"]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampling = Literal["joint", "round_robin", "proportional", "temperature", "annealed"]
 # The discriminator picks one branch before validation, so that a wrong value is one problem, not two.
 TaskSpecificLayers = Annotated[
-    Annotated[int, Field(ge=1), Tag("[number]")] | Annotated[Literal["all"], Tag("[word]")],
+    Annotated[int, Field(ge=1, le=1000), Tag("[number]")] | Annotated[Literal["all"], Tag("[word]")],
     Discriminator(lambda value: "[word]" if isinstance(value, str) else "[number]"),
 ]
 BUNDLED, CS224N = "bundled", "cs224n"  # the values of `corpus` that are not a folder
@@ -50,7 +58,7 @@ class Training(Block):
     )
     lr: float = Field(gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(ge=1, le=65536, description="Rows per optimizer step; with `sampling: joint`, per task.")
-    epochs: int = Field(ge=1, description="Passes over the training rows.")
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training rows.")
     min_steps: int = Field(
         default=0,
         ge=0,
@@ -66,12 +74,14 @@ class Training(Block):
         description="Share of all optimizer steps in which the learning rate rises to its peak."
     )
     weight_decay: Fraction = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
-    max_grad_norm: float = Field(ge=0, description="Maximum norm of the gradient; 0 turns clipping off.")
+    max_grad_norm: float = Field(ge=0, le=1e6, description="Maximum norm of the gradient; 0 turns clipping off.")
     class_weights: Literal["none", "balanced"] = Field(
         description="`balanced` weights the loss so that every class of a task counts the same."
     )
     early_stopping_patience: int = Field(
-        ge=0, description="Evaluations without a better dev score before training stops early; 0 never stops early."
+        ge=0,
+        le=10_000,
+        description="Evaluations without a better dev score before training stops early; 0 never stops early.",
     )
     curriculum: Literal["none", "length", "difficulty"] = Field(
         description="Order of the rows in the first epoch: shuffled, short rows first (`length`), or easy rows first "
@@ -81,7 +91,7 @@ class Training(Block):
         description="Penalty on predictions that change under another dropout mask (`r_drop`) or under a small "
         "adversarial shift of the embeddings (`smart`). Ignored with `freeze_encoder: true`."
     )
-    regularizer_weight: float = Field(ge=0, description="Weight of `regularizer` in the loss.")
+    regularizer_weight: float = Field(ge=0, le=1000, description="Weight of `regularizer` in the loss.")
 
 
 def optional(model: type[Block]) -> type[Block]:
@@ -104,14 +114,14 @@ class TaskData(Block):
     """The files of a task, their columns, and the values of its labels."""
 
     kind: Kind = Field(description="Whether a row's label is one of several classes or a number.")
-    train: str = Field(description="Training file: a file name in the corpus, or a URL.")
-    dev: str = Field(description="Dev file: a file name in the corpus, or a URL.")
-    test: str | None = Field(
+    train: Text = Field(description="Training file: a file name in the corpus, or a URL.")
+    dev: Text = Field(description="Dev file: a file name in the corpus, or a URL.")
+    test: Text | None = Field(
         default=None, description="Test file: a file name in the corpus, or a URL. It may lack labels."
     )
-    text: list[str] = Field(min_length=1, max_length=2, description="The column of the text, or both of a text pair.")
-    label: str = Field(description="The column of the label.")
-    id: str | None = Field(
+    text: list[Text] = Field(min_length=1, max_length=2, description="The column of the text, or both of a text pair.")
+    label: Text = Field(description="The column of the label.")
+    id: Text | None = Field(
         default=None, description="The column that identifies a row; without one, rows are numbered."
     )
     quoting: Quoting = Field(
@@ -134,7 +144,7 @@ class TaskData(Block):
         "`pearson`.",
     )
     max_length: int = Field(
-        default=128, ge=8, description="Maximum number of tokens of one input; the rest is truncated."
+        default=128, ge=8, le=1_000_000, description="Maximum number of tokens of one input; the rest is truncated."
     )
     truncation_side: TruncationSide = Field(
         default="right", description="The part of a long text that is cut off: its end, its beginning or its middle."
@@ -157,6 +167,9 @@ class TaskData(Block):
                 messages.append("a label in `labels` is blank")
             elif (other := keys.setdefault(label_key(text), text)) is not text:
                 messages.append(f"`labels` has {text!r} and {other!r}, which are the same label")
+        files = [file for file in (self.train, self.dev, self.test) if file is not None]
+        if len(set(files)) < len(files):
+            messages.append("`train`, `dev` and `test` must be different files")
         if self.kind == "similarity" and (self.range is None or self.range[0] >= self.range[1]):
             messages.append("a similarity needs `range`, its lowest and highest value")
         if self.kind == "similarity" and len(self.text) != 2:
@@ -200,7 +213,7 @@ class TaskBlock(TrainingOverrides):
 class Mixture(TrainingOverrides):
     """One model trained on several tasks together, and training keys for this model."""
 
-    tasks: list[str] = Field(min_length=1, description="Names of the tasks.")
+    tasks: list[Text] = Field(min_length=1, description="Names of the tasks.")
     sampling: Sampling = Field(
         description="The tasks of an optimizer step: `joint` takes a batch of every task and sums the losses; the "
         "others take one task per step, in turn (`round_robin`), in proportion to its rows (`proportional`), to "
@@ -209,15 +222,17 @@ class Mixture(TrainingOverrides):
     temperature: float = Field(
         default=2.0,
         ge=1,
+        le=1000,
         description="For `sampling: temperature`; a higher value makes the shares of the tasks more equal.",
     )
     max_examples_per_task: int = Field(
         default=0,
         ge=0,
+        le=10**12,
         description="Maximum number of rows for which a task counts in an epoch, 0 for all; a larger task contributes "
         "other rows in each epoch.",
     )
-    loss_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    loss_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
         default={}, description="Loss weight of a task; 1 if absent."
     )
     task_pooling: dict[str, Pooling] = Field(
@@ -260,24 +275,27 @@ class Pretrain(Block):
         description="File or folder of additional text (`.txt`, `.txt.gz`), one passage per line; `''` for none."
     )
     lr: float = Field(gt=0, le=1, description="Peak learning rate.")
-    batch_size: int = Field(ge=1, description="Passages per optimizer step.")
-    epochs: int = Field(ge=1, description="Passes over the passages.")
+    batch_size: int = Field(ge=1, le=65536, description="Passages per optimizer step.")
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the passages.")
     warmup_ratio: Fraction = Field(
         description="Share of all optimizer steps in which the learning rate rises to its peak."
     )
     weight_decay: Fraction = Field(description="AdamW weight decay of matrices; biases and layer norms have none.")
     dropout: Fraction = Field(description="Dropout rate inside the encoder.")
     mlm_probability: float = Field(gt=0, lt=1, description="Share of tokens to predict.")
-    max_length: int = Field(ge=8, description="Maximum number of tokens of a passage; longer ones are split.")
+    max_length: int = Field(
+        ge=8, le=1_000_000, description="Maximum number of tokens of a passage; longer ones are split."
+    )
 
 
 class Evaluate(Block):
     """How a model is evaluated on dev and test."""
 
-    bootstrap_samples: int = Field(ge=100, description="Bootstrap samples of a confidence interval.")
+    bootstrap_samples: int = Field(ge=100, le=1_000_000, description="Bootstrap samples of a confidence interval.")
     num_explanations: int = Field(
         default=0,
         ge=0,
+        le=10_000,
         description="Dev rows of highest loss, per task, that get word attributions in the report; 0 for none.",
     )
     confidence_level: float = Field(gt=0.5, lt=1, description="Confidence level of the intervals.")
@@ -289,7 +307,7 @@ class Evaluate(Block):
 class Report(Block):
     """How the report compares models."""
 
-    permutations: int = Field(ge=100, description="Random permutations of the paired test.")
+    permutations: int = Field(ge=100, le=10_000_000, description="Random permutations of the paired test.")
     alpha: float = Field(gt=0, lt=0.5, description="Significance level of all comparisons together.")
     equivalence_margin: float = Field(
         default=0.01,
@@ -305,7 +323,7 @@ class Runtime(Block):
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="`auto` takes a GPU if there is one.")
     precision: Precision = Field(description="`auto` takes bf16 where the device computes faster in it.")
-    num_threads: int = Field(ge=0, description="Number of CPU threads; 0 for one per physical core.")
+    num_threads: int = Field(ge=0, le=1024, description="Number of CPU threads; 0 for one per physical core.")
     deterministic: bool = Field(
         description="Whether a GPU, too, must give the same bytes each time, which is slower; a CPU always does."
     )
@@ -325,7 +343,7 @@ class Params(Training, Runtime):
         description="Hub id (`org/name` or `org/name@revision`), local folder, or `random:<layers>x<width>` for tests."
     )
     corpus: str = Field(description="`bundled`, `cs224n`, or a folder with the files that `tasks` name.")
-    seeds: list[Seed] = Field(min_length=1, description="Every model is trained once per seed.")
+    seeds: list[Seed] = Field(min_length=1, max_length=1000, description="Every model is trained once per seed.")
     tasks: dict[Name, TaskBlock] = Field(
         min_length=1, description="The tasks by name: `data`, and training keys for this task's single-task model."
     )
