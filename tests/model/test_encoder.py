@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
+from transformers.activations import ACT2FN
 
 from yourbert.core.errors import UserError
 from yourbert.model.attention import Packed
-from yourbert.model.encoder import Encoder, EncoderConfig
+from yourbert.model.encoder import ACTIVATIONS, ALIASES, Encoder, EncoderConfig
 from yourbert.model.pretrained import load_encoder, random_encoder, to_stock
 
 SMALL = EncoderConfig(vocab_size=101, hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=80)
@@ -122,6 +123,13 @@ def test_gradients_equal_the_reference(pooling: str) -> None:
         expected = gradient_of(wanted[name])
         scale = max(1.0, float(expected.abs().max()))
         assert (got - expected).abs().max() < 3e-5 * scale, name
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_another_name_of_an_activation_is_that_function(name: str) -> None:
+    config = EncoderConfig.from_json({**SMALL.to_json(), "hidden_act": name})
+    x = torch.linspace(-6, 6, 500)
+    torch.testing.assert_close(ACTIVATIONS[config.hidden_act](x), ACT2FN[name](x), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("changed", range(len(LENGTHS)))

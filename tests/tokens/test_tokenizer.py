@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from yourbert.core.errors import UserError
 from yourbert.core.tasks import TruncationSide
-from yourbert.tokens.tokenizer import SPECIAL_TOKENS, Tokenizer, split_budget, truncate
+from yourbert.tokens.tokenizer import Tokenizer, split_budget, truncate
+from yourbert.tokens.tokenizer_settings import SPECIAL_TOKENS, TokenizerSettings
 
 TRUNCATIONS: tuple[TruncationSide, ...] = get_args(TruncationSide)
 WORDS = "the film was good bad not very un ##able ##ly ##ing a i o e 1 2 ##1 . , ! ' ( ) @ caf\u00e9 cafe \u4e2d \u6587"
@@ -158,7 +159,7 @@ def test_truncation_keeps_the_right_part(ids: list[int], room: int, side: Trunca
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_a_truncated_sequence_keeps_its_special_tokens_and_its_limit(data: st.DataObject) -> None:
-    tokenizer = Tokenizer({t: i for i, t in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}, True, "")
+    tokenizer = Tokenizer({t: i for i, t in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}, TokenizerSettings(True), "")
     texts = st.lists(st.text("abcdefgh ", max_size=80), min_size=3, max_size=3)
     first, second = data.draw(texts), data.draw(st.none() | texts)
     max_length = data.draw(st.integers(8, 40))

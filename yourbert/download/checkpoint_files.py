@@ -1,35 +1,122 @@
-"""The files of a Hugging Face BERT checkpoint: checks them, and derives missing tokenizer files.
+"""A stranger's BERT checkpoint becomes the four files that the stages read, or is refused in one line.
 
-Required are config.json, model.safetensors, vocab.txt and tokenizer_config.json with `do_lower_case`. The last two can
-be derived from a tokenizer.json. Pickled weights are never opened, because unpickling executes code.
+Read are config.json, model.safetensors or its shards, and the tokenizer's files, beside each other or in the folder
+that sentence-transformers names in modules.json. Whatever would fail later is found here: foreign tensors, wrong
+shapes, NaN, more word pieces than embeddings. Pickled weights are never opened, because unpickling executes code.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from yourbert.core.errors import fail, quoted
-from yourbert.core.storage import write_json, write_text
+from yourbert.core.errors import fail, quoted, shortened
+from yourbert.download.tokenizer_files import TOKENIZER_FILES, complete_tokenizer, read_object
+from yourbert.tokens.tokenizer import CONFIG as TOKENIZER
+from yourbert.tokens.tokenizer import VOCABULARY, Tokenizer
 
-CONFIG, WEIGHTS, VOCABULARY, TOKENIZER = "config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"
+logger = logging.getLogger("yourbert")
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = (CONFIG, WEIGHTS, VOCABULARY, TOKENIZER)
-FAST_TOKENIZER, PICKLED = "tokenizer.json", "pytorch_model.bin"
-LOWER = "do_lower_case"
+INDEX, PICKLED, MODULES = f"{WEIGHTS}.index.json", "pytorch_model.bin", "modules.json"
+FOLDER = re.compile(r"\w[\w.-]*")  # a name without a path
 
 
-def check_config(path: Path, source: str) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """A place with checkpoints: a folder or a hub.
+
+    name: for messages. copy: puts a file, named relative to the place, into the working folder, without its folder;
+    False if there is no such file. has: whether there is such a file. files: all names, where they are known.
+    """
+
+    name: str
+    copy: Callable[[str], bool]
+    has: Callable[[str], bool]
+    files: Callable[[], list[str]] = list
+
+
+def collect(origin: Origin, work: Path) -> None:
+    """Puts the four files of `FILES` into `work`.
+
+    Raises UserError: C01 (missing or damaged), C03 or C10 (not this kind of BERT), C04 (only pickled weights), C05 (a
+    tokenizer that is not supported), C07 (weights that are not finite).
+    """
+    folder = _find_encoder(origin, work)
+    check_config(work / CONFIG, origin)
+    shards = _copy_weights(origin, folder, work)
+    for file in TOKENIZER_FILES:
+        origin.copy(folder + file)
+    complete_tokenizer(work, origin.name, read_object(work / CONFIG, origin.name))
+    _check_model(work, shards, origin.name)
+
+
+def _find_encoder(origin: Origin, work: Path) -> str:
+    """The folder of the encoder, "" or with a slash at the end; its config.json is copied to `work`."""
+    if origin.copy(CONFIG) and "hidden_size" in read_object(work / CONFIG, origin.name):
+        return ""
+    if not origin.copy(MODULES):
+        return ""
+    try:
+        modules = json.loads((work / MODULES).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        modules = None
+    (work / MODULES).unlink()
+    for module in modules if isinstance(modules, list) else ():
+        path = module.get("path") if isinstance(module, dict) else None
+        if isinstance(path, str) and FOLDER.fullmatch(path) and str(module.get("type")).endswith(".Transformer"):
+            return f"{path}/" if origin.copy(f"{path}/{CONFIG}") else ""
+    return ""
+
+
+def check_config(path: Path, origin: Origin) -> None:
     """Raises UserError: C01 if config.json is missing or not JSON, C03 if the model is not a BERT."""
     if not path.is_file():
-        fail("C01", f"there is no {CONFIG}", where=source, fix="name a folder or a hub id with a BERT model")
-    kind = _json_object(path, source).get("model_type", "bert")
+        fail("C01", f"there is no {CONFIG}{_there(origin)}", where=origin.name, fix=NAME_A_MODEL)
+    kind = read_object(path, origin.name).get("model_type", "bert")
     if kind != "bert":
-        fail("C03", f"model type {quoted(str(kind))} is not supported, only bert", where=source)
+        fail("C03", f"model type {quoted(str(kind))} is not supported, only bert", where=origin.name)
 
 
-def check_weights(path: Path, source: str) -> None:
+NAME_A_MODEL = "name a folder or a hub id with a BERT model"
+
+
+def _there(origin: Origin) -> str:
+    files = origin.files()
+    return f"; there are {shortened(files)}" if files else ""
+
+
+def _copy_weights(origin: Origin, folder: str, work: Path) -> list[Path]:
+    """Copies the weights; returns their files: model.safetensors, or its shards. Raises UserError (C01, C04)."""
+    if origin.copy(folder + WEIGHTS):
+        files = [WEIGHTS]
+    elif origin.copy(folder + INDEX):
+        files = _shards(read_object(work / INDEX, origin.name), origin.name)
+        (work / INDEX).unlink()
+        for file in files:
+            if not origin.copy(folder + file):
+                fail("C01", f"there is no {file}, which {INDEX} names", where=origin.name, fix="download it again")
+    else:
+        _refuse_without_weights(origin, folder)
+    for file in files:
+        _check_safetensors(work / file, origin.name)
+    return [work / file for file in files]
+
+
+def _shards(index: Mapping[str, Any], source: str) -> list[str]:
+    names = index.get("weight_map")
+    files = sorted({str(file) for file in names.values()}) if isinstance(names, dict) else []
+    if not files or not all(FOLDER.fullmatch(file) and file.endswith(".safetensors") for file in files):
+        fail("C01", f"{INDEX} does not name the files of the weights", where=source, fix="download it again")
+    return files
+
+
+def _check_safetensors(path: Path, source: str) -> None:
     """Raises UserError (C01) unless the file is valid safetensors of the size in its header."""
     from safetensors import SafetensorError, safe_open
 
@@ -38,58 +125,50 @@ def check_weights(path: Path, source: str) -> None:
             pass
     except (SafetensorError, OSError) as error:
         fix = "download it again; it may be a git-lfs pointer or a web page instead"
-        fail("C01", f"{WEIGHTS} is not a complete safetensors file ({error})", where=source, fix=fix)
+        fail("C01", f"{path.name} is not a complete safetensors file ({error})", where=source, fix=fix)
 
 
-def refuse_without_weights(source: str, pickled: bool) -> NoReturn:
+def _refuse_without_weights(origin: Origin, folder: str) -> NoReturn:
     """Raises UserError: C04 if only pickled weights exist, else C01."""
-    if pickled:
+    if origin.has(folder + PICKLED) or origin.has(f"{folder}{PICKLED}.index.json"):
         what = f"the only weights are {PICKLED}, a pickle, which could execute code when it is opened"
-        fail("C04", what, where=source, fix=f"convert it to {WEIGHTS}, or choose a model that has {WEIGHTS}")
-    fail("C01", f"there is no {WEIGHTS}", where=source, fix="name a folder or a hub id with a BERT model")
+        fix = (
+            f"if you trust it, convert it to {WEIGHTS} with transformers: BertModel.from_pretrained(...)"
+            f".save_pretrained(...); or choose a model that has {WEIGHTS}"
+        )
+        fail("C04", what, where=origin.name, fix=fix)
+    fail("C01", f"there is no {WEIGHTS}{_there(origin)}", where=origin.name, fix=NAME_A_MODEL)
 
 
-def complete_tokenizer(folder: Path, source: str) -> None:
-    """Derives a missing vocab.txt and `do_lower_case` from tokenizer.json. Raises UserError (C01, C05)."""
-    fast_file, vocabulary, tokenizer = folder / FAST_TOKENIZER, folder / VOCABULARY, folder / TOKENIZER
-    fast = _json_object(fast_file, source) if fast_file.is_file() else {}
-    if not vocabulary.is_file():
-        write_text(vocabulary, "".join(f"{piece}\n" for piece in _word_pieces(fast, source)))
-    settings = _json_object(tokenizer, source) if tokenizer.is_file() else {}
-    if not isinstance(settings.get(LOWER), bool):
-        normalizer = fast.get("normalizer") or {}
-        lower = normalizer.get("lowercase") if isinstance(normalizer, dict) else None
-        settings[LOWER] = lower if isinstance(lower, bool) else not _is_cased(vocabulary)
-        write_json(tokenizer, settings)
+def _check_model(work: Path, shards: list[Path], source: str) -> None:
+    """Applies every check of a later stage to weights and vocabulary, and leaves out the heads of other tasks.
 
+    model.safetensors is written again only if tensors are left out or were in shards.
+    """
+    # Imported here, because torch takes a second.
+    import torch
 
-def _word_pieces(fast: dict[str, Any], source: str) -> list[str]:
-    """The word pieces of a tokenizer.json in the order of their ids, which must be 0, 1, 2, ..."""
-    if not fast:
-        fail("C05", f"there is neither {VOCABULARY} nor {FAST_TOKENIZER}", where=source, fix="choose a BERT model")
-    model = fast.get("model")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(model, dict) or not isinstance(vocabulary, dict) or model.get("type", "WordPiece") != "WordPiece":
-        fail("C05", f"{FAST_TOKENIZER} has no WordPiece vocabulary", where=source, fix="choose a BERT model")
-    pieces = sorted(vocabulary, key=lambda piece: vocabulary[piece])
-    if [vocabulary[piece] for piece in pieces] != list(range(len(pieces))) or any(
-        re.search(r"[\r\n]", p) for p in pieces
-    ):
-        fail("C05", f"the vocabulary in {FAST_TOKENIZER} has gaps", where=source, fix="choose a BERT model")
-    return pieces
+    from yourbert.core.storage import read_tensors, write_tensors
+    from yourbert.model.encoder import EncoderConfig
+    from yourbert.model.pretrained import encoder_tensors, load_tensors
 
-
-def _is_cased(vocabulary: Path) -> bool:
-    """Whether a word piece has an upper-case letter; special tokens such as [CLS] do not count."""
-    lines = vocabulary.read_text(encoding="utf-8", errors="replace").splitlines()
-    return any(line != line.lower() for line in lines if not re.fullmatch(r"\[.*\]|<.*>", line))
-
-
-def _json_object(path: Path, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        fail("C01", f"{path.name} is not a readable JSON object", where=source, fix="download it again")
-    return value
+    config = EncoderConfig.from_json(read_object(work / CONFIG, source), source)
+    if config.type_vocab_size < 2:
+        fail("C10", "type_vocab_size is 1; pairs of texts need 2", where=source, fix="choose a BERT checkpoint")
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in shards:
+        tensors |= read_tensors(shard)
+    kept, notes = encoder_tensors(tensors)
+    load_tensors(kept, config, source)
+    for note in notes:
+        logger.info("%s: %s", source, note)
+    if kept.keys() != tensors.keys() or shards != [work / WEIGHTS]:
+        for shard in shards:
+            shard.unlink()
+        write_tensors(work / WEIGHTS, kept, {"format": "pt"})
+    pieces = Tokenizer.load(work).vocabulary_size
+    if pieces > config.vocab_size:
+        what = f"the tokenizer has {pieces} word pieces, but the model only {config.vocab_size} embeddings"
+        fail("C05", what, where=source, fix=f"use the {VOCABULARY} that belongs to these weights")
+    if pieces < config.vocab_size:
+        logger.info("%s: %s word pieces for %s embeddings; the rest is unused", source, pieces, config.vocab_size)

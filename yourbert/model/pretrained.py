@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from yourbert.core.errors import fail
+from yourbert.core.errors import cleaned, fail
 from yourbert.core.storage import MANIFEST, check_manifest, read_json, read_tensors, write_json, write_tensors
 from yourbert.model.encoder import Encoder, EncoderConfig, initialise
 from yourbert.model.heads import MlmHead
@@ -34,7 +34,9 @@ IGNORED = (
     "cls.seq_relationship.weight",
     "cls.seq_relationship.bias",
 )
+OWN_MODULES = ("embeddings", "encoder", "pooler", "cls", "heads")  # the first part of a name without `PREFIX`
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+MLM = "cls.predictions."
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
 WORDS, MLM_BIAS = "embeddings.word_embeddings.weight", "cls.predictions.bias"
 
@@ -98,6 +100,29 @@ def load_encoder(folder: Path, dropout: float, generator: torch.Generator) -> Lo
     return _load(read_tensors(path), config, dropout, generator, str(path))
 
 
+def encoder_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a stranger's checkpoint without the heads that are not used, and a note about each head left out.
+
+    These are heads of other tasks, which are beside the encoder, and a masked-LM head with a decoder of its own.
+    """
+    foreign: dict[str, list[str]] = {}
+    for name, tensor in tensors.items():
+        if (module := _module(name)) not in OWN_MODULES:
+            foreign.setdefault(module, []).append(f"{cleaned(name)} {_shape(tensor)}")
+    notes = [f"the head of another task is left out: {_some(names)}" for names in foreign.values()]
+    kept = {name: tensor for name, tensor in tensors.items() if _module(name) in OWN_MODULES}
+    if _has_own_decoder({_plain_name(name): tensor for name, tensor in kept.items()}):
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith(MLM)}
+        own = "the masked-LM head is left out, as its decoder is not tied to the embeddings"
+        notes.append(f"{own}; `pretrain`, if enabled, starts with a new one")
+    return kept, notes
+
+
+def load_tensors(tensors: Mapping[str, Tensor], config: EncoderConfig, where: str) -> LoadedEncoder:
+    """As `load_encoder`, from tensors. Raises UserError (C03, C07) unless they fit."""
+    return _load(tensors, config, 0.0, torch.Generator(), where)
+
+
 def save_encoder(folder: Path, encoder: Encoder, mlm_head: MlmHead | None) -> None:
     """Writes a checkpoint folder: a `BertModel`, or with a masked-LM head a `BertForMaskedLM`."""
     tensors, architecture = to_stock(encoder), "BertModel"
@@ -142,6 +167,11 @@ def _stock_names(name: str) -> list[str]:
     return [f"encoder.layer.{number}.{stock}.{kind}" for stock in LAYER_NAMES[module]]
 
 
+def _module(name: str) -> str:
+    """The outermost module of a stock name: "classifier.bias" -> "classifier"."""
+    return name.removeprefix(PREFIX).partition(".")[0]
+
+
 def _plain_name(name: str) -> str:
     """A stock name without prefix, with the current names of the layer norm weights."""
     plain = name.removeprefix(PREFIX)
@@ -178,17 +208,21 @@ def _load(
 
 def _mlm_head(given: dict[str, Tensor], config: EncoderConfig, where: str) -> MlmHead | None:
     """A head to load into, if the checkpoint has one. Removes the tied decoder from `given`."""
-    bias = given.pop(DECODER_BIAS, None)
-    if bias is not None:
-        given.setdefault(MLM_BIAS, bias)
-    decoder = given.pop(DECODER, None)
-    untied = decoder is not None and WORDS in given and not torch.equal(decoder, given[WORDS])
-    if untied or (bias is not None and not torch.equal(bias, given[MLM_BIAS])):
+    if _has_own_decoder(given):
         what = "the masked-LM decoder is not tied: its weight or bias differs from the embeddings or their bias"
         fail("C03", what, where=where)
+    given.pop(DECODER, None)
+    if (bias := given.pop(DECODER_BIAS, None)) is not None:
+        given.setdefault(MLM_BIAS, bias)
     if not any(name in given for name in MLM_NAMES.values()):
         return None
     return MlmHead(config, torch.Generator())
+
+
+def _has_own_decoder(given: Mapping[str, Tensor]) -> bool:
+    """Whether weight or bias of the masked-LM decoder differ from the word embeddings, or from the head's bias."""
+    pairs = ((DECODER, WORDS), (DECODER_BIAS, MLM_BIAS))
+    return any(a in given and b in given and not torch.equal(given[a], given[b]) for a, b in pairs)
 
 
 def _targets(encoder: Encoder, mlm_head: MlmHead | None) -> dict[str, Tensor]:

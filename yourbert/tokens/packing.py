@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from yourbert.core.errors import fail
-from yourbert.core.storage import read_array, read_json, replacing, sha256_of
+from yourbert.core.storage import read_array, read_json, replacing
 from yourbert.core.tasks import SPLITS, Kind, Split, Task
-from yourbert.tokens.tokenizer import Tokenizer
+from yourbert.tokens.tokenizer import Tokenizer, tokenizer_sha256
 
 LABEL_TYPES: dict[Kind, str] = {"classification": "<i8", "similarity": "<f4"}
 TOKENS_AT_ONCE = 1 << 22  # tokens that `used_token_ids` has in memory at a time, as 64-bit numbers
@@ -84,11 +84,9 @@ def open_tokens(folder: Path) -> TaskTokens:
 
 
 def open_tokens_for(folder: Path, encoder: Path) -> TaskTokens:
-    """Opens tokens for an encoder folder. Raises UserError: C01 (no vocabulary there), C05 (another vocabulary)."""
-    tokens, vocabulary = open_tokens(folder), encoder / "vocab.txt"
-    if not vocabulary.is_file():
-        fail("C01", "the file is missing", where=str(vocabulary), fix="run `dvc repro` to make it")
-    if tokens.vocabulary_sha256 != sha256_of(vocabulary):
+    """Opens tokens for an encoder folder. Raises UserError: C01 (no vocabulary there), C05 (another tokenizer)."""
+    tokens = open_tokens(folder)
+    if tokens.vocabulary_sha256 != tokenizer_sha256(encoder):
         fail("C05", "these tokens were made with another vocabulary", where=str(folder), fix="run `dvc repro`")
     return tokens
 

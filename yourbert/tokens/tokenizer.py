@@ -1,13 +1,15 @@
 """Texts and text pairs to token ids, equal to those of the reference BERT tokenizer, with truncation.
 
-The `tokenizers` library does WordPiece (Devlin et al. 2019) with the vocab.txt of a model folder and the
-`do_lower_case` of its tokenizer_config.json. It spends most of its time splitting texts and tracking the offsets of
-pieces. Most texts are plain ASCII, in which the pieces of a word do not depend on its context: such texts are split
-here, and the pieces of each word are cached.
+The `tokenizers` library does WordPiece (Devlin et al. 2019) with the vocab.txt of a model folder and the settings in
+its tokenizer_config.json. It spends most of its time splitting texts and tracking the offsets of pieces. Most texts are
+plain ASCII, in which the pieces of a word do not depend on its context: such texts are split here, and the pieces of
+each word are cached.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,9 +22,9 @@ from yourbert.core.errors import fail
 from yourbert.core.storage import read_json, sha256_of
 from yourbert.core.tasks import TruncationSide
 from yourbert.core.text import chunked
+from yourbert.tokens.tokenizer_settings import SPECIAL_TOKENS, TokenizerSettings, read_settings
 
-FILES = ("vocab.txt", "tokenizer_config.json")
-SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
+FILES = VOCABULARY, CONFIG = "vocab.txt", "tokenizer_config.json"
 CHUNK_TEXTS, CHUNK_CHARACTERS = 4096, 2_000_000  # the size of a chunk of texts, whichever limit it reaches first
 MAX_CACHED_WORDS = 1 << 17  # about 40 MB
 MAX_WORD_LENGTH = 100  # characters; a longer word is [UNK]
@@ -58,6 +60,39 @@ def is_plain_ascii(text: str) -> bool:
     return text.isascii() and text.isprintable() and "[" not in text
 
 
+def read_vocabulary(path: Path, where: str = "") -> dict[str, int]:
+    """The word pieces of a vocab.txt and their ids, the numbers of their lines from 0. Raises UserError (C01)."""
+    try:
+        lines = path.read_bytes().decode().split("\n")
+    except FileNotFoundError:
+        fail("C01", "the file is missing", where=where or str(path), fix="run `dvc repro` to make it")
+    except (OSError, UnicodeDecodeError) as error:
+        fail("C01", f"not a readable vocabulary ({error})", where=where or str(path), fix="run `dvc repro` to make it")
+    words = lines[:-1] if lines[-1] == "" else lines
+    return {word.removesuffix("\r"): index for index, word in enumerate(words)}
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """The `sha256` of the tokenizer in a folder, without loading it. Raises UserError (C01, C05)."""
+    vocabulary = read_vocabulary(folder / VOCABULARY)
+    settings = read_settings(read_json(folder / CONFIG), vocabulary, str(folder / CONFIG))
+    return _identity(folder / VOCABULARY, settings)
+
+
+def _identity(vocabulary: Path, settings: TokenizerSettings) -> str:
+    """The sha256 of vocab.txt, and of the settings where there are others than whether to lower-case."""
+    sha256 = sha256_of(vocabulary)
+    if settings == TokenizerSettings(settings.lower_case):
+        return sha256
+    return hashlib.sha256(f"{sha256} {json.dumps(settings.to_json(), sort_keys=True)}".encode()).hexdigest()
+
+
+def _pattern(names: Iterable[str], normalizer: normalizers.Normalizer) -> re.Pattern[str] | None:
+    """What a lower-cased text has to contain for one of the names to be in it, before or after normalization."""
+    spellings = {form.lower() for name in names for form in (name, normalizer.normalize_str(name))}
+    return re.compile("|".join(map(re.escape, sorted(spellings)))) if spellings else None
+
+
 class WordCache(dict[str, list[int]]):
     """A cache of the piece ids of ASCII words; it is cleared when it has `MAX_CACHED_WORDS` entries."""
 
@@ -74,13 +109,13 @@ class WordCache(dict[str, list[int]]):
 
 
 class Tokenizer:
-    """A WordPiece tokenizer. `sha256` identifies its vocabulary; the ids of special tokens are attributes."""
+    """A WordPiece tokenizer. `sha256` identifies it; the ids of special tokens are attributes."""
 
-    def __init__(self, vocabulary: dict[str, int], lower_case: bool, sha256: str) -> None:
-        self.lower_case, self.sha256 = lower_case, sha256
+    def __init__(self, vocabulary: dict[str, int], settings: TokenizerSettings, sha256: str) -> None:
+        self.settings, self.lower_case, self.sha256 = settings, settings.lower_case, sha256
         self.unk_id, self.sep_id, self.pad_id, self.cls_id, self.mask_id = (vocabulary[t] for t in SPECIAL_TOKENS)
         self.special_ids = sorted(vocabulary[t] for t in SPECIAL_TOKENS)
-        self.vocabulary_size = max(vocabulary.values()) + 1
+        self.vocabulary_size = max(*vocabulary.values(), *(token.id for token in settings.named)) + 1
         model = WordPiece(
             vocabulary,
             unk_token="[UNK]",
@@ -89,29 +124,29 @@ class Tokenizer:
         )
         self._wordpiece = WordPieceTokenizer(model)
         self._wordpiece.normalizer = normalizers.BertNormalizer(
-            clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lower_case
+            clean_text=True,
+            handle_chinese_chars=settings.tokenize_chinese_chars,
+            strip_accents=settings.strip_accents,
+            lowercase=settings.lower_case,
         )
         self._wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         # As in the reference, the name of a special token in a text is that token.
-        self._wordpiece.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
+        named = {t: AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS}
+        named |= {token.content: AddedToken(**token.to_json()) for token in settings.named}
+        self._wordpiece.add_tokens(list(named.values()))
         self._cache = WordCache(self._wordpiece)
+        self._named = _pattern(named.keys() - {*SPECIAL_TOKENS}, self._wordpiece.normalizer)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Reads the tokenizer of a model folder. Raises UserError: C01 (unreadable), C05 (not BERT's vocabulary)."""
-        path = folder / "vocab.txt"
-        try:
-            lines = path.read_bytes().decode().split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            fail("C01", f"not a readable vocabulary ({error})", where=str(path), fix="run `dvc repro` to make it")
-        words = lines[:-1] if lines[-1] == "" else lines
-        vocabulary = {word.removesuffix("\r"): index for index, word in enumerate(words)}
-        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-        if missing:
-            what = f"the vocabulary lacks {', '.join(missing)}"
-            fail("C05", what, where=str(path), fix="use the vocab.txt of a BERT model")
-        config = read_json(folder / "tokenizer_config.json")
-        return cls(vocabulary, bool(config.get("do_lower_case", True)), sha256_of(path))
+        """Reads the tokenizer of a model folder.
+
+        Raises UserError: C01 (unreadable), C05 (not BERT's vocabulary, or a setting that is not supported).
+        """
+        path = folder / VOCABULARY
+        vocabulary = read_vocabulary(path)
+        settings = read_settings(read_json(folder / CONFIG), vocabulary, str(folder / CONFIG))
+        return cls(vocabulary, settings, _identity(path, settings))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The token of each id, as the vocabulary spells it."""
@@ -120,10 +155,14 @@ class Tokenizer:
     def word_piece_ids(self, texts: Iterable[str]) -> Iterator[list[int]]:
         """The ids of each text, without truncation and without [CLS] and [SEP]."""
         for chunk in chunked(texts, CHUNK_TEXTS, CHUNK_CHARACTERS, len):
-            others = [text for text in chunk if not is_plain_ascii(text)]
+            others = [text for text in chunk if not self._is_split_here(text)]
             encoded = iter(self._wordpiece.encode_batch_fast(others, add_special_tokens=False) if others else [])
             for text in chunk:
-                yield self._ascii_ids(text) if is_plain_ascii(text) else next(encoded).ids
+                yield self._ascii_ids(text) if self._is_split_here(text) else next(encoded).ids
+
+    def _is_split_here(self, text: str) -> bool:
+        """Whether `_ascii_ids` gives the ids of this text: it is plain ASCII and names no added token."""
+        return is_plain_ascii(text) and (self._named is None or not self._named.search(text.lower()))
 
     def _ascii_ids(self, text: str) -> list[int]:
         cache, ids = self._cache, list[int]()
