@@ -46,13 +46,13 @@ def truncate(ids: list[int], room: int, side: TruncationSide) -> list[int]:
 def split_budget(first: int, second: int, room: int) -> tuple[int, int]:
     """The number of tokens that each text of a pair keeps, given `room` for both: the longer one is truncated first.
 
-    The result is that of the reference, which removes one token at a time, from the second text if both are equally
-    long. first, second: the lengths before truncation.
+    The result is that of `longest_first` in the `tokenizers` library: where both have more than half of the room, the
+    odd token is the longer text's, or the second's if both are equally long. first, second: the lengths before.
     """
     if first + second <= room:
         return first, second
-    budget = min(first, max(room - second, room - room // 2))
-    return budget, room - budget
+    shorter = min(first, second, room // 2)
+    return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
 
 
 def is_plain_ascii(text: str) -> bool:
