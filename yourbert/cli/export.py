@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="the folder to write; it must not exist or be empty")
     parser.add_argument("--to", choices=("transformers", "sentence-transformers", "onnx"), required=True)
     parser.add_argument("--task", help="the task to export, if the model has several")
-    parser.add_argument("--int8", action="store_true", help="ONNX only: 8-bit weights, a quarter of the size")
+    parser.add_argument("--int8", action="store_true", help="ONNX only: 8-bit weights and word embeddings")
     parser.set_defaults(command=run)
 
 

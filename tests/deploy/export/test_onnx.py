@@ -50,11 +50,14 @@ def test_as_onnx(request: pytest.FixtureRequest, pooling: str, machine: Machine,
 def test_8_bit_weights_are_smaller_and_almost_as_exact(mean: Path, machine: Machine, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("onnx")
     export(mean, tmp_path / "whole", "onnx", None, False, machine, tmp_path, tmp_path)
     shutil.copytree(tmp_path / "whole", tmp_path / "small")
     quantize(tmp_path / "small" / "model.onnx")
     sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("whole", "small")]
     assert sizes[1] < sizes[0]
+    tables = [t for t in onnx.load(tmp_path / "small" / "model.onnx").graph.initializer if "embeddings.word" in t.name]
+    assert [t.data_type for t in tables if len(t.dims) == 2] == [onnx.TensorProto.UINT8]
     ids = np.array([[2, 8, 9, 3]])
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     sessions = [runtime.InferenceSession(tmp_path / name / "model.onnx") for name in ("whole", "small")]

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from yourbert.core.storage import write_json
+from yourbert.core.storage import replacing, write_json
 from yourbert.core.tasks import Task
 from yourbert.deploy.export.padded import PaddedModel, PairHead
 from yourbert.model.multitask import Model
 
 GRAPH = "model.onnx"
+QUANTIZED = "The weights of the matrix products and the word embeddings are 8-bit integers:"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -71,7 +72,8 @@ def _write(
             module.eval(), example, dynamo=True, input_names=list(inputs), output_names=list(outputs),
             dynamic_shapes=tuple(sizes for _ in inputs), verbose=False,
         )  # fmt: skip
-    program.save(str(path), external_data=False)
+    with replacing(path) as part:
+        program.save(str(part), external_data=False)
 
 
 @contextmanager
@@ -87,13 +89,10 @@ def silence_exporters() -> Iterator[None]:
 
 
 def quantize(path: Path) -> None:
-    """Quantizes the weights of matrix products to 8 bits, in place; the embedding table stays fp32."""
+    """Quantizes the weights of matrix products and the word embeddings to 8 bits, in place. Raises UserError (R07)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    full = path.with_name("full.onnx")
-    path.rename(full)
-    with silence_exporters():
+    with silence_exporters(), replacing(path) as part:
         quantize_dynamic(
-            full, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
+            path, part, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=True
         )
-    full.unlink()
