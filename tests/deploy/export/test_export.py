@@ -11,7 +11,7 @@ import torch
 
 from tests.deploy.export.conftest import CLOSE, PAIRS, TEXTS, ours, rows
 from tests.support.predicting import TASKS
-from yourbert.core.errors import UserError
+from yourbert.core.errors import Problem, UserError
 from yourbert.core.storage import check_manifest
 from yourbert.deploy.export.export import export
 from yourbert.inference.model_folder import load_model
@@ -74,8 +74,24 @@ def test_an_unsupported_model_is_refused(
     mean: Path, target: str, task: str | None, message: str, machine: Machine, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
-        export(mean, tmp_path / "out", target, task, False, machine, tmp_path, tmp_path)
-    assert not (tmp_path / "out").exists()
+        export(mean, tmp_path / "new" / "out", target, task, False, machine, tmp_path, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_export_that_fails_leaves_nothing(
+    mean: Path, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise UserError([Problem("R07", "no space left on device")])
+
+    monkeypatch.setattr("yourbert.deploy.export.export.write_card", full)
+    with pytest.raises(UserError, match="R07"):
+        export(mean, tmp_path / "out", "sentence-transformers", "sim", False, machine, tmp_path, tmp_path)
+    assert not any(tmp_path.iterdir())
+    monkeypatch.undo()
+    (tmp_path / "out").mkdir()  # an empty folder may be there
+    export(mean, tmp_path / "out", "sentence-transformers", "sim", False, machine, tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_existing_folder_is_not_overwritten(mean: Path, machine: Machine, tmp_path: Path) -> None:

@@ -1,23 +1,30 @@
-"""Exports a model folder to the format of another library; predictions agree to 1e-5."""
+"""Exports a model folder to the format of another library; predictions agree to 1e-5.
+
+What decides a model's input travels with it: the vocabulary, every setting of the tokenizer, length and side of
+truncation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from yourbert.core.errors import fail
-from yourbert.core.storage import link_or_copy, read_json, write_json
+from yourbert.core.storage import read_json, replacing, scratch, write_json
 from yourbert.core.tasks import Task
 from yourbert.deploy.batch import select_task
 from yourbert.deploy.export.dev_scores import dev_scores
-from yourbert.deploy.export.huggingface import write_sentence_transformers, write_transformers
+from yourbert.deploy.export.huggingface import check_target, write_sentence_transformers, write_transformers
 from yourbert.deploy.export.model_card import write_card
-from yourbert.deploy.export.onnx import GRAPH, quantize, write_onnx
+from yourbert.deploy.export.onnx import GRAPH, QUANTIZED, quantize, write_onnx
 from yourbert.inference.model_folder import load_model
 from yourbert.model.heads import CosineHead
 from yourbert.model.multitask import Model
 from yourbert.runtime.machine import Machine
+from yourbert.tokens.tokenizer import CONFIG, VOCABULARY, Tokenizer
 
 
 def export(
@@ -38,80 +45,97 @@ def export(
     format cannot represent, and for an `out` that exists and is not empty.
     """
     model, tasks = load_model(folder, machine)
-    with _new_folder(out):
-        about = read_json(folder / "model.json")
+    exported = tasks if target == "onnx" else {(task := select_task(tasks, task_name, folder)).name: task}
+    for task in exported.values():
+        check_target(target, model, task)
+    about = read_json(folder / "model.json")
+    with _new_folder(out) as made:
         notes = ""
         if target == "onnx":
-            write_onnx(out, model, tasks)
-            exported = dict(tasks)
-            notes = _quantize(out, exported, tokens) if int8 else ""
+            write_onnx(made, model, tasks)
+            notes = _quantize(made, exported, tokens) if int8 else ""
         else:
-            task = select_task(tasks, task_name, folder)
-            exported = {task.name: task}
-            (write_transformers if target == "transformers" else write_sentence_transformers)(out, model, task)
-        link_or_copy(folder / "vocab.txt", out / "vocab.txt")
-        longest = max(task.max_length for task in exported.values())
-        write_json(out / "tokenizer_config.json", _tokenizer(folder, longest))
+            (write_transformers if target == "transformers" else write_sentence_transformers)(made, model, task)
+        with replacing(
+            made / VOCABULARY
+        ) as part:  # a copy: a link may lead into DVC's cache, whose files are read-only
+            shutil.copyfile(folder / VOCABULARY, part)
+        write_json(made / CONFIG, _tokenizer_config(Tokenizer.load(folder), exported))
         scores = metrics / "runs" / str(about["run"]) / f"{about['seed']}.json"
         usage = _usage(target, exported) + _similarity_formula(model, exported, target)
-        write_card(out, about, exported, scores, usage + notes)
+        write_card(made, about, exported, scores, usage + notes)
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[None]:
-    """Makes an empty folder for the block to write; removes it if the block fails before it writes anything.
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yields a folder that becomes `out` when the block succeeds; else nothing is left.
 
-    Raises UserError (P05) if `out` exists and is not empty: it may be the model itself.
+    Raises UserError: P05 if `out` exists and is not empty, as it may be the model itself; R07 (disk).
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         fail("P05", "this exists already and would be overwritten", where=str(out), fix="name a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            out.rmdir()
-        raise
+    with scratch(out.absolute().parent) as work:
+        made = work / "export"
+        made.mkdir()
+        yield made
+        try:
+            if out.exists():
+                out.rmdir()
+            made.rename(out)
+        except OSError as error:
+            fail("R07", f"cannot write: {error.strerror}", where=str(out), fix="free space or permissions there")
 
 
-def _quantize(out: Path, tasks: dict[str, Task], tokens: Path) -> str:
-    """Quantizes the graph to 8 bits; returns Markdown with the dev scores of each task before and after."""
-    before = dev_scores(out, tasks, tokens)
-    quantize(out / GRAPH)
-    after = dev_scores(out, tasks, tokens)
+def _quantize(made: Path, tasks: Mapping[str, Task], tokens: Path) -> str:
+    """Quantizes the graph to 8 bits; returns Markdown with its size and the tasks' dev scores, before and after."""
+    before, size = dev_scores(made, tasks, tokens), (made / GRAPH).stat().st_size
+    quantize(made / GRAPH)
+    after, small = dev_scores(made, tasks, tokens), (made / GRAPH).stat().st_size
+    sizes = f"{GRAPH} has {small / 1e6:.3g} MB instead of {size / 1e6:.3g} MB ({small / size:.0%})"
     lines = [f"- {name}, dev: {tasks[name].metric} {after[name]:.3f} instead of {before[name]:.3f}" for name in before]
-    return "\n\nThe weights of the matrix products are 8-bit integers.\n\n" + "\n".join(lines)
+    return "\n\n".join(["", f"{QUANTIZED} {sizes}.", "\n".join(lines)])
 
 
-def _tokenizer(folder: Path, longest: int) -> dict[str, object]:
-    lower_case = bool(read_json(folder / "tokenizer_config.json").get("do_lower_case", True))
-    return {"tokenizer_class": "BertTokenizer", "do_lower_case": lower_case, "model_max_length": longest}
+def _tokenizer_config(tokenizer: Tokenizer, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """What `AutoTokenizer` reads. Length and side of truncation are those of the tasks where they agree."""
+    sides = {task.truncation_side for task in tasks.values()}
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "model_max_length": max(task.max_length for task in tasks.values()),
+        "truncation_side": sides.pop() if len(sides) == 1 else "right",
+        **tokenizer.settings.to_json(),
+    }
 
 
-def _usage(target: str, tasks: dict[str, Task]) -> str:
-    task = next(iter(tasks.values()))
-    texts = '"a text", "another"' if task.pair else '"a text"'
+def _usage(target: str, tasks: Mapping[str, Task]) -> str:
+    task = next((task for task in tasks.values() if task.sequences_per_row == 1), next(iter(tasks.values())))
+    texts = '["a text"], ["another"]' if task.pair and task.sequences_per_row == 1 else '["a text"]'
     code = {
         "transformers": f"""from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForSequenceClassification.from_pretrained(".")
-logits = model(**tokenizer({texts}, return_tensors="pt", truncation=True)).logits""",
+logits = model(**tokenizer({texts}, return_tensors="pt", padding=True, truncation=True)).logits""",
         "sentence-transformers": """from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer(".")
 vectors = model.encode(["a text", "another"])  # logits of the labels, if the head is not a cosine""",
-        "onnx": """import onnxruntime
+        "onnx": f"""import json
+import onnxruntime
 from transformers import AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(".")
-session = onnxruntime.InferenceSession("model.onnx")
-answers = session.run(None, dict(tokenizer(["a text"], return_tensors="np", padding=True)))  # see tasks.json""",
+with open("tasks.json", encoding="utf-8") as file:
+    task = json.load(file)["{task.name}"]
+cut = {{"model_max_length": task["max_length"], "truncation_side": task["truncation_side"]}}
+tokenizer = AutoTokenizer.from_pretrained(".", **cut)
+session = onnxruntime.InferenceSession("{GRAPH}")
+inputs = dict(tokenizer({texts}, return_tensors="np", padding=True, truncation=True))
+(scores,) = session.run([task.get("reads", task["output"])], inputs)""",
     }[target]
     return f"```python\n{code}\n```"
 
 
-def _similarity_formula(model: Model, tasks: dict[str, Task], target: str) -> str:
+def _similarity_formula(model: Model, tasks: Mapping[str, Task], target: str) -> str:
     """How to compute a similarity on the task's scale from the other library's output."""
     task = next(iter(tasks.values()))
     if task.labels or target == "onnx":

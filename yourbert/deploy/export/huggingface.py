@@ -22,22 +22,31 @@ from yourbert.model.pretrained import CONFIG_FILE, PREFIX, WEIGHTS_FILE, to_stoc
 LIBRARY = "sentence_transformers.models"
 
 
+def check_target(target: str, model: Model, task: Task) -> None:
+    """Raises UserError (P05) if a format cannot represent the model of a task, or how its texts are truncated."""
+    if task.truncation_side == "middle":
+        what = f"task '{task.name}' cuts long texts in the middle, which no tokenizer of another library can do"
+        fix = "use `yourbert serve`, `yourbert predict` or `yourbert.load`, or train with another `truncation_side`"
+        fail("P05", what, where=f"--to {target}", fix=fix)
+    head, separate, cls = model.heads[task.name], task.sequences_per_row == 2, model.task_pooling[task.name] == "cls"
+    dense = isinstance(head, ClassifyHead | RegressHead)
+    if target == "transformers" and (separate or not cls or not dense):
+        reason = "encodes the two texts separately" if separate else "uses mean pooling"
+        what = f"task '{task.name}' {reason}, and transformers has no such BERT model"
+        fix = "export it to sentence-transformers or onnx, or train with `pooling: cls`"
+        fail("P05", what, where="--to transformers", fix=fix)
+    if target == "sentence-transformers" and (cls or not (isinstance(head, CosineHead) or (dense and not separate))):
+        what = f"task '{task.name}' is not an encoder with mean pooling and a dense layer"
+        fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
+
+
 def write_transformers(folder: Path, model: Model, task: Task) -> None:
-    """Writes a folder for `AutoModelForSequenceClassification`. Raises UserError (P05) if it has no such model.
+    """Writes a folder for `AutoModelForSequenceClassification`.
 
     The logits are the same. For a similarity the single logit z means low + (high - low) * sigmoid(z).
     """
     head = model.heads[task.name]
-    separate, cls = task.sequences_per_row == 2, model.task_pooling[task.name] == "cls"
-    if separate or not cls or not isinstance(head, ClassifyHead | RegressHead):
-        reason = "encodes the two texts separately" if separate else "uses mean pooling"
-        what = f"task '{task.name}' {reason}, and transformers has no such BERT model"
-        fail(
-            "P05",
-            what,
-            where="--to transformers",
-            fix="export it to sentence-transformers or onnx, or train with `pooling: cls`",
-        )
+    assert isinstance(head, ClassifyHead | RegressHead), "check_target"
     tensors: dict[str, Tensor] = {
         PREFIX + name: tensor for name, tensor in to_stock(model.encoder_for(task.name)).items()
     }
@@ -61,17 +70,8 @@ def _labels(task: Task) -> dict[str, Any]:
 
 
 def write_sentence_transformers(folder: Path, model: Model, task: Task) -> None:
-    """Writes a folder for `SentenceTransformer`: its vectors, or for a classification the head's logits.
-
-    Raises UserError (P05) for a model that is not an encoder, a mean pooling and a dense layer.
-    """
+    """Writes a folder for `SentenceTransformer`: its vectors, or for a classification the head's logits."""
     head = model.heads[task.name]
-    supported = isinstance(head, CosineHead) or (
-        isinstance(head, ClassifyHead | RegressHead) and task.sequences_per_row == 1
-    )
-    if model.task_pooling[task.name] != "mean" or not supported:
-        what = f"task '{task.name}' is not an encoder with mean pooling and a dense layer"
-        fail("P05", what, where="--to sentence-transformers", fix="export it to onnx, or train with `pooling: mean`")
     write_tensors(folder / WEIGHTS_FILE, to_stock(model.encoder_for(task.name)), {"format": "pt"})
     write_json(folder / CONFIG_FILE, _config(model, "BertModel"))
     width, length = model.encoder.config.hidden_size, task.max_length
