@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -44,6 +46,16 @@ def test_a_mistake_comes_whole_out_of_another_process() -> None:
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.problems, copy.total) == (caught.value.problems, 99) and str(copy) == str(caught.value)
     assert str(copy).count("YB-D14") == 28
+
+
+def test_a_full_disk_is_one_line_whoever_wrote(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fill() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+
+    with pytest.raises(SystemExit) as ended:
+        exit_cleanly(fill)
+    assert ended.value.code == 7
+    assert capsys.readouterr().err == "YB-R07 /tmp/x: cannot write: No space left on device. Fix: free disk space.\n"
 
 
 def test_elsewhere_nothing_is_written(here: Path) -> None:

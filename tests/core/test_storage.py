@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.closure import ROOT
 from yourbert.core.errors import UserError
-from yourbert.core.storage import UNFINISHED, folder_hash, read_json, replacing, scratch, write_json, write_manifest
+from yourbert.core.storage import (
+    UNFINISHED,
+    folder_hash,
+    read_json,
+    replacing,
+    scratch,
+    write_array,
+    write_csv,
+    write_json,
+    write_manifest,
+    write_tensors,
+    write_text,
+)
 
 NOBODY = 2**22 + 1  # more than any process of Linux
 
@@ -52,6 +67,30 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"R07 .*facts.json: cannot write: No space left on device"):
         write_json(tmp_path / "facts.json", {"a": 2})
     assert read_json(tmp_path / "facts.json") == {"a": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+LARGE: dict[str, Callable[[Path], None]] = {
+    "text": lambda path: write_text(path, "x" * 100_000),
+    "table": lambda path: write_csv(path, ["x"], [["x" * 100_000]]),
+    "array": lambda path: write_array(path, np.ones(100_000)),
+    "tensors": lambda path: write_tensors(path, {"x": torch.ones(100_000)}),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_every_writer_says_in_one_line_that_the_disk_is_full(tmp_path: Path, name: str) -> None:
+    """The writer of safetensors raises an exception of its own. A limit of the process stands in for the disk."""
+    resource = pytest.importorskip("resource")
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
+    try:
+        with pytest.raises(UserError) as caught:
+            LARGE[name](tmp_path / "new" / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    (problem,) = caught.value.problems
+    assert problem.code == "R07" and "cannot write" in problem.what and str(tmp_path) in problem.where
+    assert not any((tmp_path / "new").iterdir())
 
 
 def test_two_writers_do_not_share_a_file(tmp_path: Path) -> None:

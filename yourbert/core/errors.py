@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 EXIT_CODES = {"P": 2, "D": 3, "I": 3, "W": 4, "C": 5, "V": 5, "T": 6, "R": 7, "B": 8, "X": 9}
+FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 SHOWN_PER_FILE = 20
 QUOTED_CHARACTERS = 80
 # What each extra of pyproject.toml brings that the library imports.
@@ -157,6 +159,12 @@ def exit_cleanly(program: Callable[[], None]) -> NoReturn:
         sys.stderr.write("\n".join(error.lines()) + "\n")
         _leave_copy(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL_DISK or os.environ.get("YOURBERT_DEBUG") == "1":
+            raise
+        problem = Problem("R07", f"cannot write: {error.strerror}", str(error.filename or ""), "free disk space")
+        sys.stderr.write(f"{problem}\n")
+        sys.exit(EXIT_CODES["R"])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

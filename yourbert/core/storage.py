@@ -152,10 +152,14 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with replacing(path) as part:
-        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part, dict(metadata or {}))
+        try:
+            save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part, dict(metadata or {}))
+        except SafetensorError as error:  # its writer has no other class for a full disk
+            raise OSError(str(error)) from error
         part.chmod(0o666 & ~_umask())  # it makes the file for its owner alone
 
 

@@ -44,6 +44,8 @@ def export(
     Raises UserError: C01, C12 for no valid model folder, I06 if a task must be named, P05 for a model that the target
     format cannot represent, and for an `out` that exists and is not empty.
     """
+    if int8 and target != "onnx":
+        fail("P05", "only ONNX has 8-bit weights", where=f"--to {target} --int8", fix="leave one of them out")
     model, tasks = load_model(folder, machine)
     exported = tasks if target == "onnx" else {(task := select_task(tasks, task_name, folder)).name: task}
     for task in exported.values():
