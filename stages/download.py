@@ -10,11 +10,12 @@ def main() -> None:
     from yourbert.core.storage import read_json
     from yourbert.download.download import download
 
-    params = read_params()
+    params, plan = read_params(), read_json(BUILD / "plan.json")
     download(
         model=params.model,
         corpus=params.corpus,
-        wanted=read_json(BUILD / "plan.json")["wanted"],
+        wanted=plan["wanted"],
+        limits=plan["limits"],
         bundled=Path("data"),
         base=BUILD / "base",
         texts=BUILD / "corpus",

@@ -9,6 +9,8 @@ from tests.support.closure import ROOT
 OF_NO_MODULE = ("pipeline", "faults", "repository", "stages", "benchmarks")
 # What has no file of its own name is tested through what uses it.
 TESTED_IN = {
+    "config/limits": "faults/test_early",
+    "core/passages": "faults/test_early",
     # read on every way to rows, models and runs
     "core/tasks": "corpus/test_rows",
     "core/program": "repository/test_startup",

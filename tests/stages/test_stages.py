@@ -87,7 +87,7 @@ def captured(stage: str, given: Params, monkeypatch: pytest.MonkeyPatch) -> obje
         patch.setattr("yourbert.config.params.read_params", lambda: given)
         patch.setattr(call, record)
         for name in ("write_json", "read_json"):
-            patch.setattr(f"yourbert.core.storage.{name}", lambda *args: {"wanted": {}})
+            patch.setattr(f"yourbert.core.storage.{name}", lambda *args: {"wanted": {}, "limits": {}})
         module.main(*words)
     return seen
 

@@ -11,13 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from yourbert.config.schema import BUNDLED, CS224N, Params
+import numpy as np
+
+from yourbert.config.limits import limits_of
+from yourbert.config.schema import BUNDLED, CS224N, Params, TaskData
 from yourbert.core.errors import Problem, UserError, fail, nearest
 from yourbert.core.filenames import is_url, local_names
+from yourbert.core.passages import read_passages
 from yourbert.core.paths import located
 from yourbert.core.storage import sha256_of
 from yourbert.core.tasks import SPLITS, Split
-from yourbert.corpus.rows import check_file
+from yourbert.corpus.leakage import text_hash
+from yourbert.corpus.rows import SplitRows, check_file, row_chunks
+from yourbert.corpus.statistics import SplitStatistics, check_leakage
+
+CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000  # whose texts are in memory at once
 
 
 def corpus_files(params: Params) -> dict[str, bool]:
@@ -41,10 +49,11 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
     Raises one UserError with all problems (D codes), or P15 for a folder or an extra text that does not exist.
     """
     folder = local_corpus(params.corpus, bundled)
-    plan: dict[str, Any] = {"wanted": corpus_files(params)}
+    plan: dict[str, Any] = {"wanted": corpus_files(params), "limits": limits_of(params)}
     local_names(plan["wanted"])
     if params.pretrain.enabled and params.pretrain.extra_text:
-        located(params.pretrain.extra_text)
+        for _ in read_passages(located(params.pretrain.extra_text)):
+            pass
     if folder is None:
         return plan
     try:
@@ -69,7 +78,26 @@ def check(params: Params, bundled: Path) -> dict[str, Any]:
             present[name] = sha256_of(path)
     if problems:
         raise UserError(problems)
+    for name, block in params.tasks.items():
+        if block.data.on_leakage == "error":
+            check_leakage(name, block.data, _statistics(name, block.data, folder))
     return {**plan, "sha256": present}
+
+
+def _statistics(name: str, data: TaskData, folder: Path) -> dict[Split, SplitStatistics]:
+    """The texts of a task's local files, to compare its splits."""
+    task, found = data.to_task(name), dict[Split, SplitStatistics]()
+    for split in SPLITS:
+        file = getattr(data, split)
+        if file is None or is_url(file) or not (folder / file).exists():
+            continue
+        rows = SplitRows(folder / file, name, data, split)
+        found[split] = SplitStatistics(rows.path, task, rows.has_labels, ())
+        for chunk in row_chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS):
+            texts_N = np.array([text_hash(text) for row in chunk for text in row.texts], np.uint64)
+            found[split].add(chunk, np.zeros(0, np.int64), texts_N)
+        found[split].finalize(rows.counts)
+    return found
 
 
 def local_corpus(corpus: str, bundled: Path) -> Path | None:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yourbert.config.schema import TaskData
+from yourbert.core.errors import Problem, UserError
 from yourbert.core.tasks import Split, Task
 from yourbert.corpus.leakage import Hashes, row_keys
 from yourbert.corpus.rows import Row, RowCounts
@@ -194,6 +196,15 @@ def leakage_warnings(splits: Mapping[Split, SplitStatistics]) -> list[str]:
                 f"{statistics.path.name}: {len(pairs)} rows also occur in {train.path.name} (lines {lines})"
             )
     return warnings
+
+
+def check_leakage(name: str, data: TaskData, splits: Mapping[Split, SplitStatistics]) -> list[str]:
+    """Warnings about dev and test rows that also occur in train; with `on_leakage: error` a UserError (D21)."""
+    warnings = leakage_warnings(splits)
+    if warnings and data.on_leakage == "error":
+        fix = "delete them from one of the two, or set the task's on_leakage: warn"
+        raise UserError([Problem("D21", f"task '{name}': {warning}", fix=fix) for warning in warnings])
+    return [f"D21 {warning}" for warning in warnings]
 
 
 def _first(items: Sequence[object]) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from yourbert.config.limits import check_limits
 from yourbert.config.schema import BUNDLED, CS224N
 from yourbert.core.paths import cache_folder, project_root
 from yourbert.download.corpora import fetch_corpus
@@ -15,15 +16,27 @@ from yourbert.download.random_model import is_random, make_random_model
 logger = logging.getLogger("yourbert")
 
 
-def download(model: str, corpus: str, wanted: Mapping[str, bool], bundled: Path, base: Path, texts: Path) -> None:
-    """Puts the corpus into `texts` and the model into `base`. Raises as `fetch_corpus` and `fetch_model`."""
+def download(
+    model: str,
+    corpus: str,
+    wanted: Mapping[str, bool],
+    limits: Mapping[str, int],
+    bundled: Path,
+    base: Path,
+    texts: Path,
+) -> None:
+    """Puts the corpus into `texts` and the model into `base`.
+
+    limits: the values of params.yaml that the model limits. Raises as `fetch_corpus`, `fetch_model`, `check_limits`.
+    """
     cache = cache_folder()
     fetch_corpus(_resolve(corpus, BUNDLED, CS224N), wanted, texts, bundled, cache)
     if is_random(model):
         make_random_model(model, texts, base)
-        return
-    source = fetch_model(_resolve(model), base, cache)
-    logger.info("model %s: from the %s%s", model, source.name, source.revision and f" at {source.revision}")
+    else:
+        source = fetch_model(_resolve(model), base, cache)
+        logger.info("model %s: from the %s%s", model, source.name, source.revision and f" at {source.revision}")
+    check_limits(limits, base)
 
 
 def _resolve(name: str, *reserved: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from yourbert.config.limits import check_limits, layers_of
 from yourbert.config.schema import Mixture, Runtime, Training
-from yourbert.core.errors import fail
 from yourbert.core.storage import folder_hash, write_csv, write_json
 from yourbert.core.tasks import Task
 from yourbert.finetuning.learner import LABELED_SPLITS, TaskLearner, set_trainable
@@ -89,9 +89,7 @@ def _make_model(
     layers = loaded.encoder.config.num_hidden_layers
     task_specific_layers = {task: n for task, n in loaded.task_specific_layers.items() if task in mixture.tasks}
     task_specific_layers |= {task: layers if n == "all" else n for task, n in mixture.task_specific_layers.items()}
-    if layers < max(task_specific_layers.values(), default=0):
-        what = f"task_specific_layers of '{name}' is more than the {layers} layers of the model"
-        fail("P05", what, where="params.yaml", fix=f"write at most {layers}, or `all`")
+    check_limits(layers_of(name, mixture), encoder)
     heads_rng = generator(seed, "heads")
     model = Model(
         loaded.encoder,

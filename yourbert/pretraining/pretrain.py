@@ -7,9 +7,7 @@ Shapes: T tokens, S sequences.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy.typing as npt
 
 from yourbert.config.schema import Pretrain, Runtime, Training
 from yourbert.core.cost import Cost
-from yourbert.core.errors import fail
+from yourbert.core.passages import read_passages
 from yourbert.core.paths import located
 from yourbert.core.storage import folder_hash, link_or_copy, read_array, scratch, write_json, write_manifest
 from yourbert.core.text import chunked
@@ -111,27 +109,8 @@ def content_hash(array: npt.NDArray[Any]) -> str:
 
 
 def read_texts(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The passages (lines) of a .txt or .txt.gz file, or of all such files in a folder, as token sequences.
-
-    Raises UserError: D29 (no such file), D08 (not readable as UTF-8 text).
-    """
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    files = [p for p in files if p.name.endswith((".txt", ".txt.gz"))]
-    if not files:
-        what, fix = "no .txt or .txt.gz file there", "name a text file or a folder with text files"
-        fail("D29", what, where=f"pretrain.extra_text: {path}", fix=fix)
-    for file in files:
-        yield from _encode(_lines(file), tokenizer, max_length)
-
-
-def _lines(file: Path) -> Iterator[str]:
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            for line in io.TextIOWrapper(stream, encoding="utf-8"):
-                if line.strip():
-                    yield line.strip()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        fail("D08", f"not readable as UTF-8 text ({error})", where=str(file), fix="save it as UTF-8, plain or gzip")
+    """The passages of `read_passages` as token sequences. Raises UserError as that does."""
+    yield from _encode(read_passages(path), tokenizer, max_length)
 
 
 def _encode(lines: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Iterator[npt.NDArray[np.int64]]:

@@ -9,13 +9,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from yourbert.config.limits import check_limits
 from yourbert.config.schema import TaskData
-from yourbert.core.errors import Problem, UserError, fail, nearest
+from yourbert.core.errors import Problem, UserError, nearest
 from yourbert.core.filenames import local_name
-from yourbert.core.storage import read_json, write_array, write_json
+from yourbert.core.storage import write_array, write_json
 from yourbert.core.tasks import SPLITS, Split, Task
 from yourbert.corpus.rows import SplitRows
-from yourbert.corpus.statistics import SplitStatistics, leakage_warnings, split_warnings, task_statistics
+from yourbert.corpus.statistics import SplitStatistics, check_leakage, split_warnings, task_statistics
 from yourbert.tokens.packing import SplitWriter, count_tokens
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.tokens.workers import encode_in_order, number_of_workers
@@ -32,7 +33,7 @@ def tokenize_task(
     per physical core; the result is the same, byte for byte, for any number. Raises one UserError with the problems of
     all files (D codes), or P08 if `max_length` is more than the model has positions.
     """
-    check_length(name, data, base)
+    check_limits({f"tasks.{name}.data.max_length": data.max_length}, base)
     task = data.to_task(name)
     tokenizer, workers = Tokenizer.load(base), number_of_workers(num_threads)
     statistics: dict[Split, SplitStatistics] = {}
@@ -49,7 +50,7 @@ def tokenize_task(
             failures.append(error)
     raise_all(failures)
     _log_columns(statistics)
-    warnings += split_warnings(task, statistics) + _check_leakage(name, data, statistics)
+    warnings += split_warnings(task, statistics) + check_leakage(name, data, statistics)
     for warning in warnings:
         logger.info("%s: %s", name, warning)
     write_json(
@@ -57,25 +58,6 @@ def tokenize_task(
         task.to_json() | {"vocabulary_sha256": tokenizer.sha256, "lower_case": tokenizer.lower_case},
     )
     return task_statistics(task, statistics, warnings) | {"vocabulary_sha256": tokenizer.sha256}
-
-
-def _check_leakage(name: str, data: TaskData, statistics: Mapping[Split, SplitStatistics]) -> list[str]:
-    """Warnings about dev and test rows that also occur in train; with `on_leakage: error` a UserError (D21)."""
-    warnings = leakage_warnings(statistics)
-    if warnings and data.on_leakage == "error":
-        fix = "delete them from one of the two, or set the task's on_leakage: warn"
-        raise UserError([Problem("D21", f"task '{name}': {warning}", fix=fix) for warning in warnings])
-    return [f"D21 {warning}" for warning in warnings]
-
-
-def check_length(name: str, data: TaskData, base: Path) -> None:
-    """Raises UserError (P08) if `max_length` is more than the model has positions."""
-    positions = read_json(base / "config.json").get("max_position_embeddings", 512)
-    if data.max_length > positions:
-        what = (
-            f"tasks.{name}.data.max_length is {data.max_length}; the model in {base} reads at most {positions} tokens"
-        )
-        fail("P08", what, where="params.yaml", fix=f"set it to {positions} or less")
 
 
 def find_files(data: TaskData, corpus: Path) -> tuple[dict[Split, Path], list[str]]:
