@@ -126,6 +126,11 @@ REFUSED: dict[str, tuple[Content, str, str]] = {
     ),
     "an unknown activation": (config(hidden_act="mish"), "C10", "hidden_act 'mish' is not supported"),
     "another shape": (config(hidden_size=8), "C03", "not match config.json"),
+    "far larger than its weights": (
+        config(hidden_size=65_536, num_attention_heads=1, num_hidden_layers=1000, vocab_size=10_000_000),
+        "C03",
+        "not match config.json",
+    ),
     "one segment": (config(type_vocab_size=1), "C10", "type_vocab_size"),
     "a tensor in the encoder": (
         weights(encoder__layer__0__adapter=torch.ones(1)),

@@ -191,18 +191,23 @@ def _load(
         fail("C03", "some tensors occur twice, with and without the prefix 'bert.'", where=where)
     for name in IGNORED:
         given.pop(name, None)
+    with torch.device("meta"):  # without memory, as config.json may describe a model far larger than the weights
+        expected = to_stock(Encoder(config, dropout))
     notes = []
+    has_pooler = generator is None or any(name in given for name in POOLER)
+    wanted = {name: tensor for name, tensor in expected.items() if has_pooler or name not in POOLER}
+    _check({name: tensor for name, tensor in given.items() if not name.startswith(MLM)}, wanted, where)
     encoder = Encoder(config, dropout)
-    if generator is not None and not any(name in given for name in POOLER):
+    if generator is not None and not has_pooler:
         initialise(encoder.pooler, generator)
-        given |= zip(POOLER, (encoder.pooler.weight.detach(), encoder.pooler.bias.detach()), strict=True)
         notes.append("the checkpoint has no pooler; it is initialized randomly")
     mlm_head = _mlm_head(given, config, where)
-    targets = _targets(encoder, mlm_head)
-    _check(given, targets, where)
+    head = _head_targets(mlm_head)
+    _check({name: tensor for name, tensor in given.items() if name.startswith(MLM)}, head, where)
     with torch.no_grad():
-        for name, target in targets.items():
-            target.copy_(given[name])
+        for name, target in (to_stock(encoder) | head).items():
+            if name in given:
+                target.copy_(given[name])
     return LoadedEncoder(encoder, mlm_head, tuple(notes), heads)
 
 
@@ -225,13 +230,10 @@ def _has_own_decoder(given: Mapping[str, Tensor]) -> bool:
     return any(a in given and b in given and not torch.equal(given[a], given[b]) for a, b in pairs)
 
 
-def _targets(encoder: Encoder, mlm_head: MlmHead | None) -> dict[str, Tensor]:
-    """Stock name -> the parameter, or the part of one, that it is copied to."""
-    targets = to_stock(encoder)
-    if mlm_head is not None:
-        ours = dict(mlm_head.named_parameters())
-        targets |= {stock: ours[name].detach() for name, stock in MLM_NAMES.items()}
-    return targets
+def _head_targets(head: MlmHead | None) -> dict[str, Tensor]:
+    """Stock name -> the parameter of a masked-LM head that it is copied to."""
+    ours = {} if head is None else dict(head.named_parameters())
+    return {stock: ours[name].detach() for name, stock in MLM_NAMES.items() if ours}
 
 
 def _check(given: Mapping[str, Tensor], targets: Mapping[str, Tensor], where: str) -> None:
