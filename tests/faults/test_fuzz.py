@@ -25,12 +25,16 @@ from hypothesis.strategies import SearchStrategy
 from tests.corpus.test_rows import similarity, task
 from tests.support import tiny
 from tests.support.closure import ROOT
+from tests.support.odd_texts import odd_texts
+from tests.support.stock_models import FAST, FILES, PIECES, SPECIAL, TENSORS
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
 from yourbert.core.storage import read_array, read_json, read_tensors, write_json, write_manifest
 from yourbert.corpus.rows import check_file
 from yourbert.deploy.inputs import open_input
 from yourbert.doctor.state import state_troubles
+from yourbert.download.mirrors import fetch_model
+from yourbert.download.tokenizer_files import PAIR
 from yourbert.download.wheel import unpack
 from yourbert.evaluation.predictions import read_predictions
 from yourbert.inference.model_folder import load_model, save_model
@@ -41,6 +45,7 @@ from yourbert.tokens.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.integration
 
+ODD = odd_texts(20, ["<a>", "good", "[MASK]"])
 COUNTS = [500, pytest.param(10_000, marks=pytest.mark.slow)]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -138,6 +143,12 @@ def with_another(value: Any, path: tuple[Any, ...], other: Any) -> Any:
     return copy
 
 
+SETTINGS = {
+    "tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": False, "tokenize_chinese_chars": False,
+    "padding_side": "right", "never_split": ["[CLS]"], "added_tokens_decoder": {"6": {"content": "<a>", **SPECIAL}},
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of ours, small and whole."""
@@ -145,7 +156,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = place / "base"
     base.mkdir()
     (base / "vocab.txt").write_text("".join(f"{t}\n" for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a")))
-    write_json(base / "tokenizer_config.json", {"do_lower_case": True})
+    write_json(base / "tokenizer_config.json", SETTINGS)
     rng = torch.Generator().manual_seed(1)
     tasks = {"mood": tiny.task(), "sim": tiny.task("sim", "similarity")}
     model = Model(random_encoder(tiny.CONFIG, rng), tasks.values(), "mean", 0.1, rng)
@@ -168,13 +179,72 @@ def test_the_facts_of_a_model(folder: Path, name: str, count: int) -> None:
         with only_a_users_error():
             load_model(folder, tiny.MACHINE)
         with only_a_users_error():
-            Tokenizer.load(folder)
+            Tokenizer.load(folder).encode(ODD, None, 99, "right")
 
     try:
         holds(count // 4 + 1, st.tuples(st.sampled_from([*places_in(facts)]), JSON), check)
     finally:
         (folder / name).write_bytes(whole)
         write_manifest(folder)
+
+
+ADDED = [*FAST["added_tokens"], {"content": "good", "id": PIECES.index("good"), **SPECIAL}]
+TEMPLATE = {
+    "type": "TemplateProcessing", "single": PAIR[:3], "pair": PAIR,
+    "special_tokens": {t: {"id": t, "ids": [PIECES.index(t)], "tokens": [t]} for t in ("[CLS]", "[SEP]")},
+}  # fmt: skip
+STRANGERS: dict[str, Any] = {
+    "config.json": {**json.loads(FILES["config.json"]), "vocab_size": len(PIECES), "tokenizer_class": "BertTokenizer"},
+    "tokenizer_config.json": {**SETTINGS, "do_lower_case": False, "cls_token": {"content": "[CLS]"},
+                              "added_tokens_decoder": {"5": {"content": "good", **SPECIAL, "normalized": True}}},
+    "tokenizer.json": {**FAST, "added_tokens": ADDED, "padding": {"direction": "Right"}, "post_processor": TEMPLATE},
+    "special_tokens_map.json": {"cls_token": "[CLS]", "additional_special_tokens": ["good"], "eos_token": "[SEP]"},
+    "added_tokens.json": {"good": 5, "[MASK]": 4},
+    "modules.json": [{"path": "0_BERT", "type": "x.Transformer"}],
+    "model.safetensors.index.json": {"weight_map": dict.fromkeys(TENSORS, "a.safetensors")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", [*STRANGERS, "vocab.txt", "model.safetensors"])
+def test_a_strangers_checkpoint(tmp_path: Path, name: str, count: int) -> None:
+    """It is refused in one line, or every later stage can work with what `download` made of it."""
+    place = tmp_path / "mine"
+    for file, content in FILES.items():
+        (place / "0_BERT" / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / "0_BERT" / file).write_bytes(content)
+        (place / file).write_bytes(content)
+    if name == "model.safetensors.index.json":
+        (place / "model.safetensors").rename(place / "a.safetensors")
+    if name == "modules.json":
+        (place / "config.json").unlink()
+    if name == "tokenizer.json":
+        (place / "vocab.txt").unlink()
+        (place / "tokenizer_config.json").unlink()
+
+    def use(content: bytes) -> None:
+        (place / name).write_bytes(content)
+        with tempfile.TemporaryDirectory(dir=tmp_path) as work:
+            base = Path(work) / "base"
+            fetch_model(str(place), base, tmp_path / "cache")
+            size = load_encoder(base, 0.0, torch.Generator()).encoder.config.vocab_size
+            tokenizer = Tokenizer.load(base)
+            ids = [i for (one, _) in tokenizer.encode(ODD, None, 99, "right")[0] for i in one]
+            assert max(ids) < tokenizer.vocabulary_size <= size
+
+    def check(content: bytes) -> None:
+        with only_a_users_error():
+            use(content)
+
+    if name in STRANGERS:
+        whole = STRANGERS[name]
+        use(json.dumps(whole).encode())
+        changed = st.tuples(st.sampled_from([*places_in(whole)]), JSON).map(lambda change: with_another(whole, *change))
+        contents = changed.map(lambda value: json.dumps(value).encode(errors="surrogatepass")) | BYTES
+    else:
+        edits = st.tuples(st.integers(0, len(FILES[name])), st.binary(max_size=3), st.integers(0, 3))
+        contents = BYTES | edits.map(lambda e: FILES[name][: e[0]] + e[1] + FILES[name][e[0] + e[2] :])
+    holds(count // 9 + 1, contents, check)
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -26,6 +26,7 @@ from yourbert.tokens.tokenizer_settings import (
     NamedToken,
     check_class,
     check_roles,
+    check_vocabulary,
     checked_tokens,
     is_text,
     is_usual,
@@ -33,6 +34,7 @@ from yourbert.tokens.tokenizer_settings import (
     named_tokens,
     read_settings,
     refuse,
+    said,
 )
 
 logger = logging.getLogger("yourbert")
@@ -53,8 +55,17 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
         "max_input_chars_per_word": MAX_WORD_LENGTH,
     },
 }
-PIECES = {"single": ["[CLS]", "A", "[SEP]"], "pair": ["[CLS]", "A", "[SEP]", "B", "[SEP]"]}
-SEGMENTS = {"single": [0, 0, 0], "pair": [0, 0, 0, 1, 1]}
+ENDS = ("[CLS]", "[SEP]")
+PAIR = [
+    {kind: {"id": name, "type_id": segment}}
+    for kind, name, segment in (
+        ("SpecialToken", "[CLS]", 0),
+        ("Sequence", "A", 0),
+        ("SpecialToken", "[SEP]", 0),
+        ("Sequence", "B", 1),
+        ("SpecialToken", "[SEP]", 1),
+    )
+]
 
 
 def complete_tokenizer(folder: Path, source: str, stock: Mapping[str, Any]) -> None:
@@ -64,10 +75,11 @@ def complete_tokenizer(folder: Path, source: str, stock: Mapping[str, Any]) -> N
     """
     fast, config, special, added = (read_object(folder / f, source) for f in (FAST, CONFIG, SPECIAL_MAP, ADDED_FILE))
     vocabulary = _vocabulary(folder / VOCABULARY, fast, source)
+    check_vocabulary(vocabulary, source)
     check_class(stock, source)
     check_roles(special, source)
     if fast:
-        _check_parts(fast, source)
+        _check_parts(fast, vocabulary, source)
         config |= _normalizer(fast["normalizer"], config, source)
     if config.get(LOWER_CASE) is None:
         config[LOWER_CASE] = not _is_cased(vocabulary)
@@ -108,16 +120,14 @@ def _word_pieces(fast: Mapping[str, Any], source: str) -> list[str]:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not isinstance(vocabulary, dict) or model.get("type", "WordPiece") != "WordPiece":
         fail("C05", f"{FAST} has no WordPiece vocabulary", where=source, fix="choose a BERT model")
-    numbered = all(type(number) is int for number in vocabulary.values())
-    pieces = sorted(vocabulary, key=lambda piece: vocabulary[piece]) if numbered else []
-    if [vocabulary[piece] for piece in pieces] != list(range(len(pieces))) or not all(
-        (is_text(piece) or piece == "") and not re.search(r"[\r\n]", piece) for piece in pieces
-    ):
+    pieces = sorted(vocabulary, key=lambda piece: str(vocabulary[piece]).zfill(10))
+    readable = all((is_text(piece) or piece == "") and not re.search(r"[\r\n]", piece) for piece in pieces)
+    if not readable or [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
         fail("C05", f"the vocabulary in {FAST} has gaps", where=source, fix="choose a BERT model")
     return pieces
 
 
-def _check_parts(fast: Mapping[str, Any], source: str) -> None:
+def _check_parts(fast: Mapping[str, Any], vocabulary: Mapping[str, int], source: str) -> None:
     """Refuses normalizers and other parts of a tokenizer.json that are not BERT's."""
     for part, supported in PARTS.items():
         given = fast.get(part)
@@ -125,41 +135,39 @@ def _check_parts(fast: Mapping[str, Any], source: str) -> None:
             refuse(f"{FAST} has no {part}", source)
         for field, value in supported.items():
             if given.get(field, value if field != "type" else None) != value:
-                refuse(f"the {part} in {FAST} has {field} {given.get(field)!r}, not {value!r}", source)
-    if not _is_bert_template(fast.get("post_processor")):
+                refuse(f"the {part} in {FAST} has {field} {said(given.get(field))}, not {said(value)}", source)
+    if not _is_bert_template(fast.get("post_processor"), vocabulary):
         refuse(f"the post_processor in {FAST} does not make [CLS] A [SEP] B [SEP]", source)
     padding = fast.get("padding")
     if isinstance(padding, dict) and padding.get("direction", "Right") != "Right":
         refuse(f"{FAST} pads on the left", source)
 
 
-def _is_bert_template(processor: object) -> bool:
+def _is_bert_template(processor: object, vocabulary: Mapping[str, int]) -> bool:
+    """Whether a post-processor makes [CLS] A [SEP] B [SEP], with B and its [SEP] in the second segment."""
     if not isinstance(processor, dict):
         return False
     if processor.get("type") == "BertProcessing":
-        names = [processor.get(end) for end in ("cls", "sep")]
-        return [name[0] if isinstance(name, list) and name else None for name in names] == ["[CLS]", "[SEP]"]
-    for kind, pieces in PIECES.items():
-        entries = processor.get(kind)
-        if not isinstance(entries, list) or not all(isinstance(e, dict) and len(e) == 1 for e in entries):
-            return False
-        parts = [part for entry in entries for part in entry.values() if isinstance(part, dict)]
-        if [part.get("id") for part in parts] != pieces or [part.get("type_id") for part in parts] != SEGMENTS[kind]:
-            return False
-    return True
+        return [processor.get("cls"), processor.get("sep")] == [[token, vocabulary[token]] for token in ENDS]
+    numbers = processor.get("special_tokens")
+    return processor.get("type") == "TemplateProcessing" and (
+        [processor.get(kind) for kind in ("single", "pair")] == [PAIR[:3], PAIR]
+        and isinstance(numbers, dict)
+        and all(isinstance(n := numbers.get(t), dict) and n.get("ids") == [vocabulary[t]] for t in ENDS)
+    )
 
 
 def _normalizer(normalizer: Mapping[str, Any], config: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What the normalizer of a tokenizer.json adds to tokenizer_config.json."""
     found: dict[str, Any] = {}
     for field, key in NORMALIZER.items():
-        value, said = normalizer.get(field, key != ACCENTS or None), config.get(key)
+        value, given = normalizer.get(field, key != ACCENTS or None), config.get(key)
         if not isinstance(value, bool) and (value is not None or key != ACCENTS):
-            refuse(f"the normalizer in {FAST} has {field} {value!r}", source)
+            refuse(f"the normalizer in {FAST} has {field} {said(value)}", source)
         # A null in place of `strip_accents` is a value: as `do_lower_case`.
-        if said != value and (said is not None or (key == ACCENTS and key in config)):
-            refuse(f"{CONFIG} has {key} {said!r}, but {FAST} has {field} {value!r}", source)
-        if said is None and value != IF_MISSING[key]:
+        if given != value and (given is not None or (key == ACCENTS and key in config)):
+            refuse(f"{CONFIG} has {key} {said(given)}, but {FAST} has {field} {said(value)}", source)
+        if given is None and value != IF_MISSING[key]:
             found[key] = value
     return found
 
@@ -190,7 +198,7 @@ def _by_name(
     described = {token.content for token in known}
     for content, number in added.items():
         if ids.setdefault(content, number) != number:
-            refuse(f"{ADDED_FILE} gives {content!r} the id {number!r}, another file {ids[content]}", source)
+            refuse(f"{ADDED_FILE} gives {said(content)} the id {said(number)}, another file {ids[content]}", source)
         if content not in described and content not in special:
             yield named_token({"content": content}, number, source)
     for content, flags in special.items():
@@ -210,7 +218,7 @@ def _special_names(config: Mapping[str, Any], source: str) -> Iterator[tuple[str
         if isinstance(value, bool) or flags.get("content") is None:
             continue
         if not is_text(flags["content"]):
-            refuse(f"a special token is {value!r}", source)
+            refuse(f"a special token is {said(value)}", source)
         yield flags["content"], {name: flag for name, flag in flags.items() if name != "__type"}
 
 

@@ -71,34 +71,44 @@ class TokenizerSettings:
 
 def read_settings(config: Mapping[str, Any], vocabulary: Mapping[str, int], where: str) -> TokenizerSettings:
     """Reads a tokenizer_config.json. vocabulary: word piece -> id. Raises UserError (C05) for what is not supported."""
-    if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
-        fail("C05", f"the vocabulary lacks {', '.join(missing)}", where=where, fix="use the vocab.txt of a BERT model")
+    check_vocabulary(vocabulary, where)
     check_class(config, where)
     check_roles(config, where)
     for key, supported in ONLY.items():
         if config.get(key, supported) not in (supported, None):
-            refuse(f"{key} is {config[key]!r}; only {supported!r} is supported", where)
+            refuse(f"{key} is {said(config[key])}; only {said(supported)} is supported", where)
     named = named_tokens(config.get(ADDED), vocabulary, where)
     if unknown := _never_split(config) - {*SPECIAL_TOKENS, *(token.content for token in named)}:
-        refuse(f"never_split names {sorted(unknown)[0]!r}, which is no added token", where)
+        refuse(f"never_split names {said(sorted(unknown)[0])}, which is no added token", where)
     lower, accents, chinese = config.get(LOWER_CASE), config.get(ACCENTS), config.get(CHINESE)
     for key, value in ((LOWER_CASE, lower), (ACCENTS, accents), (CHINESE, chinese)):
         if not (value is None or isinstance(value, bool)):
-            refuse(f"{key} is {value!r}; it should be true or false", where)
+            refuse(f"{key} is {said(value)}; it should be true or false", where)
     unusual = tuple(token for token in named if not is_usual(token))
     return TokenizerSettings(lower is not False, accents, chinese is not False, unusual)
 
 
 def refuse(what: str, where: str) -> NoReturn:
     """Raises UserError (C05)."""
-    fail("C05", f"the tokenizer is not supported: {cleaned(what)}", where=where, fix=FIX)
+    fail("C05", f"the tokenizer is not supported: {what}", where=where, fix=FIX)
+
+
+def said(value: object) -> str:
+    """A value of a file as Python writes it, short enough for a message."""
+    return cleaned(repr(value))
+
+
+def check_vocabulary(vocabulary: Mapping[str, int], where: str) -> None:
+    """Raises UserError (C05) if a special token of BERT is missing."""
+    if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
+        fail("C05", f"the vocabulary lacks {', '.join(missing)}", where=where, fix="use the vocab.txt of a BERT model")
 
 
 def check_class(config: Mapping[str, Any], where: str) -> None:
     """Raises UserError (C05) if tokenizer_config.json or config.json names a tokenizer of another kind."""
     kind, code = config.get("tokenizer_class"), config.get("auto_map")
     if kind is not None and not (isinstance(kind, str) and kind.removesuffix("Fast") in CLASSES):
-        refuse(f"tokenizer_class is {kind!r}", where)
+        refuse(f"tokenizer_class is {said(kind)}", where)
     if isinstance(code, list) or (isinstance(code, dict) and "AutoTokenizer" in code):
         refuse("auto_map names code of its own", where)
 
@@ -109,7 +119,7 @@ def check_roles(config: Mapping[str, Any], where: str) -> None:
         value = config.get(role)
         name = value.get("content") if isinstance(value, dict) else value
         if name not in (token, None):
-            refuse(f"{role} is {name!r}; only {token!r} is supported", where)
+            refuse(f"{role} is {said(name)}; only {said(token)} is supported", where)
 
 
 def is_usual(token: NamedToken) -> bool:
@@ -133,12 +143,12 @@ def named_token(entry: object, number: object, where: str) -> NamedToken:
         number = int(number)
     content = entry.get("content") if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or not is_text(content) or type(number) is not int:
-        refuse(f"added token {number!r} is {entry!r}", where)
+        refuse(f"added token {said(number)} is {said(entry)}", where)
     special = entry.get("special", content in SPECIAL_TOKENS)
     flags = {name: entry.get(name, False) for name in FLAGS}
     flags |= {"special": special, "normalized": entry.get("normalized", not special)}
     if not all(isinstance(value, bool) for value in flags.values()):
-        refuse(f"the flags of the added token {content!r} are not true or false", where)
+        refuse(f"the flags of the added token {said(content)} are not true or false", where)
     return NamedToken(content, number, **flags)
 
 
@@ -157,14 +167,14 @@ def checked_tokens(tokens: Collection[NamedToken], vocabulary: Mapping[str, int]
     for token in tokens:
         other = by_content.setdefault(token.content, token)
         if other != token:
-            refuse(f"its files contradict each other about the added token {token.content!r}", where)
+            refuse(f"its files contradict each other about the added token {said(token.content)}", where)
     ordered = sorted(by_content.values(), key=lambda token: token.id)
     new = [token for token in ordered if token.content not in vocabulary]
     expected = {token.content: len(vocabulary) + number for number, token in enumerate(new)}
     for token in ordered:
         right = expected.get(token.content, vocabulary.get(token.content))
         if token.id != right:
-            refuse(f"the added token {token.content!r} has the id {token.id}, not {right}", where)
+            refuse(f"the added token {said(token.content)} has the id {token.id}, not {right}", where)
     return tuple(ordered)
 
 
