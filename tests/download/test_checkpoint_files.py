@@ -97,6 +97,8 @@ READ: dict[str, tuple[Content, str]] = {
                      "the head of another task is left out: classifier.bias [3]; classifier.weight [3, 4]"),
     "a question answerer": (weights(bert(TENSORS), qa_outputs__weight=torch.ones(2, 4)), "left out: qa_outputs.weight"),
     "an untied decoder": (weights({**bert(TENSORS), **MLM, **UNTIED}), "the masked-LM head is left out"),
+    "shorter texts": (FILES | {"tokenizer_config.json": b'{"do_lower_case": true, "model_max_length": 8}'},
+                      "at most 8 tokens"),
     "fewer word pieces": (config(vocab_size=10) | {"model.safetensors": save({**TENSORS, WORDS: torch.ones(10, 4)})},
                           "8 word pieces for 10 embeddings"),
 }  # fmt: skip

@@ -145,6 +145,18 @@ MUTANTS = {
         "    if False:\n",
         "tests/doctor/test_run.py tests/doctor/test_owner.py",
     ),
+    "accents always stripped": Mutant(
+        "tokens/tokenizer.py",
+        "strip_accents=settings.strip_accents,",
+        "strip_accents=None,",
+        "tests/download/test_tokenizer_files.py -k accents",
+    ),
+    "the side of truncation stays here": Mutant(
+        "deploy/export/export.py",
+        'sides.pop() if len(sides) == 1 else "right"',
+        '"right"',
+        "tests/pipeline/test_input_facts.py -k cased",
+    ),
     "pins not compared": Mutant(
         "download/mirrors.py",
         "if (actual := sha256_of(work / file)) != sha256:",

@@ -166,6 +166,9 @@ def _check_model(work: Path, shards: list[Path], source: str) -> None:
         for shard in shards:
             shard.unlink()
         write_tensors(work / WEIGHTS, kept, {"format": "pt"})
+    longest = read_object(work / TOKENIZER, source).get("model_max_length")
+    if type(longest) is int and 0 < longest < config.max_position_embeddings:
+        logger.info("%s: made for texts of at most %s tokens; `max_length` of a task may be more", source, longest)
     pieces = Tokenizer.load(work).vocabulary_size
     if pieces > config.vocab_size:
         what = f"the tokenizer has {pieces} word pieces, but the model only {config.vocab_size} embeddings"
