@@ -95,6 +95,8 @@ READ: dict[str, tuple[Content, str]] = {
     "another name of an activation": (config(hidden_act="gelu_pytorch_tanh"), ""),
     "a classifier": (weights(bert(TENSORS), classifier__weight=torch.ones(3, 4), classifier__bias=torch.ones(3)),
                      "the head of another task is left out: classifier.bias [3]; classifier.weight [3, 4]"),
+    "a model folder of ours": (weights(heads__mood__linear__weight=torch.ones(3, 4)),
+                               "the head of another task is left out: heads.mood.linear.weight"),
     "a question answerer": (weights(bert(TENSORS), qa_outputs__weight=torch.ones(2, 4)), "left out: qa_outputs.weight"),
     "an untied decoder": (weights({**bert(TENSORS), **MLM, **UNTIED}), "the masked-LM head is left out"),
     "shorter texts": (FILES | {"tokenizer_config.json": b'{"do_lower_case": true, "model_max_length": 8}'},
@@ -112,7 +114,7 @@ def test_what_can_be_read_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         mine = got.get(stock, got.get(f"bert.{stock}", got.get(*old_names(bert({stock: tensor})))))
         assert mine is not None and (stock == WORDS or torch.allclose(mine.float(), tensor, atol=1e-2))
     assert said in caplog.text and bool(said) == bool(caplog.records)
-    assert not any("classifier" in n or "qa_outputs" in n or "predictions" in n for n in got)
+    assert not any("classifier" in n or "qa_outputs" in n or "heads" in n or "predictions" in n for n in got)
 
 
 def test_a_tied_masked_lm_head_stays(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ IGNORED = (
     "cls.seq_relationship.weight",
     "cls.seq_relationship.bias",
 )
-OWN_MODULES = ("embeddings", "encoder", "pooler", "cls", "heads")  # the first part of a name without `PREFIX`
+OWN_MODULES = ("embeddings", "encoder", "pooler", "cls")  # the first part of a name without `PREFIX`
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 MLM = "cls.predictions."
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
