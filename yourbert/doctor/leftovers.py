@@ -1,4 +1,4 @@
-"""Leftovers of unfinished writes: temporary files, and folders of killed experiments."""
+"""What does not belong into a project: unfinished files, folders of killed experiments, pipes among the data."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def leftover_troubles(root: Path) -> Iterator[Trouble]:
     if left:
         what = f"{len(left)} folders of killed experiments; their resume state is elsewhere and is kept"
         yield Trouble("V11", what, _first(root, left), "remove them", partial(remove, left))
+
+
+def pipe_troubles(root: Path) -> Iterator[Trouble]:
+    """Pipes, sockets and devices among the data: DVC opens them to hash them, and waits forever."""
+    for path in sorted((root / "data").rglob("*")):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            what = "a pipe, socket or device; DVC would wait for its content forever"
+            yield Trouble("V14", what, _first(root, [path]), "remove it", partial(remove, [path]))
 
 
 def _is_left(path: Path) -> bool:

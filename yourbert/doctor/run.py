@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from yourbert.core.errors import EXIT_CODES, fail
-from yourbert.doctor.leftovers import leftover_troubles
+from yourbert.doctor.leftovers import leftover_troubles, pipe_troubles
 from yourbert.doctor.objects import object_troubles
 from yourbert.doctor.owner import owners
 from yourbert.doctor.state import state_troubles
@@ -20,6 +20,7 @@ def troubles(root: Path) -> Iterator[Trouble]:
     yield from state_troubles(root)
     yield from object_troubles(root)
     yield from leftover_troubles(root)
+    yield from pipe_troubles(root)
     yield from version_troubles(root)
 
 
