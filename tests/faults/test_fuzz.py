@@ -6,6 +6,7 @@ and good files with something else in one place.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -30,7 +31,7 @@ from tests.support.stock_models import FAST, FILES, PIECES, SPECIAL, TENSORS
 from yourbert.config.params import read_params
 from yourbert.core.errors import UserError
 from yourbert.core.storage import read_array, read_json, read_tensors, write_json, write_manifest
-from yourbert.corpus.rows import check_file
+from yourbert.corpus.rows import SplitRows, check_file
 from yourbert.deploy.inputs import open_input
 from yourbert.doctor.state import state_troubles
 from yourbert.download.mirrors import fetch_model
@@ -58,6 +59,11 @@ BYTES = (
 )
 
 
+def each(count: int, kinds: int) -> int:
+    """Examples for each of several kinds: all of them in the slow suite, their share of the others."""
+    return count if count >= 10_000 else count // kinds + 1
+
+
 def holds(count: int, strategy: SearchStrategy[Any], check: Callable[[Any], None]) -> None:
     quiet = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     quiet(given(strategy)(check))()
@@ -83,7 +89,59 @@ def test_tables(tmp_path: Path, name: str, count: int) -> None:
             found = check_file(path, "t", data, "train")
             assert all(problem.code[0] == "D" and str(problem).isprintable() for problem in found)
 
-    holds(count // 6 + 1, BYTES, check)
+    holds(each(count, 6), BYTES, check)
+
+
+CELLS = st.text(max_size=12) | st.integers() | st.floats() | st.booleans() | st.none() | st.dates() | st.decimals()
+ANY_CELLS = CELLS | st.binary(max_size=8) | st.lists(st.integers(), max_size=2) | JSON
+LABEL = st.sampled_from(["0", "1", "2", 0, 1.0, True, None, "nan", "three", "\u0661"]) | ANY_CELLS
+NAMES = ("id", "text", "label")
+
+
+def write_table(path: Path, rows: list[tuple[Any, ...]]) -> None:
+    """Writes a table as a program would: every cell quoted where its form needs it."""
+    if path.suffix == ".jsonl":
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(dict(zip(NAMES, row, strict=True)), default=str) + "\n" for row in rows)
+    elif path.suffix == ".parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = dict(zip(NAMES, zip(*rows, strict=True), strict=True))
+        try:
+            pq.write_table(pa.table({name: pa.array(cells) for name, cells in columns.items()}), path)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):  # a column of parquet has one type
+            pq.write_table(pa.table({name: pa.array(list(map(str, cells))) for name, cells in columns.items()}), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerows([NAMES, *rows])
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", ["t.tsv", "t.csv", "t.jsonl", "t.parquet"])
+def test_of_the_rows_of_a_table_none_is_lost(tmp_path: Path, name: str, count: int) -> None:
+    """Every row is used or rejected, and predicted or refused."""
+    path = tmp_path / name
+    asked = tiny.task("mood", columns=("text",), id_column="id")
+
+    def check(rows: list[tuple[Any, ...]]) -> None:
+        rows = [(number, *row) for number, row in enumerate(rows)]
+        write_table(path, rows)
+        for data in (task(on_invalid_row="drop"), task(on_invalid_row="drop", id=None)):
+            found = SplitRows(path, "t", data, "train")
+            with only_a_users_error():
+                list(found)
+            assert found.counts.rows_read == found.counts.rows_used + found.counts.rejected.total() == len(rows)
+        with only_a_users_error():
+            assert len(list(open_input(str(path), asked, (), None, io.BytesIO()))) == len(rows)
+
+    row = st.tuples(ANY_CELLS.filter(storable), LABEL.filter(storable))
+    holds(each(count, 4), st.lists(row, min_size=1, max_size=6), check)
+
+
+def storable(cell: Any) -> bool:
+    """Whether a cell can be written to every kind of table: as UTF-8, without NUL and CR, which csv cannot keep."""
+    text = str(cell)
+    return not any("\ud800" <= c <= "\udfff" for c in text) and "\0" not in text and "\r" not in text
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -97,7 +155,7 @@ def test_what_predict_reads(tmp_path: Path, name: str, count: int) -> None:
             for _ in open_input(str(path), pairs, (), None, io.BytesIO()):
                 pass
 
-    holds(count // 3 + 1, BYTES, check)
+    holds(each(count, 3), BYTES, check)
 
 
 SHIPPED = (ROOT / "params.yaml").read_text().splitlines()
@@ -182,7 +240,7 @@ def test_the_facts_of_a_model(folder: Path, name: str, count: int) -> None:
             Tokenizer.load(folder).encode(ODD, None, 99, "right")
 
     try:
-        holds(count // 4 + 1, st.tuples(st.sampled_from([*places_in(facts)]), JSON), check)
+        holds(each(count, 4), st.tuples(st.sampled_from([*places_in(facts)]), JSON), check)
     finally:
         (folder / name).write_bytes(whole)
         write_manifest(folder)
@@ -244,7 +302,7 @@ def test_a_strangers_checkpoint(tmp_path: Path, name: str, count: int) -> None:
     else:
         edits = st.tuples(st.integers(0, len(FILES[name])), st.binary(max_size=3), st.integers(0, 3))
         contents = BYTES | edits.map(lambda e: FILES[name][: e[0]] + e[1] + FILES[name][e[0] + e[2] :])
-    holds(count // 9 + 1, contents, check)
+    holds(each(count, 9), contents, check)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -323,4 +381,4 @@ def test_what_the_doctor_looks_at(tmp_path: Path, count: int) -> None:
             (tmp_path / place).write_bytes(content)
         assert all(str(trouble).isprintable() for trouble in state_troubles(tmp_path))
 
-    holds(count // 5, BYTES | JSON.map(lambda value: json.dumps(value).encode()), check)
+    holds(each(count, 5), BYTES | JSON.map(lambda value: json.dumps(value).encode()), check)
