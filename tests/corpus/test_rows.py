@@ -280,3 +280,9 @@ def test_why_no_row_is_left_is_said(tmp_path: Path) -> None:
     path = file(tmp_path, "0\tx\tfilm\tgood", "1\ty\t\t1", "2\tz\tfilm\tbad")
     with pytest.raises(UserError, match=r"D11.*all are rejected: 2 x D14, 1 x D20; line 2: D14 .*'good' is not one of"):
         list(SplitRows(path, "t", data, "train"))
+
+
+def test_a_file_of_nothing_but_problems_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yourbert.corpus.rows.MAX_PROBLEMS", 30)
+    problems = check_file(file(tmp_path, *(f"{n}\tx\t\tbad" for n in range(1000))), "t", task(), "train")
+    assert len(problems) == 21 and problems[-1].what.startswith("at least 3")

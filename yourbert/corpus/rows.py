@@ -26,6 +26,7 @@ from yourbert.corpus.delimited import Cells, LooksLikeRows
 from yourbert.corpus.formats import open_table
 from yourbert.corpus.sources import FIELD_LIMIT
 
+MAX_PROBLEMS = 100_000  # after which a file is not read any further
 MAX_NOTED = 5  # lines that a note names
 LONGEST_MISSING = max(map(len, MISSING))
 MAX_LISTED = 100  # rejected rows that `RowCounts` lists
@@ -187,6 +188,8 @@ class SplitRows:
             if strict:
                 total += len(row)
                 problems += row[: max(0, SHOWN_PER_FILE - len(problems))]
+                if total >= MAX_PROBLEMS:
+                    break
         counts.blank_lines = self.table.blank_lines
         if problems:
             raise UserError(problems, total)
@@ -313,7 +316,8 @@ def check_file(path: Path, name: str, data: TaskData, split: Split) -> list[Prob
     except UserError as error:
         problems = list(error.problems)
         if error.total > len(problems):
-            what = f"{error.total} problems in {path}; the first {len(problems)} are listed"
+            least = "at least " if error.total >= MAX_PROBLEMS else ""
+            what = f"{least}{error.total} problems in {path}; the first {len(problems)} are listed"
             problems.append(Problem(problems[-1].code, what))
         return problems
     return []

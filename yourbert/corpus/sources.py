@@ -133,6 +133,10 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         offset = 0
         for number, line in enumerate(iter(partial(self._file.readline, LINE_LIMIT), b""), start=1):
+            if line == b"\n":  # a file may consist of them
+                offset += 1
+                yield "\n"
+                continue
             if number == 1 and line.startswith(BOM):
                 _note_byte_order_mark(self.path)
                 offset, line = len(BOM), line.removeprefix(BOM)
