@@ -120,6 +120,13 @@ def test_a_cell_of_parquet_is_a_scalar(tmp_path: Path, value: Any, text: str) ->
     assert found == [(1, [text])] or bad(found) == [(1, text)]
 
 
+def test_a_date_beyond_the_calendar_is_refused_by_line(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": pa.array([0, -719163], pa.date32())}), tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet", "a")
+    assert found[0] == (1, ["1970-01-01"]) and bad(found) == [(2, "D35")]
+
+
 def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
     path = parquet(tmp_path / "t.parquet", [f"text {n}" for n in range(5000)])
     data = path.read_bytes()

@@ -161,11 +161,16 @@ def _cell(value: object) -> str | Problem:
         return value.isoformat()
     if isinstance(value, int | float | Decimal):
         return str(value)
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return Problem("D08", "bytes that are not UTF-8", fix="store the texts as strings")
+    try:
+        value = value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError as error:
+        value = error
+    if isinstance(value, str):
+        return value
+    if isinstance(value, UnicodeDecodeError):
+        return Problem("D08", "bytes that are not UTF-8", fix="store the texts as strings")
+    if isinstance(value, Exception):
+        return Problem("D35", f"a value that cannot be read ({value})", fix="correct it, or export it again")
     kind = {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"a {type(value).__name__}")
     return Problem(
         "D35", f"{kind} is not a text: {quoted(str(value))}", fix="write one text, number or boolean per cell"
@@ -225,11 +230,16 @@ def _readable_parquet(path: Path) -> Iterator[None]:
 
 
 def _values(column: Any) -> list[object]:
-    """The values of a column; a string that is not UTF-8 as its bytes."""
-    import pyarrow as pa
-
+    """The values of a column; one that Python cannot hold as the exception that says so."""
     try:
         values: list[object] = column.to_pylist()
-    except UnicodeDecodeError:
-        return [value if value is None else bytes(value) for value in column.cast(pa.large_binary()).to_pylist()]
+    except (ValueError, OverflowError):
+        return [_value(scalar) for scalar in column]
     return values
+
+
+def _value(scalar: Any) -> object:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:  # not UTF-8, or a date out of range
+        return error
