@@ -62,7 +62,7 @@ def test_it_describes_itself(service: Service) -> None:
     assert service.get("tasks").json()["tasks"]["mood"]["labels"] == list(TASKS["mood"].labels)
     description = service.get("openapi.json").json()
     body = description["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(body["properties"]) == {"task", "texts"}
+    assert [set(of_kind["properties"]) for of_kind in body["oneOf"]] == [{"task", "texts"}] * 2, "single texts, pairs"
     assert 'yourbert_requests_total{path="/health",status="200"}' in service.get("metrics").text
 
 

@@ -2,6 +2,7 @@
 
 limits          the limits of a request, and the error of one that exceeds them
 request_schema  the bodies of requests, parsed strictly
+openapi         their description, and that of all responses
 queue           waiting requests -> batches, one at a time
 model           the model folder that is served
 app             the endpoints

@@ -8,9 +8,9 @@ GET /tasks, /health, /ready, /metrics, /openapi.json
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -18,11 +18,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from yourbert.deploy.serve import openapi
 from yourbert.deploy.serve.limits import Limits, LimitsMiddleware, RequestError
 from yourbert.deploy.serve.model import ServedModel
 from yourbert.deploy.serve.page.page import page_endpoints
 from yourbert.deploy.serve.queue import JobQueue, Scheduler
 from yourbert.deploy.serve.request_schema import ExplainRequest, PredictRequest, check_rows, find_task, parse_body
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Any]])
 
 
 def build_app(served: ServedModel, limits: Limits, hosts: Container[str] | None) -> FastAPI:
@@ -59,50 +62,55 @@ def build_app(served: ServedModel, limits: Limits, hosts: Container[str] | None)
         rows = check_rows(task, texts, limits, field)
         return task.name, list(await cancel_on_disconnect(request, scheduler.submit(queue, task.name, rows)))
 
-    @app.post("/predict", openapi_extra=body_schema(PredictRequest))
+    def post(path: str, success: type[BaseModel], field: Literal["text", "texts"]) -> Callable[[Endpoint], Endpoint]:
+        extra = openapi.request_body(field, served.tasks, limits)
+        of_path = openapi.responses(success, body=True)
+        return app.post(path, openapi_extra=extra, responses=of_path, response_model=None)
+
+    def get(path: str, success: type[BaseModel] | None, **more: Any) -> Callable[[Endpoint], Endpoint]:
+        of_path = openapi.responses(success, body=False)
+        both = app.api_route(path, methods=["HEAD"], responses=of_path, response_model=None, **more)
+        one = app.get(path, responses=of_path, response_model=None, **more)
+        return lambda endpoint: one(both(endpoint))
+
+    @post("/predict", openapi.PredictResponse, "texts")
     async def predict(request: Request) -> dict[str, Any]:
         """The prediction for each text, in order."""
         task, predictions = await results(request, scheduler.predictions, PredictRequest)
         metrics.rows.labels(task).inc(len(predictions))
         return {"model": served.id, "task": task, "predictions": predictions}
 
-    @app.post("/explain", openapi_extra=body_schema(ExplainRequest))
+    @post("/explain", openapi.ExplainResponse, "text")
     async def explain(request: Request) -> dict[str, Any]:
         """The contribution of each word to the prediction for one text (integrated gradients)."""
         task, (explanation,) = await results(request, scheduler.explanations, ExplainRequest)
         return {"model": served.id, "task": task, "explanation": explanation}
 
-    @app.get("/tasks")
+    @get("/tasks", openapi.TasksResponse)
     async def tasks() -> dict[str, Any]:
         """The tasks of the model, with labels and lengths."""
         return {"model": served.id, "tasks": {name: task.to_json() for name, task in served.tasks.items()}}
 
-    @app.get("/health")
+    @get("/health", openapi.HealthResponse)
     async def health() -> dict[str, str]:
         """Whether the process is alive."""
         return {"status": "alive"}
 
-    @app.get("/ready")
+    @get("/ready", openapi.ReadyResponse)
     async def ready() -> dict[str, Any]:
         """Whether it is ready; `stale` says if the model folder has changed since it was loaded."""
         stale = await asyncio.to_thread(served.stale)
         metrics.stale.set(bool(stale))
         return {"ready": True, "model": served.id, "tasks": list(served.tasks), "stale": stale}
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @get("/metrics", None, response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Counts and times, for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     for path, endpoint in page_endpoints().items():
-        app.add_api_route(path, endpoint, include_in_schema=False)
+        app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
     return app
-
-
-def body_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    """The request body for the OpenAPI description; `parse_body` reads it, stricter than FastAPI."""
-    content = {"application/json": {"schema": kind.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 async def cancel_on_disconnect(request: Request, work: Awaitable[Sequence[Any]]) -> Sequence[Any]:
