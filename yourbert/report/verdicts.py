@@ -89,7 +89,7 @@ def _lead(
     task: str, best: str, other: str, score: str, cells: Mapping[str, Cell], comparison: Comparison | None
 ) -> str:
     first, second = _name(task, best), _name(task, other)
-    gap = number(cells[best].mean - cells[other].mean)
+    gap = number(cells[best].mean - cells[other].mean, sign=True).lstrip("+")
     if comparison is None:
         return f"best with {first} ({score}); {second} is {gap} lower (not tested)."
     if comparison.identical:
