@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def test_named_columns_replace_the_guess(tmp_path: Path, path: Path) -> None:
             "D18.*--range LOW HIGH",
         ),
         ("a,label", lambda n: f"{sentence(n)},yes", {"label": "label"}, "P05.*'label' has only the value 'yes'"),
+        ("a,label", lambda n: f"{sentence(n)},yes", {}, "P05.*'label' has only the value 'yes'"),
         ("id,a,label", lambda n: f"1,{sentence(n)},{n % 2}", {"row_id": "id"}, "D09.*--id none"),
         (sentence(1) + ",0", lambda n: f"{sentence(n)},{n % 2}", {}, "D10.*the first line looks like a row"),
     ],
@@ -229,3 +231,18 @@ def test_the_length_is_counted_with_the_tokenizer(tmp_path: Path, path: Path) ->
 
 def test_the_estimated_number_of_tokens() -> None:
     assert estimate_tokens(["a lazy dog.", "https://shop.example/a8f3kq2zx91", "很好看", ""]) == [4, 11, 4, 0]
+
+
+def test_columns_with_lists_and_objects_are_not_used(tmp_path: Path, path: Path) -> None:
+    files: dict[Split, Path] = {}
+    for split, start in (("train", 0), ("dev", 1000)):
+        rows = [
+            {"tags": ["a"], "text": sentence(n), "label": bool(n % 2), "meta": {"n": n}}
+            for n in range(start, start + 40)
+        ]
+        files[split] = tmp_path / f"mine-{split}.jsonl"  # type: ignore[index]
+        files[split].write_text("".join(json.dumps(row) + "\n" for row in rows))  # type: ignore[index]
+    block, _ = propose_task("mine", files, Choices(), path)
+    assert (block["text"], block["label"], block["labels"]) == (["text"], "label", ["false", "true"])
+    with pytest.raises(UserError, match=r"D35.*column 'tags': a list is not a text"):
+        propose_task("other", files, Choices(text=["tags"]), path)

@@ -133,6 +133,9 @@ def _object(line: str, where: str, decoder: json.JSONDecoder) -> dict[str, Any] 
     try:
         item = decoder.decode(line)
     except json.JSONDecodeError as error:
+        if line.lstrip().startswith("["):
+            what, fix = "a JSON array, not one object per line", "write one JSON object per line"
+            return Problem("D01", what, where, fix)
         return Problem("D01", f"not JSON ({error.msg})", f"{where}:{error.colno}", "write one JSON object per line")
     except RecursionError:
         return Problem("D01", "JSON nested too deeply", where, "write one flat JSON object per line")

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from yourbert.config.schema import OnInvalidRow, TaskData
 from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, nearest, quoted, shortened
 from yourbert.core.tasks import PairEncoding, Quoting, Split
 from yourbert.core.text import MISSING, label_key
-from yourbert.corpus.formats import open_table
+from yourbert.corpus.formats import DelimitedTable, Table, open_table
 from yourbert.corpus.rows import DECIMAL, check_file
 
 SAMPLE = 5_000  # rows of a file, drawn over the whole of it, from which texts and lengths are judged
+TYPED_ROWS = 100  # rows of a jsonl or parquet file in which lists and objects are looked for
 MAX_VALUES = 10_000  # distinct values of a column that are counted; one with more is no label
 MAX_NUMBERS = 30  # a pair whose label has more distinct numbers is a similarity
 MIN_WORDS = 2  # mean number of words per cell of a text column
@@ -143,7 +145,7 @@ def propose_task(
     if name in read_params(path).tasks:
         fail("P05", f"the task '{name}' already exists", where=str(path), fix="choose another name, or edit its block")
     _check_places(files)
-    columns, rows = _columns(files, choices.quoting)
+    columns, rows = _columns(files, _usable_names(files["train"], choices), choices.quoting)
     block, reasons = _block(columns, rows, files, choices, count_tokens or estimate_tokens)
     data = TaskData.model_validate(block)
     if problems := list(data.problems()):
@@ -176,9 +178,24 @@ def _check_places(files: Mapping[Split, Path]) -> None:
         fail("P05", what, where=str(files["train"]), fix="put them into one folder, under different names")
 
 
-def _columns(files: Mapping[Split, Path], quoting: Quoting) -> tuple[list[Column], int]:
+def _usable_names(path: Path, given: Choices) -> list[str]:
+    """The columns with a name and, in a file with typed values, with scalars; those that are named in any case."""
+    table = open_table(path, given.quoting)
+    names = [name for name in table.columns if name.strip()]
+    if isinstance(table, DelimitedTable):
+        return names
+    asked = {*given.text, given.label, given.row_id}
+    scalar = [name for name in names if name in asked or not _has_lists(table, name)]
+    return scalar if len(scalar) > 1 else names
+
+
+def _has_lists(table: Table, name: str) -> bool:
+    rows = islice(table.rows([name]), TYPED_ROWS)
+    return any(isinstance(cells, Problem) and cells.code == "D35" for _, cells in rows)
+
+
+def _columns(files: Mapping[Split, Path], names: Sequence[str], quoting: Quoting) -> tuple[list[Column], int]:
     """The columns of train with the values of all files, and the number of rows that could be read."""
-    names = [name for name in open_table(files["train"], quoting).columns if name.strip()]
     columns, rows = [Column(name) for name in names], 0
     ids = {column.name for column in columns if column.parts & ID_NAMES}
     repeated: set[str] = set()
@@ -281,9 +298,9 @@ def _are_pair(first: str, second: str) -> bool:
 
 def _label(columns: Sequence[Column], texts: Sequence[Column], rows: int, where: str) -> Column:
     """The first column with a typical name of a label; else the one with the fewest distinct, repeated values."""
-    candidates = [c for c in columns if c not in texts and not c.unique and (c.values is None or len(c.values) > 1)]
+    candidates = [column for column in columns if column not in texts and not column.unique]
     named = [column for column in candidates if column.parts & LABEL_NAMES]
-    repeated = [c for c in candidates if c.values is not None and len(c.values) <= rows / 2 and not c.is_text]
+    repeated = [c for c in candidates if c.values is not None and 1 < len(c.values) <= rows / 2 and not c.is_text]
     if not named and not repeated:
         fail("D12", f"no column looks like a label ({_seen(columns)})", where=where, fix="name it with --label")
     return (named or sorted(repeated, key=lambda c: len(c.values or ())))[0]
