@@ -332,7 +332,8 @@ def test_a_sequential_model_starts_from_another(project: Project) -> None:
     then = {"name": "sst-next", "init_from": "sts-next", "tasks": ["sts", "sst"], **rest}
     then["task_specific_layers"] = {"sst": 1}
     project.set_params(sequential=[first, then | {"lr": 1e-2}])
-    stages = {s for s in ran(project.dvc("repro")) if s != "check"}
+    # `download` compares the numbers of layers with the model, and writes the same bytes.
+    stages = {s for s in ran(project.dvc("repro")) if s not in ("check", "download")}
     of = [f"{stage}@model{number}-11711" for stage in ("sequential", "evaluate-sequential") for number in (0, 1)]
     assert stages == {*of, "report"}
     scores = [
