@@ -140,7 +140,9 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
             assert [problem.code for problem in error.problems] == ["D30"]
 
 
-@pytest.mark.parametrize("content", [b"a" * 200_000, b"a\tb\n" * 50_000], ids=["one line", "rows"])
+@pytest.mark.parametrize(
+    "content", [b"a" * 200_000, b"a\tb\n" * 50_000, b"\n" * 200_000], ids=["one line", "rows", "blank lines"]
+)
 def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:

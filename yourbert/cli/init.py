@@ -6,6 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
+
+from yourbert.core.tasks import Kind, Metric, PairEncoding, Quoting
 
 HELP = "add a task from its data files"
 DESCRIPTION = """Reads the data files of a task and adds its block to params.yaml: the text columns, the label column
@@ -22,16 +25,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", nargs="+", default=[], metavar="COLUMN", help="the text column, or the two of a pair")
     parser.add_argument("--label", metavar="COLUMN")
     parser.add_argument("--id", metavar="COLUMN", help="the column of row ids, or `none`")
-    parser.add_argument("--kind", choices=("classification", "similarity"))
+    parser.add_argument("--kind", choices=get_args(Kind))
     parser.add_argument("--labels", nargs="+", default=[], metavar="LABEL", help="all classes, in their order")
     parser.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the scale of a similarity")
-    parser.add_argument("--encoding", choices=("cross", "bi"), help="encode a pair as one input, or as two")
+    parser.add_argument("--encoding", choices=get_args(PairEncoding), help="encode a pair as one input, or as two")
     parser.add_argument("--max-length", type=int, metavar="N", help="maximum number of tokens of an input")
-    parser.add_argument("--metric", choices=("accuracy", "macro_f1", "mcc", "pearson", "spearman"))
+    parser.add_argument("--metric", choices=get_args(Metric))
     parser.add_argument("--on-invalid-row", choices=("error", "drop"))
-    parser.add_argument(
-        "--quoting", choices=("standard", "none"), default="standard", help="none: quotes are characters"
-    )
+    parser.add_argument("--quoting", choices=get_args(Quoting), default="standard", help="none: quotes are characters")
     parser.set_defaults(command=run)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from yourbert.cli.options import add_runtime, runtime_of
+from yourbert.core.tasks import Quoting
 
 HELP = "predict every row of a file"
 DESCRIPTION = """Predicts every row of a table (.csv, .tsv, .jsonl, .parquet; optionally .gz) or every line of a text
@@ -19,9 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="the task to use, if the model has several")
     parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="the text columns of a table")
     parser.add_argument("--id", metavar="NAME", help="the id column of a table; without one, rows are numbered from 0")
-    parser.add_argument(
-        "--quoting", choices=("standard", "none"), help="none: quotes are characters; default: the task's"
-    )
+    parser.add_argument("--quoting", choices=get_args(Quoting), help="none: quotes are characters; default: the task's")
     parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .tsv or .jsonl; default: csv to stdout")
     add_runtime(parser)
     parser.set_defaults(command=run)

@@ -21,11 +21,9 @@ from yourbert.core.passages import read_passages
 from yourbert.core.paths import located
 from yourbert.core.storage import sha256_of
 from yourbert.core.tasks import SPLITS, Split
-from yourbert.corpus.leakage import text_hash
+from yourbert.corpus.leakage import text_hashes
 from yourbert.corpus.rows import SplitRows, check_file, row_chunks
 from yourbert.corpus.statistics import SplitStatistics, check_leakage
-
-CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000  # whose texts are in memory at once
 
 
 def corpus_files(params: Params) -> dict[str, bool]:
@@ -93,9 +91,8 @@ def _statistics(name: str, data: TaskData, folder: Path) -> dict[Split, SplitSta
             continue
         rows = SplitRows(folder / file, name, data, split)
         found[split] = SplitStatistics(rows.path, task, rows.has_labels, ())
-        for chunk in row_chunks(rows, CHUNK_ROWS, CHUNK_CHARACTERS):
-            texts_N = np.array([text_hash(text) for row in chunk for text in row.texts], np.uint64)
-            found[split].add(chunk, np.zeros(0, np.int64), texts_N)
+        for chunk in row_chunks(rows):
+            found[split].add(chunk, np.zeros(0, np.int64), text_hashes(row.texts for row in chunk))
         found[split].finalize(rows.counts)
     return found
 

@@ -62,11 +62,11 @@ def find_dialect(path: Path, quoting: Quoting = "standard") -> Dialect:
                 break
     if quoting == "standard":
         header = re.sub(r'"[^"]*"', "", header)
-    if path.name.removesuffix(".gz").endswith(".tsv") and ("\t" in header or not set(header) & set(DELIMITERS)):
+    usual = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ","
+    candidates = [delimiter for delimiter in DELIMITERS if delimiter in header] or [usual]
+    if usual == "\t" and usual in candidates:
         return Dialect("\t", 1, quoting)
-    # Of equally frequent ones the first; a header of one column says nothing.
-    delimiter = max(DELIMITERS, key=header.count) if set(header) & set(DELIMITERS) else ","
-    return Dialect(delimiter, 1, quoting)
+    return Dialect(max(candidates, key=header.count), 1, quoting)  # of equally frequent ones the first
 
 
 class Delimited:
@@ -79,7 +79,6 @@ class Delimited:
 
     def __init__(self, path: Path, dialect: Dialect, looks_like_rows: LooksLikeRows | None = None) -> None:
         self.path, self.dialect, self.looks_like_rows = path, dialect, looks_like_rows
-        self.delimiter = dialect.delimiter
         self.columns: Cells = []
         self.blank_lines = 0
         self._pending: list[str] = []  # the lines of the record being read
@@ -152,7 +151,7 @@ class Delimited:
     def _merges_rows(self) -> bool:
         """Whether the first line of this record and a later one are rows by themselves, merged by a stray quote."""
         width = len(self.columns)
-        lines = [line.rstrip("\r\n").split(self.delimiter) for line in self._pending]
+        lines = [line.rstrip("\r\n").split(self.dialect.delimiter) for line in self._pending]
         if width < 2 or len(lines[0]) != width:
             return False
         others = [cells for cells in lines[1:] if len(cells) == width]
@@ -164,7 +163,7 @@ class Delimited:
 
         A quoted text rarely has tabs. In other files a part of a text is rarely a value that a column has elsewhere.
         """
-        if self.delimiter == "\t":
+        if self.dialect.delimiter == "\t":
             return True
         return all(any(cell in known for cell, known in zip(row, self._known, strict=True)) for row in rows)
 
@@ -212,13 +211,13 @@ class Delimited:
 
     def _stray_quote(self, text: str, merged: bool) -> int:
         """The offset of the first quoted field that is not closed or, in `merged` rows, that spans lines."""
-        closed = re.compile(rf'"(?:[^"]|"")*+"(?=[{re.escape(self.delimiter)}\r\n]|\Z)')
+        closed = re.compile(rf'"(?:[^"]|"")*+"(?=[{re.escape(self.dialect.delimiter)}\r\n]|\Z)')
         at = 0
         while at < len(text):
             field = closed.match(text, at)
             if text[at] == '"' and (field is None or (merged and "\n" in field[0])):
                 return at
-            end = re.compile(rf"[{re.escape(self.delimiter)}\n]").search(text, field.end() if field else at)
+            end = re.compile(rf"[{re.escape(self.dialect.delimiter)}\n]").search(text, field.end() if field else at)
             if end is None:
                 break
             at = end.end()
@@ -229,7 +228,7 @@ class Delimited:
         if len(cells) > len(self.columns):
             what += f"; the first extra one is {quoted(cells[len(self.columns)])}"
         else:
-            what += f"; the row starts {quoted(self.delimiter.join(cells))}"
+            what += f"; the row starts {quoted(self.dialect.delimiter.join(cells))}"
         fix = "correct the row, or quote a field that contains a delimiter"
         return Problem("D01", what, f"{self.path}:{line}", fix)
 

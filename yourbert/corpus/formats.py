@@ -164,12 +164,11 @@ def _cell(value: object) -> str | Problem:
         return value.isoformat()
     if isinstance(value, int | float | Decimal):
         return str(value)
-    try:
-        value = value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError as error:
-        value = error
-    if isinstance(value, str):
-        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            value = error
     if isinstance(value, UnicodeDecodeError):
         return Problem("D08", "bytes that are not UTF-8", fix="store the texts as strings")
     if isinstance(value, Exception):

@@ -8,7 +8,7 @@ Shapes: R rows, N texts per row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,11 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 def text_hash(text: str) -> int:
     """A 64-bit hash of a text that ignores case and white space."""
     return int.from_bytes(hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=8).digest(), "little")
+
+
+def text_hashes(texts: Iterable[Sequence[str]]) -> Hashes:
+    """The hash of each text of each row, in order."""
+    return np.fromiter((text_hash(text) for row in texts for text in row), dtype=np.uint64)
 
 
 def row_keys(texts_RN: Hashes) -> Hashes:

@@ -16,18 +16,18 @@ from typing import Any
 
 from yourbert.config.params import PARAMS_FILE, add_entries, read_params
 from yourbert.config.schema import OnInvalidRow, TaskData
-from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, nearest, quoted, shortened
+from yourbert.core.errors import SHOWN_PER_FILE, Problem, UserError, fail, quoted, shortened
 from yourbert.core.tasks import PairEncoding, Quoting, Split
 from yourbert.core.text import MISSING, label_key
 from yourbert.corpus.formats import DelimitedTable, Table, open_table
 from yourbert.corpus.rows import DECIMAL, check_file
+from yourbert.corpus.statistics import MAJORITY, differ_in_case
 
 SAMPLE = 5_000  # rows of a file, drawn over the whole of it, from which texts and lengths are judged
 TYPED_ROWS = 100  # rows of a jsonl or parquet file in which lists and objects are looked for
 MAX_VALUES = 10_000  # distinct values of a column that are counted; one with more is no label
 MAX_NUMBERS = 30  # a pair whose label has more distinct numbers is a similarity
 MIN_WORDS = 2  # mean number of words per cell of a text column
-MAJORITY = 0.8  # share of the largest class from which accuracy says little, so macro F1 is proposed
 TRUNCATED = 0.01  # share of rows that the proposed `max_length` may truncate
 MAX_LENGTHS = (64, 128, 256, 512)  # the proposed values of `max_length`
 SPECIAL_TOKENS = 3
@@ -50,12 +50,10 @@ PIECE = 4  # characters per word piece of a long or rare word
 FIXES = {
     "D03": "close it, double the quotes inside a quoted field, or add --quoting none if quotes are plain characters",
     "D12": "name the column with --text, --label or --id",
-    "D14": "correct the row, name all labels with --labels, or add --on-invalid-row drop",
-    "D16": "correct the row, name all labels with --labels, or add --on-invalid-row drop",
+    **dict.fromkeys(["D14", "D16"], "correct the row, name all labels with --labels, or add --on-invalid-row drop"),
     "D17": "correct the row, or use --kind similarity for numbers",
     "D18": "correct the row, or give its scale with --range LOW HIGH",
-    "D15": "add it, delete the row, or add --on-invalid-row drop",
-    "D20": "add it, delete the row, or add --on-invalid-row drop",
+    **dict.fromkeys(["D15", "D20"], "add it, delete the row, or add --on-invalid-row drop"),
     "D09": "give each row a unique id, or use --id none",
 }
 
@@ -179,12 +177,21 @@ def _check_places(files: Mapping[Split, Path]) -> None:
 
 
 def _usable_names(path: Path, given: Choices) -> list[str]:
-    """The columns with a name and, in a file with typed values, with scalars; those that are named in any case."""
+    """The columns with a name and, in a file with typed values, with scalars; those that are given in any case.
+
+    Raises UserError (D12) for a given column that the file lacks.
+    """
     table = open_table(path, given.quoting)
+    asked = [*given.text, *filter(None, [given.label])]
+    if given.row_id and (given.row_id != NO_ID or NO_ID in table.columns):
+        asked.append(given.row_id)
+    try:
+        table.column_indices(asked)
+    except UserError as error:
+        raise UserError(replace(problem, fix="correct the name") for problem in error.problems) from None
     names = [name for name in table.columns if name.strip()]
     if isinstance(table, DelimitedTable):
         return names
-    asked = {*given.text, given.label, given.row_id}
     scalar = [name for name in names if name in asked or not _has_lists(table, name)]
     return scalar if len(scalar) > 1 else names
 
@@ -237,18 +244,13 @@ def _block(
     columns: Sequence[Column], rows: int, files: Mapping[Split, Path], given: Choices, count_tokens: CountTokens
 ) -> tuple[dict[str, Any], list[str]]:
     known, where = {column.name: column for column in columns}, f"{files['train']}:1"
-    no_id = given.row_id == NO_ID and NO_ID not in known
-    for name in [*given.text, *filter(None, [given.label, None if no_id else given.row_id])]:
-        if name not in known:
-            what = f"no column {quoted(name)}{nearest(name, known)} (columns: {shortened(list(map(quoted, known)))})"
-            fail("D12", what, where=where, fix="correct the name")
     texts = [known[name] for name in given.text] or None
     label = known[given.label] if given.label else _label(columns, texts or _texts(columns, None), rows, where)
     texts = texts or _texts(columns, label)
     if not texts:
         fail("D12", f"no column looks like a text ({_seen(columns)})", where=where, fix="name it with --text")
     _check_header(texts[0], label, where)
-    row_id = _id(columns, given.row_id, no_id, [*texts, label])
+    row_id = _id(columns, given.row_id, [*texts, label])
     keys, why = _kind(label, len(texts) == 2, rows, given, where)
     length, truncated = _max_length(texts, keys.get("encoding") == "bi", given, count_tokens)
     others = [c.name for c in columns if c.is_text and c not in (*texts, label) and not given.text]
@@ -313,12 +315,10 @@ def _check_header(text: Column, label: Column, where: str) -> None:
         fail("D10", what, where=where, fix="add a first line with the names of the columns, such as text,label")
 
 
-def _id(columns: Sequence[Column], given: str | None, no_id: bool, used: Sequence[Column]) -> Column | None:
-    """The first column that is called an id and has a different value in every row."""
-    if no_id:
-        return None
+def _id(columns: Sequence[Column], given: str | None, used: Sequence[Column]) -> Column | None:
+    """The given column, None for "none"; else the first that is called an id and differs in every row."""
     if given:
-        return next(column for column in columns if column.name == given)
+        return next((column for column in columns if column.name == given), None)
     return next((column for column in columns if column.unique and column not in used), None)
 
 
@@ -365,8 +365,7 @@ def _kind(label: Column, pair: bool, rows: int, given: Choices, where: str) -> t
         what = f"column {quoted(label.name)} has {count} values in {rows} rows, so they are no classes"
         fail("P05", what, where=where, fix="name the column of the label with --label")
     ordered = sorted(values, key=float) if label.numbers else values
-    spellings = {value.casefold(): value for value in ordered}
-    alike = [f"{value} and {spellings[value.casefold()]}" for value in ordered if spellings[value.casefold()] != value]
+    alike = [f"{value} and {group[-1]}" for group in differ_in_case(ordered) for value in group[:-1]]
     differ = f"; only the case differs in {shortened(alike)}" if alike else ""
     return _classes(ordered, label, given), f"{count} values, so a classification{differ}"
 

@@ -27,8 +27,9 @@ from yourbert.corpus.formats import open_table
 from yourbert.corpus.sources import FIELD_LIMIT
 
 MAX_PROBLEMS = 100_000  # after which a file is not read any further
-MAX_NOTED = 5  # lines that a note names
+MAX_NOTED = 5  # lines that a message names
 LONGEST_MISSING = max(map(len, MISSING))
+CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000  # the size of a chunk, whichever limit it reaches first
 MAX_LISTED = 100  # rejected rows that `RowCounts` lists
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 FIX_MISSING = "add it, delete the row, or set the task's on_invalid_row: drop"
@@ -52,6 +53,12 @@ class Row(NamedTuple):
     label: float | None
 
 
+def first_of(items: Sequence[object], count: int | None = None) -> str:
+    """The first items, for a message. count: how many there are, if `items` has only the first of them."""
+    count = len(items) if count is None else count
+    return ", ".join(map(str, items[:MAX_NOTED])) + (", .." if count > MAX_NOTED else "")
+
+
 @dataclass
 class Noted:
     """Rows that are used, but that a user should look at: their number, and the lines of the first."""
@@ -65,7 +72,7 @@ class Noted:
             self.lines.append(line)
 
     def __str__(self) -> str:
-        return f"{', '.join(map(str, self.lines))}{', ..' if self.count > len(self.lines) else ''}"
+        return first_of(self.lines, self.count)
 
 
 @dataclass
@@ -300,7 +307,9 @@ def id_shape(row_id: str) -> tuple[bool, int]:
     return digits, 0 if digits else len(row_id)
 
 
-def row_chunks(rows: Iterable[WithTexts], max_rows: int, max_characters: int) -> Iterator[list[WithTexts]]:
+def row_chunks(
+    rows: Iterable[WithTexts], max_rows: int = CHUNK_ROWS, max_characters: int = CHUNK_CHARACTERS
+) -> Iterator[list[WithTexts]]:
     """The rows in order, in chunks limited both in rows and in characters."""
     return chunked(rows, max_rows, max_characters, lambda row: sum(map(len, row.texts)))
 

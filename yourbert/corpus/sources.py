@@ -131,10 +131,11 @@ class Lines:
             self._limit = max(UNPACKED_LIMIT, UNPACKED_RATIO * path.stat().st_size)
 
     def __iter__(self) -> Iterator[str]:
-        offset = 0
+        end = 0
         for number, line in enumerate(iter(partial(self._file.readline, LINE_LIMIT), b""), start=1):
+            offset, end = end, end + len(line)
+            self._check_size(end)
             if line == b"\n":  # a file may consist of them
-                offset += 1
                 yield "\n"
                 continue
             if number == 1 and line.startswith(BOM):
@@ -144,13 +145,11 @@ class Lines:
                 text = line.decode()
             except UnicodeDecodeError as error:
                 text = self._undecoded(number, offset, line, error)
-            offset += len(line)
-            self._check_size(offset)
             if "\0" in text:
                 where = f"{self.path}:{number}:{text.index(chr(0)) + 1}"
                 self.faults.setdefault(number, Problem("D07", "a NUL byte", where, "remove it"))
             if len(line) == LINE_LIMIT and text[-1] != "\n":
-                offset += self._skip_rest(number, offset)
+                end += self._skip_rest(number, end)
                 text = "\n"
             yield text
 

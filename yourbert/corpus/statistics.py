@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,25 @@ from yourbert.config.schema import TaskData
 from yourbert.core.errors import Problem, UserError
 from yourbert.core.tasks import Split, Task
 from yourbert.corpus.leakage import Hashes, row_keys
-from yourbert.corpus.rows import Row, RowCounts
+from yourbert.corpus.rows import Row, RowCounts, first_of
 
-MAX_SHOWN = 5  # lines that a warning names
 WARNED_SHARE = 0.1  # of truncated inputs, and of tokens that the model does not know
-MAJORITY = 0.8  # share of the largest class from which accuracy says little
+MAJORITY = 0.8  # share of the largest class from which accuracy says little, and macro F1 is proposed
 MAX_LENGTH = 1 << 16  # longer lengths are counted as this one
+
+
+class TokenCounts(NamedTuple):
+    """The tokens of some sequences after truncation, without special tokens.
+
+    words: their number. unknown: how many of them are [UNK]. without: the number of sequences that have none.
+    """
+
+    words: int
+    unknown: int
+    without: int
+
+
+NO_TOKENS = TokenCounts(0, 0, 0)
 
 
 class SplitStatistics:
@@ -38,27 +51,18 @@ class SplitStatistics:
         self.tokens = self.words = self.unknown = self.without = 0
 
     def add(
-        self,
-        rows: Sequence[Row],
-        lengths_S: npt.NDArray[np.int64],
-        texts_N: Hashes,
-        words: int = 0,
-        unknown: int = 0,
-        without: int = 0,
+        self, rows: Sequence[Row], lengths_S: npt.NDArray[np.int64], texts_N: Hashes, counts: TokenCounts = NO_TOKENS
     ) -> None:
-        """Adds rows. lengths_S: lengths of their sequences before truncation. texts_N: hashes of their texts.
-
-        words, unknown, without: as in `TokenCounts` of yourbert/tokens/packing.py.
-        """
+        """Adds rows. lengths_S: lengths of their sequences before truncation. texts_N: hashes of their texts."""
         self._texts.frombytes(texts_N.tobytes())
         self._lines.extend(row.line for row in rows)
         if self.has_labels:
             self._labels.extend(row.label for row in rows if row.label is not None)
         self._lengths += np.bincount(np.minimum(lengths_S, MAX_LENGTH), minlength=MAX_LENGTH + 1)
         self.tokens += int(np.minimum(lengths_S, self.task.max_length).sum())
-        self.words += words
-        self.unknown += unknown
-        self.without += without
+        self.words += counts.words
+        self.unknown += counts.unknown
+        self.without += counts.without
 
     def finalize(self, counts: RowCounts) -> None:
         """Computes what needs all rows. counts: those of the file."""
@@ -134,14 +138,16 @@ def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[
     if task.kind == "classification":
         absent = [label for label, n in zip(task.labels, train.class_counts(), strict=True) if n == 0]
         warnings += [f"D24 {train.path.name}: no row with label {', '.join(absent)}"] if absent else []
-        warnings += [f"D38 labels that differ only in case: {', '.join(alike)}" for alike in _alike(task.labels)]
+        warnings += [
+            f"D38 labels that differ only in case: {', '.join(alike)}" for alike in differ_in_case(task.labels)
+        ]
     for split in splits.values():
         name, counts = split.path.name, split.counts
         if n := counts.rejected.total():
-            first = _first([f"line {line}: {code} {reason}" for line, code, reason in counts.listed])
+            first = first_of([f"line {line}: {code} {reason}" for line, code, reason in counts.listed])
             warnings.append(f"{name}: {n} of {counts.rows_read} rows dropped ({first})")
         if split.has_labels and (lines := split.contradictions):
-            warnings.append(f"D22 {name}: {len(lines)} texts have two labels (lines {_first(lines)})")
+            warnings.append(f"D22 {name}: {len(lines)} texts have two labels (lines {first_of(lines)})")
         if n := counts.line_breaks.count:
             warnings.append(f"D36 {name}: {n} texts contain line breaks (lines {counts.line_breaks})")
         if n := counts.missing_texts.count:
@@ -153,7 +159,7 @@ def split_warnings(task: Task, splits: Mapping[Split, SplitStatistics]) -> list[
     return warnings + _imbalance(task, splits["dev"])
 
 
-def _alike(labels: Sequence[str]) -> list[list[str]]:
+def differ_in_case(labels: Sequence[str]) -> list[list[str]]:
     """Groups of labels that differ only in case."""
     groups: dict[str, list[str]] = {}
     for label in labels:
@@ -191,7 +197,7 @@ def leakage_warnings(splits: Mapping[Split, SplitStatistics]) -> list[str]:
     warnings, train = [], splits["train"]
     for split, statistics in splits.items():
         if split != "train" and (pairs := statistics.shared_lines(train)):
-            lines = _first([f"{line}={train_line}" for line, train_line in pairs])
+            lines = first_of([f"{line}={train_line}" for line, train_line in pairs])
             warnings.append(
                 f"{statistics.path.name}: {len(pairs)} rows also occur in {train.path.name} (lines {lines})"
             )
@@ -205,10 +211,6 @@ def check_leakage(name: str, data: TaskData, splits: Mapping[Split, SplitStatist
         fix = "delete them from one of the two, or set the task's on_leakage: warn"
         raise UserError([Problem("D21", f"task '{name}': {warning}", fix=fix) for warning in warnings])
     return [f"D21 {warning}" for warning in warnings]
-
-
-def _first(items: Sequence[object]) -> str:
-    return ", ".join(map(str, items[:MAX_SHOWN])) + (", .." if len(items) > MAX_SHOWN else "")
 
 
 def task_statistics(task: Task, splits: Mapping[Split, SplitStatistics], warnings: Sequence[str]) -> dict[str, Any]:

@@ -143,25 +143,6 @@ def encode_rows(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]
     )
 
 
-class TokenCounts(NamedTuple):
-    """The tokens of some sequences after truncation, without special tokens.
-
-    words: their number. unknown: how many of them are [UNK]. without: the number of sequences that have none.
-    """
-
-    words: int
-    unknown: int
-    without: int
-
-
-def count_tokens(encoded: Encoded, tokenizer: Tokenizer) -> TokenCounts:
-    """Counts what is left of the texts after truncation, without special tokens."""
-    special_S = np.where(encoded.second_S < encoded.lengths_S, 3, 2)
-    words_S = encoded.lengths_S - special_S
-    unknown = int(np.count_nonzero(encoded.tokens_T == tokenizer.unk_id))
-    return TokenCounts(int(words_S.sum()), unknown, int(np.count_nonzero(words_S == 0)))
-
-
 def pack(tokenizer: Tokenizer, task: Task, texts: Sequence[Sequence[str]]) -> PackedSplit:
     """Encodes at least one row of texts as a split in memory, without labels."""
     return pack_encoded(task, encode_rows(tokenizer, task, texts))

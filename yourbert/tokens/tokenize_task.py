@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from yourbert.config.limits import check_limits
 from yourbert.config.schema import TaskData
 from yourbert.core.errors import Problem, UserError, nearest
@@ -16,8 +18,8 @@ from yourbert.core.filenames import local_name
 from yourbert.core.storage import write_array, write_json
 from yourbert.core.tasks import SPLITS, Split, Task
 from yourbert.corpus.rows import SplitRows
-from yourbert.corpus.statistics import SplitStatistics, check_leakage, split_warnings, task_statistics
-from yourbert.tokens.packing import SplitWriter, count_tokens
+from yourbert.corpus.statistics import SplitStatistics, TokenCounts, check_leakage, split_warnings, task_statistics
+from yourbert.tokens.packing import Encoded, SplitWriter
 from yourbert.tokens.tokenizer import Tokenizer
 from yourbert.tokens.workers import encode_in_order, number_of_workers
 
@@ -88,10 +90,18 @@ def _tokenize_split(
     ):
         for chunk, (sequences, texts_N) in encoded:
             writer.append((row.id for row in chunk), [row.label for row in chunk], sequences)
-            statistics.add(chunk, sequences.full_lengths_S, texts_N, *count_tokens(sequences, tokenizer))
+            statistics.add(chunk, sequences.full_lengths_S, texts_N, _count_tokens(sequences, tokenizer))
     statistics.finalize(rows.counts)
     write_array(folder / "texts.npy", statistics.texts_U)
     return statistics
+
+
+def _count_tokens(encoded: Encoded, tokenizer: Tokenizer) -> TokenCounts:
+    """Counts what is left of the texts after truncation, without special tokens."""
+    special_S = np.where(encoded.second_S < encoded.lengths_S, 3, 2)
+    words_S = encoded.lengths_S - special_S
+    unknown = int(np.count_nonzero(encoded.tokens_T == tokenizer.unk_id))
+    return TokenCounts(int(words_S.sum()), unknown, int(np.count_nonzero(words_S == 0)))
 
 
 def _log_columns(statistics: Mapping[Split, SplitStatistics]) -> None:

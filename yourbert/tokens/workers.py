@@ -20,17 +20,13 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import numpy as np
-
 from yourbert.core.errors import fail
 from yourbert.core.tasks import Task
-from yourbert.corpus.leakage import Hashes, text_hash
-from yourbert.corpus.rows import Row, row_chunks
+from yourbert.corpus.leakage import Hashes, text_hashes
+from yourbert.corpus.rows import CHUNK_CHARACTERS, CHUNK_ROWS, Row, row_chunks
 from yourbert.tokens.packing import Encoded, encode_rows
 from yourbert.tokens.tokenizer import Tokenizer
 
-# The size of a chunk, whichever limit it reaches first: what a worker encodes, and holds in memory, at a time.
-CHUNK_ROWS, CHUNK_CHARACTERS = 4096, 4_000_000
 # The first chunks are encoded in the main process: starting workers takes as long as encoding this many.
 CHUNKS_HERE = 8
 # The one process that reads and checks rows keeps about two workers busy with English text, eight with other text.
@@ -62,8 +58,7 @@ def _core(processor: int) -> tuple[str, ...]:
 
 def encode_chunk(tokenizer: Tokenizer, task: Task, texts: Texts) -> EncodedChunk:
     """The sequences of a chunk of rows, and the hash of each of their texts."""
-    hashes = np.fromiter((text_hash(text) for row in texts for text in row), dtype=np.uint64)
-    return encode_rows(tokenizer, task, texts), hashes
+    return encode_rows(tokenizer, task, texts), text_hashes(texts)
 
 
 def encode_in_order(

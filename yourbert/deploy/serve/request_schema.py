@@ -1,4 +1,4 @@
-"""The bodies of requests: strict JSON with exactly these fields."""
+"""The bodies of requests: strict JSON with exactly these fields; `openapi.py` describes them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ Body = TypeVar("Body", bound="RequestBody")
 class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    task: str | None = Field(None, description="The task, if the model has several.")
+    task: str | None = None
 
 
 class PredictRequest(RequestBody):
-    texts: list[TextOrPair] = Field(
-        min_length=1, description="Texts; for a pair task, pairs of texts.", examples=[["a warm and funny film"]]
-    )
+    texts: list[TextOrPair] = Field(min_length=1)
 
 
 class ExplainRequest(RequestBody):
-    text: TextOrPair = Field(description="One text; for a pair task, two.", examples=["a warm and funny film"])
+    text: TextOrPair
 
 
 def parse_body(kind: type[Body], body: bytes) -> Body:
